@@ -1,1 +1,26 @@
-//! core
+//! The vocabulary of qwex: ids, the [`JobSpec`], the [`Run`], what is seen on a backend
+//! ([`Observation`]) and the one function that turns it into run state ([`transition::next`]).
+//!
+//! Used by every other package. Holds no async code and no I/O.
+
+pub mod duration;
+pub mod event;
+pub mod ids;
+pub mod names;
+pub mod observation;
+pub mod resources;
+pub mod run;
+pub mod spec;
+pub mod status;
+pub mod transition;
+
+pub use duration::Span;
+pub use event::{EventKind, RunEvent};
+pub use ids::{Attempt, EpisodeId, ObjectUid, RunId};
+pub use names::{ClusterName, NameError, Project, QueueName, RunName};
+pub use observation::{Ending, EpisodeEnd, Fact, Observation};
+pub use resources::Resources;
+pub use run::{BackendInfo, BackendKind, LogSummary, LogVerdict, Run};
+pub use spec::{JobSpec, RetryOn, RetryPolicy, SpecProblem};
+pub use status::{Failure, FailureCode, Flag, Flags, Pending, PendingCode, RunStatus};
+pub use transition::{RunState, Step};

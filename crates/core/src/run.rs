@@ -1,0 +1,107 @@
+//! The run record: the same JSON in the API, in `.qwex/runs/<id>/run.json` and behind webhooks.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Attempt, ObjectUid, RunId};
+use crate::names::{ClusterName, Project, RunName};
+use crate::spec::JobSpec;
+use crate::status::{Failure, Flags, Pending, RunStatus, word_enum};
+
+/// One execution of a [`JobSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Run {
+    pub id: RunId,
+    #[serde(default)]
+    pub name: Option<RunName>,
+    pub project: Project,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    pub status: RunStatus,
+    /// Set only while the status is pending.
+    #[serde(default)]
+    pub pending: Option<Pending>,
+    /// Set only when the status is failed.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    pub spec: JobSpec,
+    /// Set once the run was handed to a backend.
+    #[serde(default)]
+    pub backend: Option<BackendInfo>,
+    pub attempt: Attempt,
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub flags: Flags,
+    /// Set last, when the log archive is sealed.
+    #[serde(default)]
+    pub logs: Option<LogSummary>,
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
+    pub dispatched_at: Option<Timestamp>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
+    pub finished_at: Option<Timestamp>,
+    /// Who submitted it: `token:<name>` or `local:<user>`.
+    pub created_by: String,
+}
+
+word_enum!(
+    /// The kind of backend that executes a run.
+    BackendKind {
+        Local = "local",
+        Docker = "docker",
+        Podman = "podman",
+        Ssh = "ssh",
+        K8s = "k8s",
+    } Unknown
+);
+
+/// Where an attempt was handed to, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BackendInfo {
+    pub kind: BackendKind,
+    /// The registered cluster; `None` for a local run without a server.
+    #[serde(default)]
+    pub cluster: Option<ClusterName>,
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Name of the object: `qwex-<run id>-a<attempt>`.
+    pub object: String,
+    #[serde(default)]
+    pub uid: Option<ObjectUid>,
+}
+
+word_enum!(
+    /// Whether a stored log is whole.
+    LogVerdict {
+        /// Every byte that the command wrote is stored.
+        Complete = "complete",
+        /// Bytes are missing; the message of the stream says from when to when.
+        Gap = "gap",
+        /// The quota was reached: head and tail are kept.
+        Truncated = "truncated",
+    } Unknown
+);
+
+/// The sealed log of a run over all its streams, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct LogSummary {
+    pub verdict: LogVerdict,
+    /// Raw bytes.
+    pub bytes: u64,
+    /// Lines, a last one without newline included.
+    pub lines: u64,
+    /// SHA-256 of all raw bytes, lower-case hex.
+    pub sha256: String,
+}
