@@ -1,1 +1,7 @@
 //! testbed
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod require;
+pub mod scratch;
+pub mod wait;
