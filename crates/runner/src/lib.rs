@@ -1,1 +1,14 @@
-//! runner
+//! What every backend offers: a [`Runner`] that starts and cancels, a [`Watcher`] that reads and
+//! yields observations, and what is written once over both ([`wait`]).
+//!
+//! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
+
+pub mod error;
+pub mod log;
+pub mod runner;
+pub mod watcher;
+
+pub use error::RunnerError;
+pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};
+pub use runner::{CancelProgress, Handle, Runner, Submitted, Work};
+pub use watcher::{ObjectRef, Sighting, SightingStream, WatchPosition, Watcher};
