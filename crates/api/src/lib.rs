@@ -1,1 +1,17 @@
-//! api
+//! Wire types and error codes of the HTTP API `/v1`. Used by the server and by the client's hand-written
+//! `JobApiClient`. Holds no routing and no HTTP client.
+//!
+//! Responses: clients ignore unknown fields. Requests: the server refuses them.
+
+pub mod cluster;
+pub mod error;
+pub mod log;
+pub mod meta;
+pub mod page;
+pub mod project;
+pub mod run;
+pub mod token;
+pub mod webhook;
+
+pub use error::{ErrorCode, FieldProblem, Problem};
+pub use page::Page;
