@@ -4,4 +4,5 @@ pub mod postgres;
 pub mod process;
 pub mod require;
 pub mod scratch;
+pub mod tcp_proxy;
 pub mod wait;

@@ -1,0 +1,7 @@
+//! Each part of the testbed that is no cluster: started, used once for real, stopped, nothing left.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is how a test fails")]
+
+mod postgres;
+mod process;
+mod tcp_proxy;
