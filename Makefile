@@ -1,0 +1,51 @@
+# What people do here, one target each. A target installs what it needs (.ci/needs.sh); .ci/run calls `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(QWEX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/qwex)
+DENY := $(CACHE)/tools/bin/cargo-deny
+NEEDS := bash .ci/needs.sh
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: test
+test: lint unit integration ## everything CI asks for
+
+.PHONY: lint
+lint: ## format, clippy, arrows, lengths and words, dependencies
+	@$(NEEDS) lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo xtask check-deps
+	cargo xtask tidy
+	$(DENY) --locked check bans licenses sources
+
+.PHONY: unit
+unit: ## tests beside the code, no cluster
+	@$(NEEDS) build
+	cargo test --workspace --locked --lib --bins --no-fail-fast
+
+.PHONY: integration
+integration: ## whole binaries against real Postgres, clusters, engines
+	@$(NEEDS) test
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --test '*' --no-fail-fast
+
+.PHONY: demo
+demo: ## one run end to end on this machine, no cluster needed
+	@$(NEEDS) demo
+	bash demo/demo.sh
+
+.PHONY: demo-k8s
+demo-k8s: ## the same on two clusters, with everything that can go wrong
+	@$(NEEDS) demo-k8s
+	bash demo/demo-k8s.sh
+
+.PHONY: bench
+bench: ## measure, as ratios to the floor of this machine
+	@$(NEEDS) test
+	cargo run --release --locked --package qwex-bench
