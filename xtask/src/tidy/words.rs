@@ -26,6 +26,7 @@ const WORDS: &[Word] = &[
         not: &["daemon", "daemons"],
         say: "Supervisor",
         unless: &[
+            "debian",
             "docker",
             "podman",
             "containerd",
