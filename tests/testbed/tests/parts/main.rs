@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is how a test fails")]
 
+mod http_proxy;
 mod postgres;
 mod process;
 mod tcp_proxy;
+mod webhook_sink;
