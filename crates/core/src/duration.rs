@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-/// A positive length of time in whole milliseconds; on the wire the friendly form (`1h 30m`).
+/// A positive length of time in whole milliseconds; on the wire as people write it (`1h30m`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schema", schema(value_type = String, example = "1h"))]
@@ -45,23 +45,37 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        let trimmed = text.trim();
-        let days = || -> Option<SignedDuration> {
-            let number = trimmed
-                .trim_end_matches("days")
-                .trim_end_matches("day")
-                .trim_end_matches('d');
-            (number.len() < trimmed.len()).then_some(())?;
-            SignedDuration::from_hours(24).checked_mul(number.trim().parse::<i32>().ok()?)
+        let unreadable = || SpanError::Unreadable(text.to_owned());
+        let (days, rest) = split_days(text.trim()).ok_or_else(unreadable)?;
+        let rest = match rest {
+            "" if days.is_some() => SignedDuration::ZERO,
+            rest => rest.parse().map_err(|_| unreadable())?,
         };
-        let parsed: SignedDuration = match trimmed.parse() {
-            Ok(duration) => duration,
-            Err(_) => days().ok_or_else(|| SpanError::Unreadable(text.to_owned()))?,
-        };
-        match Duration::try_from(parsed) {
-            Ok(duration) if !duration.is_zero() => Ok(Self(duration)),
-            Ok(_) | Err(_) => Err(SpanError::NotPositive(text.to_owned())),
+        let days = SignedDuration::from_hours(24 * i64::from(days.unwrap_or(0)));
+        let sum = days.checked_add(rest).ok_or_else(unreadable)?;
+        // Kept in whole milliseconds, rounded up: nobody waits less than asked.
+        let millis = sum.as_nanos().div_euclid(NANOS_PER_MILLI)
+            + i128::from(sum.as_nanos().rem_euclid(NANOS_PER_MILLI) > 0);
+        if millis <= 0 {
+            return Err(SpanError::NotPositive(text.to_owned()));
         }
+        let millis = u64::try_from(millis).map_err(|_| unreadable())?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+const NANOS_PER_MILLI: i128 = 1_000_000;
+
+/// Splits `2d 6h` into days and the rest: the reader of the rest knows hours at most. `None`: the days
+/// are no number that can be used.
+fn split_days(text: &str) -> Option<(Option<u32>, &str)> {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = &text[..text.len() - digits.len()];
+    let unit = digits.trim_start();
+    let word = unit.trim_start_matches(|c: char| c.is_ascii_lowercase());
+    match &unit[..unit.len() - word.len()] {
+        "d" | "day" | "days" => Some((Some(number.parse::<u32>().ok()?), word.trim_start())),
+        _ => Some((None, text)),
     }
 }
 
@@ -78,12 +92,22 @@ impl From<Span> for String {
     }
 }
 
+/// Written here and not by a library: the form is on the wire and inside the hash of a spec.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SignedDuration::try_from(self.0) {
-            Ok(duration) => write!(f, "{duration:#}"),
-            Err(_) => write!(f, "{}s", self.0.as_secs()),
-        }
+        let seconds = self.0.as_secs();
+        let parts = [
+            (seconds / 3600, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+            (u64::from(self.0.subsec_millis()), "ms"),
+        ];
+        let text: String = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, unit)| format!("{count}{unit}"))
+            .collect();
+        f.pad(if text.is_empty() { "0s" } else { &text })
     }
 }
 
@@ -99,6 +123,9 @@ mod tests {
             ("1h30m", 5400),
             ("1h", 3600),
             ("2d", 172_800),
+            ("2 days", 172_800),
+            ("1d 12h", 129_600),
+            ("1d1h1s", 90_001),
         ] {
             assert_eq!(text.parse::<Span>().unwrap().as_secs_ceil(), seconds, "{text}");
         }
@@ -106,15 +133,33 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in ["90s", "1h30m", "1500ms", "2d"] {
+        for (text, written) in [
+            ("90s", "1m30s"),
+            ("1h30m", "1h30m"),
+            ("1500ms", "1s500ms"),
+            ("2d", "48h"),
+            ("1ns", "1ms"),
+        ] {
             let span: Span = text.parse().unwrap();
-            assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{text}");
+            assert_eq!(span.to_string(), written);
+            assert_eq!(written.parse::<Span>().unwrap(), span, "{text}");
         }
     }
 
     #[test]
     fn refuses_nonsense() {
-        for text in ["", "soon", "-5s", "0s", "1x", "99999999999d"] {
+        for text in [
+            "",
+            "soon",
+            "-5s",
+            "0s",
+            "0d",
+            "1x",
+            "d",
+            "1d soon",
+            "1d -2d",
+            "99999999999d",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 /// Identity of a run: a UUIDv7 minted by the client before it connects. It is the primary key, the
 /// idempotency key, the stem of the object name and the key in webhooks.
@@ -21,7 +21,38 @@ pub enum RunIdError {
     NotUuid(String),
     #[error("`{0}` is a UUID of version {1}, a run id is a UUIDv7")]
     NotV7(Uuid, usize),
+    #[error("`{0}` is not laid out as RFC 9562 says; a run id is a UUIDv7")]
+    BadVariant(Uuid),
 }
+
+/// Why a run id is refused by its age. A wrong clock on either side is the usual reason: the id carries
+/// the time of its minting, and the server keeps runs in tables by that time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunIdAgeError {
+    #[error(
+        "run id {id} was minted at {minted_at}, more than 7 days before now ({now}); mint a new id, and \
+         if it is new, set the clock of the machine that made it"
+    )]
+    TooOld {
+        id: RunId,
+        minted_at: Timestamp,
+        now: Timestamp,
+    },
+    #[error(
+        "run id {id} was minted at {minted_at}, more than 1 day after now ({now}); set the clock of the \
+         machine that made it, then mint a new id"
+    )]
+    FromTheFuture {
+        id: RunId,
+        minted_at: Timestamp,
+        now: Timestamp,
+    },
+}
+
+/// How long an id may wait for its first submit.
+const OLDEST: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How far the minting clock may be ahead.
+const NEWEST: SignedDuration = SignedDuration::from_hours(24);
 
 impl RunId {
     /// Mints an id from the wall clock and random bits.
@@ -43,6 +74,19 @@ impl RunId {
         Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).unwrap_or(Timestamp::MAX)
     }
 
+    /// Checks that the id was minted within 7 days before and 1 day after `now`, both ends included.
+    pub fn check_age(&self, now: Timestamp) -> Result<(), RunIdAgeError> {
+        let (id, minted_at) = (*self, self.minted_at());
+        let age = minted_at.duration_until(now);
+        if age > OLDEST {
+            return Err(RunIdAgeError::TooOld { id, minted_at, now });
+        }
+        if age < -NEWEST {
+            return Err(RunIdAgeError::FromTheFuture { id, minted_at, now });
+        }
+        Ok(())
+    }
+
     /// Name of the object that a backend makes for one attempt: `qwex-<id>-a<attempt>`.
     /// A pure function, at most 52 characters, valid as a DNS label.
     #[must_use]
@@ -55,9 +99,10 @@ impl TryFrom<Uuid> for RunId {
     type Error = RunIdError;
 
     fn try_from(uuid: Uuid) -> Result<Self, RunIdError> {
-        match uuid.get_version_num() {
-            7 => Ok(Self(uuid)),
-            other => Err(RunIdError::NotV7(uuid, other)),
+        match (uuid.get_version_num(), uuid.get_variant()) {
+            (7, Variant::RFC4122) => Ok(Self(uuid)),
+            (7, _) => Err(RunIdError::BadVariant(uuid)),
+            (other, _) => Err(RunIdError::NotV7(uuid, other)),
         }
     }
 }

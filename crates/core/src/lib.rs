@@ -13,14 +13,16 @@ pub mod run;
 pub mod spec;
 pub mod status;
 pub mod transition;
+pub mod validate;
 
 pub use duration::Span;
 pub use event::{EventKind, RunEvent};
-pub use ids::{Attempt, EpisodeId, ObjectUid, RunId};
+pub use ids::{Attempt, EpisodeId, ObjectUid, RunId, RunIdAgeError, RunIdError};
 pub use names::{ClusterName, NameError, Project, QueueName, RunName};
 pub use observation::{Ending, EpisodeEnd, Fact, Observation};
 pub use resources::Resources;
 pub use run::{BackendInfo, BackendKind, LogSummary, LogVerdict, Run};
-pub use spec::{JobSpec, RetryOn, RetryPolicy, SpecProblem};
+pub use spec::{JobSpec, RetryOn, RetryPolicy};
 pub use status::{Failure, FailureCode, Flag, Flags, Pending, PendingCode, RunStatus};
 pub use transition::{RunState, Step};
+pub use validate::{SpecProblem, unknown_fields, validate_labels};

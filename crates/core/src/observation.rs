@@ -13,12 +13,34 @@ use crate::status::{Failure, PendingCode};
 pub struct Observation {
     pub run_id: RunId,
     pub attempt: Attempt,
-    /// Identity of the object the fact is about; `None` for facts that need no object (cancel
-    /// request, queueing before dispatch, reachability).
+    /// Identity of the object the fact is about; `None` for facts that need no object (cancel request,
+    /// queueing and refusal before an object exists, reachability). Once the attempt is pinned to a UID,
+    /// a start or an end without one is refused; `Gone` is refused without one at any time.
     pub uid: Option<ObjectUid>,
     /// When it happened by the backend's clock, else when it was seen. Shown, never compared.
     pub at: Timestamp,
     pub fact: Fact,
+}
+
+impl Observation {
+    /// UID of the object the fact is about; for a dispatch the one it pins.
+    #[must_use]
+    pub fn object_uid(&self) -> Option<&ObjectUid> {
+        match &self.fact {
+            Fact::Dispatched { backend } => backend.uid.as_ref().or(self.uid.as_ref()),
+            Fact::Waiting { .. }
+            | Fact::Running { .. }
+            | Fact::EpisodeStarted { .. }
+            | Fact::EpisodeEnded { .. }
+            | Fact::DuplicateStart { .. }
+            | Fact::Ended { .. }
+            | Fact::Gone { .. }
+            | Fact::CancelRequested { .. }
+            | Fact::Unreachable { .. }
+            | Fact::Reachable
+            | Fact::LogsIncomplete { .. } => self.uid.as_ref(),
+        }
+    }
 }
 
 /// What was seen.

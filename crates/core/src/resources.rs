@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 /// Resources asked for; request and limit are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Processors: `2`, `0.5` or `500m`.
     #[serde(

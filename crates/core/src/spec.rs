@@ -1,8 +1,12 @@
-//! What a run executes: the [`JobSpec`] and every rule it must keep.
+//! What a run executes: the [`JobSpec`]. Its rules are in [`crate::validate`].
+//!
+//! Reading is lenient, so that an older client reads what a newer server wrote: unknown fields are
+//! skipped here, and refused where requests come in, by [`crate::validate::unknown_fields`].
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::duration::Span;
@@ -43,14 +47,13 @@ pub struct JobSpec {
     pub cluster: Option<ClusterName>,
     #[serde(default)]
     pub placement: Placement,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
 }
 
 /// Which clusters may take a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct Placement {
     /// Labels a cluster must have, with these values.
     #[serde(default)]
@@ -69,7 +72,6 @@ word_enum!(
 /// When a failed attempt is followed by another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct RetryPolicy {
     /// Attempts after the first; 0 to 100.
     #[serde(default)]
@@ -105,22 +107,70 @@ impl RetryPolicy {
     }
 }
 
-/// One thing wrong with a spec, with the JSON pointer of the field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpecProblem {
-    /// JSON pointer (RFC 6901): `/env/FOO`.
-    pub pointer: String,
-    /// Stable word: `required`, `too_long`, `invalid`…
-    pub code: &'static str,
-    /// What is wrong and how to mend it.
-    pub detail: String,
-}
-
 impl JobSpec {
-    /// SHA-256 of the canonical JSON of the spec (fields in order, maps sorted), lower-case hex.
+    /// A spec that only has a command: what tests and examples start from.
+    #[must_use]
+    pub fn for_command<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            command: command.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// SHA-256 of the canonical JSON of the spec, lower-case hex.
+    ///
+    /// It is stored as an annotation of every Kubernetes Job and compared when a submit finds its object
+    /// there already (same hash: adopt, other hash: refuse), and it tells a repeated submit from a
+    /// changed one. So the hash of a given spec must be the same in every version of qwex. Canonical
+    /// means: keys sorted, and nothing that is null or an empty map or list, so that a field added by a
+    /// later version leaves the hash of every spec without it alone.
     #[must_use]
     pub fn hash(&self) -> String {
-        let json = serde_json::to_vec(self).expect("a spec of strings and numbers serialises");
-        hex::encode(Sha256::digest(json))
+        let json = serde_json::to_value(self).expect("a spec of strings and numbers serialises");
+        let mut canonical = String::new();
+        write_canonical(&json, &mut canonical);
+        hex::encode(Sha256::digest(canonical))
+    }
+}
+
+/// Writes JSON with sorted keys, without members that are null or an empty object or array.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let kept: BTreeMap<&String, &Value> =
+                members.iter().filter(|(_, value)| !is_blank(value)).collect();
+            out.push('{');
+            for (index, (key, value)) in kept.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&value.to_string());
+        }
+    }
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.values().all(is_blank),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
