@@ -1,0 +1,3 @@
+module qwex.dev/testbed/warden
+
+go 1.24.0
