@@ -97,7 +97,11 @@ fn build(program: Program) -> Result<PathBuf> {
         for (file, text) in program.sources() {
             fs::write(sources.path().join(file), text)?;
         }
-        eprintln!("testbed: building {} (cached afterwards in {})", program.name(), directory().display());
+        eprintln!(
+            "testbed: building {} (cached afterwards in {})",
+            program.name(),
+            directory().display()
+        );
         let out = Command::new("go")
             .args(["build", "-o"])
             .arg(target)
@@ -108,7 +112,11 @@ fn build(program: Program) -> Result<PathBuf> {
             .output()
             .context("failed to run go: install Go 1.26 or newer")?;
         if !out.status.success() {
-            bail!("failed to build {}:\n{}", program.name(), String::from_utf8_lossy(&out.stderr));
+            bail!(
+                "failed to build {}:\n{}",
+                program.name(),
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
         Ok(())
     })
@@ -123,7 +131,10 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn new(name: &str) -> Self {
         let hash = Sha256::new().chain_update(std::env::consts::ARCH);
-        Self { name: name.to_owned(), hash }
+        Self {
+            name: name.to_owned(),
+            hash,
+        }
     }
 
     /// The length goes in too, so that text cannot move from one part to the next unseen.
@@ -161,7 +172,11 @@ pub(crate) fn cached(key: Key, make: impl FnOnce(&Path) -> Result<()>) -> Result
 
 /// `$QWEX_CACHE_DIR/testbed`, else `$XDG_CACHE_HOME/qwex/testbed`, else `~/.cache/qwex/testbed`.
 pub fn directory() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value: &OsString| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("QWEX_CACHE_DIR")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("qwex")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/qwex")))

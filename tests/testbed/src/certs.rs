@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// A certificate and its key, both PEM.
@@ -39,18 +40,28 @@ impl Authority {
     pub fn new(name: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let cert = Self::params(name)?.self_signed(&key)?.pem();
-        Ok(Self { name: name.to_owned(), cert, issuer: Issuer::new(Self::params(name)?, key) })
+        Ok(Self {
+            name: name.to_owned(),
+            cert,
+            issuer: Issuer::new(Self::params(name)?, key),
+        })
     }
 
     /// The one whose files [`Authority::write`] left in `dir`: how a second process mints users for a running cluster.
     ///
     /// # Errors
     /// The files are not there.
-    pub fn open(dir: &Path, name: &str) -> Result<Self> {
-        let read = |name: &str| fs::read_to_string(dir.join(name)).with_context(|| format!("failed to read {name}"));
+    pub fn open(dir: &Path) -> Result<Self> {
+        let read =
+            |name: &str| fs::read_to_string(dir.join(name)).with_context(|| format!("failed to read {name}"));
         let key = KeyPair::from_pem(&read("ca.key")?)?;
-        let issuer = Issuer::new(Self::params(name)?, key);
-        Ok(Self { name: name.to_owned(), cert: read("ca.crt")?, issuer })
+        let name = read("ca.name")?;
+        let issuer = Issuer::new(Self::params(&name)?, key);
+        Ok(Self {
+            name,
+            cert: read("ca.crt")?,
+            issuer,
+        })
     }
 
     fn params(name: &str) -> Result<CertificateParams> {
@@ -62,12 +73,12 @@ impl Authority {
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        Identity { cert: self.cert.clone(), key: self.issuer.key().serialize_pem() }.write(dir, "ca")
-    }
-
-    /// What [`Authority::open`] wants to be told again.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+        fs::write(dir.join("ca.name"), &self.name)?;
+        Identity {
+            cert: self.cert.clone(),
+            key: self.issuer.key().serialize_pem(),
+        }
+        .write(dir, "ca")
     }
 
     /// PEM of the authority's certificate.
@@ -105,7 +116,11 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, common_name);
         // A distinguished name here holds one value per kind; the same kind by its number counts as another.
         let kinds = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
-        ensure!(organizations.len() <= kinds.len(), "a minted user has at most {} groups", kinds.len());
+        ensure!(
+            organizations.len() <= kinds.len(),
+            "a minted user has at most {} groups",
+            kinds.len()
+        );
         for (kind, organization) in kinds.into_iter().zip(organizations) {
             params.distinguished_name.push(kind, *organization);
         }
@@ -114,14 +129,18 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?;
-        Ok(Identity { cert: cert.pem(), key: key.serialize_pem() })
+        Ok(Identity {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 
-/// PEM of a new key that signs service-account tokens.
+/// PEM of a new key that signs service-account tokens, private and public.
 ///
 /// # Errors
 /// The crypto library failed to make a key.
-pub fn service_account_key() -> Result<String> {
-    Ok(KeyPair::generate()?.serialize_pem())
+pub fn service_account_key() -> Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    Ok((key.serialize_pem(), key.public_key_pem()))
 }

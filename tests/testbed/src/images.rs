@@ -29,7 +29,10 @@ const GROUP: &str = "root:x:0:\nuser:x:65532:\n";
 /// No statically linked busybox is installed, or the cache cannot be written.
 pub async fn busybox() -> Result<PathBuf> {
     tokio::task::spawn_blocking(|| {
-        let program = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
+        let program = ["/bin/busybox", "/usr/bin/busybox"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists());
         let program = program.context("busybox is missing: install the Debian package busybox-static")?;
         let bytes = fs::read(&program)?;
         let mut key = Key::new("busybox.tar");
@@ -37,7 +40,16 @@ pub async fn busybox() -> Result<PathBuf> {
         cached(key, |target| {
             let applets = applets(&program)?;
             let mut layer = Layer::new();
-            for dir in ["bin", "sbin", "usr/bin", "usr/sbin", "etc", "root", "home", "home/user"] {
+            for dir in [
+                "bin",
+                "sbin",
+                "usr/bin",
+                "usr/sbin",
+                "etc",
+                "root",
+                "home",
+                "home/user",
+            ] {
                 layer.directory(dir, 0o755)?;
             }
             layer.directory("tmp", 0o1777)?;
@@ -66,11 +78,20 @@ pub async fn pause() -> Result<PathBuf> {
             let (source, program) = (work.path().join("pause.c"), work.path().join("pause"));
             fs::write(&source, PAUSE_SOURCE)?;
             let out = Command::new("cc")
-                .args([OsStr::new("-static"), OsStr::new("-Os"), OsStr::new("-s"), OsStr::new("-o")])
+                .args([
+                    OsStr::new("-static"),
+                    OsStr::new("-Os"),
+                    OsStr::new("-s"),
+                    OsStr::new("-o"),
+                ])
                 .args([program.as_os_str(), source.as_os_str()])
                 .output()
                 .context("failed to run cc: install gcc and libc6-dev")?;
-            ensure!(out.status.success(), "failed to build pause:\n{}", String::from_utf8_lossy(&out.stderr));
+            ensure!(
+                out.status.success(),
+                "failed to build pause:\n{}",
+                String::from_utf8_lossy(&out.stderr)
+            );
             let mut layer = Layer::new();
             layer.file("pause", 0o755, &fs::read(&program)?)?;
             write_archive(target, PAUSE, &["/pause"], layer)
@@ -81,13 +102,25 @@ pub async fn pause() -> Result<PathBuf> {
 
 /// Paths of all the tools that this busybox is, such as `bin/sh`.
 fn applets(program: &Path) -> Result<Vec<String>> {
-    let linked = Command::new("ldd").arg(program).output().context("failed to run ldd")?;
+    let linked = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("failed to run ldd")?;
     if String::from_utf8_lossy(&linked.stdout).contains("=>") {
-        bail!("{} is not static: install the Debian package busybox-static", program.display());
+        bail!(
+            "{} is not static: install the Debian package busybox-static",
+            program.display()
+        );
     }
-    let out = Command::new(program).arg("--list-full").output().context("failed to list the tools of busybox")?;
+    let out = Command::new(program)
+        .arg("--list-full")
+        .output()
+        .context("failed to list the tools of busybox")?;
     ensure!(out.status.success(), "busybox does not list its tools");
-    Ok(String::from_utf8(out.stdout)?.lines().map(str::to_owned).collect())
+    Ok(String::from_utf8(out.stdout)?
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 /// One layer of an image, reproducible to the byte: no times, no owners.
@@ -97,7 +130,9 @@ struct Layer {
 
 impl Layer {
     fn new() -> Self {
-        Self { tar: Builder::new(Vec::new()) }
+        Self {
+            tar: Builder::new(Vec::new()),
+        }
     }
 
     fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
@@ -105,15 +140,23 @@ impl Layer {
         let mut header = header(EntryType::Directory, mode, 0);
         header.set_uid(owner);
         header.set_gid(owner);
-        Ok(self.tar.append_data(&mut header, format!("{path}/"), std::io::empty())?)
+        Ok(self
+            .tar
+            .append_data(&mut header, format!("{path}/"), std::io::empty())?)
     }
 
     fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-        Ok(self.tar.append_data(&mut header(EntryType::Regular, mode, content.len()), path, content)?)
+        Ok(self.tar.append_data(
+            &mut header(EntryType::Regular, mode, content.len()),
+            path,
+            content,
+        )?)
     }
 
     fn link(&mut self, path: &str, to: &str) -> Result<()> {
-        Ok(self.tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), path, to)?)
+        Ok(self
+            .tar
+            .append_link(&mut header(EntryType::Symlink, 0o777, 0), path, to)?)
     }
 }
 

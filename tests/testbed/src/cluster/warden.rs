@@ -44,8 +44,15 @@ pub(super) struct End {
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 enum Order<'a> {
-    Start { name: &'a str, argv: &'a [String], env: &'a [String] },
-    Signal { name: &'a str, signal: i32 },
+    Start {
+        name: &'a str,
+        argv: &'a [String],
+        env: &'a [String],
+    },
+    Signal {
+        name: &'a str,
+        signal: i32,
+    },
 }
 
 #[derive(Deserialize)]
@@ -74,7 +81,11 @@ pub(super) struct Warden {
 impl Warden {
     pub(super) fn launch(program: &Path, belongings: &Belongings<'_>) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("-dir").arg(belongings.dir).arg("-logs-to").arg(belongings.logs_to);
+        command
+            .arg("-dir")
+            .arg(belongings.dir)
+            .arg("-logs-to")
+            .arg(belongings.logs_to);
         if let Some(cgroup) = belongings.cgroup {
             command.arg("-private").arg("-cgroup").arg(cgroup);
         }
@@ -83,7 +94,11 @@ impl Warden {
         }
         let log = File::create(belongings.dir.join("logs/warden.log"))?;
         // Its own group: whoever kills the group of a test must not kill the one that cleans up after it.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut child = command.spawn().context("failed to start the warden")?;
         let orders = child.stdin.take().context("the warden has no standard input")?;
         let reports = child.stdout.take().context("the warden has no standard output")?;
@@ -91,20 +106,31 @@ impl Warden {
         let ends = Ends::default();
         let seen = Arc::clone(&ends);
         std::thread::spawn(move || listen(reports, &answered, &seen));
-        Ok(Self { child, line: Some(Mutex::new(Line { orders, answers })), ends })
+        Ok(Self {
+            child,
+            line: Some(Mutex::new(Line { orders, answers })),
+            ends,
+        })
     }
 
     /// Starts a part whose output goes to `logs/<name>.log`.
     pub(super) fn start(&self, part: &Part) -> Result<()> {
         locked(&self.ends).remove(part.name);
-        self.order(&Order::Start { name: part.name, argv: &part.argv, env: &part.env })
-            .with_context(|| format!("failed to start {}", part.name))
+        self.order(&Order::Start {
+            name: part.name,
+            argv: &part.argv,
+            env: &part.env,
+        })
+        .with_context(|| format!("failed to start {}", part.name))
     }
 
     /// Sends a signal to the part's process.
     pub(super) fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        self.order(&Order::Signal { name, signal: signal as i32 })
-            .with_context(|| format!("failed to send {signal} to {name}"))
+        self.order(&Order::Signal {
+            name,
+            signal: signal as i32,
+        })
+        .with_context(|| format!("failed to send {signal} to {name}"))
     }
 
     /// Starts a part that ends by itself and waits for that.
@@ -118,7 +144,10 @@ impl Warden {
 
     /// Waits until the part is gone.
     pub(super) async fn ended(&self, name: &str, limit: Duration) -> Result<End> {
-        Ok(wait::until(limit, &format!("the end of {name}"), || async { self.end_of(name) }).await?)
+        Ok(wait::until(limit, &format!("the end of {name}"), || async {
+            self.end_of(name)
+        })
+        .await?)
     }
 
     /// How the part ended; `None` while it runs.
@@ -130,7 +159,9 @@ impl Warden {
         let mut line = locked(self.line.as_ref().context("the warden was told to leave")?);
         let mut text = serde_json::to_string(order)?;
         text.push('\n');
-        line.orders.write_all(text.as_bytes()).context("the warden is gone")?;
+        line.orders
+            .write_all(text.as_bytes())
+            .context("the warden is gone")?;
         match line.answers.recv().context("the warden is gone")? {
             Ok(()) => Ok(()),
             Err(error) => bail!(error),
