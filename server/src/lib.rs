@@ -5,4 +5,6 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod http;
+pub mod projects;
 pub mod telemetry;

@@ -7,12 +7,15 @@
 pub mod error;
 pub mod hint;
 pub mod history;
+pub mod idempotency;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod project;
 pub mod record;
 pub mod run;
 pub mod submit;
+pub mod token;
 
 pub use error::{DbError, DbResult};
 pub use pool::{PoolSizes, Pools};

@@ -1,1 +1,0 @@
-//! Nothing outlives the process that started a cluster.
