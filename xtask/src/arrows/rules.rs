@@ -168,7 +168,7 @@ pub const HOUSES: &[House] = &[
         src: "client/src/",
         rooms: &[
             ("main", "the entry points"),
-            ("cli", "flags and help topics"),
+            ("cli", "what can be typed"),
             ("commands", "one file per command"),
             (
                 "remote",
@@ -176,7 +176,10 @@ pub const HOUSES: &[House] = &[
             ),
             ("local", "runs without a server"),
             ("output", "tables, JSON, progress, colours"),
+            ("progress", "what happens meanwhile, on stderr"),
+            ("help", "help topics"),
             ("config", "contexts, settings and their origins"),
+            ("error", "what can go wrong, with its exit code"),
         ],
     },
 ];
@@ -340,15 +343,15 @@ pub const ROOM_RULES: &[RoomRule] = &[
     },
     RoomRule {
         src: CLIENT,
-        bound: Bound::In(&["remote", "local", "output", "config"]),
+        bound: Bound::In(&["remote", "local", "output", "progress", "help", "config", "error"]),
         never: &["crate::commands"],
         sentence: "commands -> remote, local, output: nothing below a command knows which one was typed",
     },
     RoomRule {
         src: CLIENT,
-        bound: Bound::In(&["output"]),
+        bound: Bound::In(&["output", "progress"]),
         never: &["crate::remote", "crate::local"],
-        sentence: "output prints what it is given: it names neither remote nor local",
+        sentence: "output and progress print what they are given: they name neither remote nor local",
     },
     RoomRule {
         src: CLIENT,
