@@ -8,6 +8,9 @@ CACHE := $(or $(QWEX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/qwex)
 DENY := $(CACHE)/tools/bin/cargo-deny
 NEEDS := bash .ci/needs.sh
 
+# Queries are checked against .sqlx, whatever database happens to be named around here.
+export SQLX_OFFLINE := true
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +26,12 @@ lint: ## format, clippy, arrows, lengths and words, dependencies
 	cargo xtask check-deps
 	cargo xtask tidy
 	$(DENY) --locked check bans licenses sources
+	bash .ci/sqlx.sh --check
+
+.PHONY: sqlx
+sqlx: ## write .sqlx/, what each query is on the schema of migrations/
+	@$(NEEDS) lint
+	bash .ci/sqlx.sh
 
 .PHONY: unit
 unit: ## tests beside the code, no cluster

@@ -76,7 +76,7 @@ clusters() { packages containerd runc containernetworking-plugins iproute2 iptab
 case ${1:-} in
   make) packages make ;;
   build) build ;;
-  lint) build; rust rustfmt clippy; cargo_deny ;;
+  lint) build; packages postgresql; rust rustfmt clippy; cargo_deny ;;
   demo) build; packages postgresql python3 curl ca-certificates ;;
   demo-k8s) build; packages postgresql python3 curl ca-certificates; clusters ;;
   test)

@@ -3,6 +3,7 @@
 //!
 //! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
 
+pub mod durable;
 pub mod error;
 pub mod log;
 pub mod runner;

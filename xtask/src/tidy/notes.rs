@@ -67,7 +67,7 @@ fn open_end(line: &str) -> Option<&'static str> {
 fn starts_a_path(line: &str, home: &str) -> bool {
     line.match_indices(home).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        !before.is_some_and(|c| c.is_alphanumeric() || "._-/}".contains(c))
+        !before.is_some_and(|c| c.is_alphanumeric() || "._-/}:".contains(c))
     })
 }
 

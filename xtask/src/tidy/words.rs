@@ -20,7 +20,7 @@ const WORDS: &[Word] = &[
     Word {
         not: &["hook", "hooks", "callback", "callbacks"],
         say: "Endpoint (the receiver) or Delivery (what it is owed)",
-        unless: &["panic", "_hook(", "prestop", "git hook", "pre-upgrade"],
+        unless: &["panic", "_hook(", "\"/hook", "prestop", "git hook", "pre-upgrade"],
     },
     Word {
         not: &["daemon", "daemons"],

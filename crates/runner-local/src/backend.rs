@@ -1,0 +1,216 @@
+//! [`LocalBackend`]: processes of this machine as a backend. The traits over the synchronous parts;
+//! those are public too, because `qwexctl run -d` must not start a runtime to start a process.
+
+use std::io;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use qwex_core::{Attempt, BackendInfo, BackendKind, Fact, ObjectUid, Observation, RunId};
+use qwex_runner::durable::Dir;
+use qwex_runner::{
+    CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
+    WatchPosition, Watcher, Work,
+};
+use tokio::sync::Notify;
+
+use crate::config::LocalConfig;
+use crate::layout::Key;
+use crate::snapshot::Snapshot;
+use crate::{logs, watch};
+
+/// Runs commands as processes of this machine. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct LocalBackend {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub config: LocalConfig,
+    pub root: Dir,
+    /// Supervisors started by this process, to be reaped when they end.
+    pub supervisors: Mutex<Vec<Child>>,
+    /// Wakes the watches: something was submitted or cancelled here.
+    pub changed: Notify,
+}
+
+impl LocalBackend {
+    /// Makes the root directory if it is not there.
+    pub fn new(mut config: LocalConfig) -> Result<Self, RunnerError> {
+        let broken = |error: io::Error| RunnerError::Failed {
+            message: format!("cannot use {} for local runs: {error}", config.root.display()),
+        };
+        std::fs::create_dir_all(&config.root).map_err(broken)?;
+        let root = std::path::absolute(&config.root).map_err(broken)?;
+        let dir = Dir::open(&root).map_err(broken)?;
+        config.root = root;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                root: dir,
+                supervisors: Mutex::new(Vec::new()),
+                changed: Notify::new(),
+            }),
+        })
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &LocalConfig {
+        &self.inner.config
+    }
+
+    /// [`Watcher::observe`] without a runtime.
+    pub fn observe_sync(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
+        let key = Key::of(handle);
+        match self.inner.snapshot(key)? {
+            Some(snapshot) if is_pinned(handle, &snapshot) => {
+                Ok(snapshot.observations(&self.inner.backend_info(key)))
+            }
+            Some(_) => Ok(vec![self.inner.gone(
+                key,
+                handle,
+                "another process took its place",
+            )]),
+            None => Ok(vec![self.inner.gone(key, handle, "its directory was removed")]),
+        }
+    }
+
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, RunnerError> + Send + 'static,
+    ) -> Result<T, RunnerError> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this))
+            .await
+            .map_err(|error| RunnerError::Failed {
+                message: format!("the worker thread ended early: {error}"),
+            })?
+    }
+}
+
+/// Whether the handle is about the object that is there.
+pub(crate) fn is_pinned(handle: &Handle, snapshot: &Snapshot) -> bool {
+    match (&handle.backend.uid, snapshot.uid()) {
+        (Some(pinned), Some(uid)) => *pinned == uid,
+        (Some(_) | None, _) => true,
+    }
+}
+
+impl Inner {
+    pub fn snapshot(&self, key: Key) -> Result<Option<Snapshot>, RunnerError> {
+        let read = || match self.config.layout.open(&self.root, key)? {
+            Some(dir) => Snapshot::read(&dir, key),
+            None => Ok(None),
+        };
+        read().map_err(|error| failed("read", key, &error))
+    }
+
+    pub fn backend_info(&self, key: Key) -> BackendInfo {
+        BackendInfo {
+            kind: BackendKind::Local,
+            cluster: self.config.cluster.clone(),
+            namespace: None,
+            object: key.run_id.object_name(key.attempt),
+            uid: None,
+        }
+    }
+
+    fn gone(&self, key: Key, handle: &Handle, message: &str) -> Observation {
+        gone(key, handle.backend.uid.clone(), message)
+    }
+
+    /// Takes ended supervisors off the process table.
+    pub fn reap(&self) {
+        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        supervisors.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+pub(crate) fn gone(key: Key, uid: Option<ObjectUid>, message: &str) -> Observation {
+    Observation {
+        run_id: key.run_id,
+        attempt: key.attempt,
+        uid,
+        at: jiff::Timestamp::now(),
+        fact: Fact::Gone {
+            message: message.to_owned(),
+        },
+    }
+}
+
+pub(crate) fn failed(what: &str, key: Key, error: &io::Error) -> RunnerError {
+    RunnerError::Failed {
+        message: format!(
+            "cannot {what} attempt {} of run {}: {error}",
+            key.attempt, key.run_id
+        ),
+    }
+}
+
+impl Key {
+    #[must_use]
+    pub fn new(run_id: RunId, attempt: Attempt) -> Self {
+        Self { run_id, attempt }
+    }
+
+    #[must_use]
+    pub fn of(handle: &Handle) -> Self {
+        Self::new(handle.run_id, handle.attempt)
+    }
+}
+
+#[async_trait]
+impl Runner for LocalBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Local
+    }
+
+    async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        let work = work.clone();
+        self.blocking(move |this| this.submit_sync(&work)).await
+    }
+
+    async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
+        let handle = handle.clone();
+        self.blocking(move |this| this.cancel_sync(&handle)).await
+    }
+
+    async fn release(&self, handle: &Handle) -> Result<(), RunnerError> {
+        let handle = handle.clone();
+        self.blocking(move |this| this.release_sync(&handle)).await
+    }
+}
+
+#[async_trait]
+impl Watcher for LocalBackend {
+    /// The position is only a token: everything is read from disk anew.
+    async fn watch(&self, _from: Option<WatchPosition>) -> Result<SightingStream, RunnerError> {
+        Ok(watch::stream(self.clone()))
+    }
+
+    async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
+        let handle = handle.clone();
+        self.blocking(move |this| this.observe_sync(&handle)).await
+    }
+
+    async fn list_logs(&self, handle: &Handle) -> Result<Vec<LogSource>, RunnerError> {
+        let handle = handle.clone();
+        self.blocking(move |this| {
+            let snapshot = this.inner.snapshot(Key::of(&handle))?;
+            let ours = snapshot.filter(|snapshot| is_pinned(&handle, snapshot));
+            Ok(ours.map_or_else(Vec::new, |snapshot| logs::sources(&this.inner.config, &snapshot)))
+        })
+        .await
+    }
+
+    async fn read_log(
+        &self,
+        source: &LogSource,
+        from: LogPosition,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+        logs::read(self.clone(), source.clone(), from, follow)
+    }
+}

@@ -1,0 +1,237 @@
+//! Who a process is: boot id, pid and start time together never name two processes. A pid alone does,
+//! so every signal goes through a pidfd after the identity was checked.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use nix::sys::signal::Signal;
+use qwex_core::{EpisodeId, ObjectUid};
+use serde::{Deserialize, Serialize};
+
+use crate::sys;
+
+/// Identity of a process, written `<boot id>/<pid>/<start ticks>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProcessId {
+    pub boot_id: String,
+    pub pid: i32,
+    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22).
+    pub start_ticks: u64,
+}
+
+/// What became of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Alive,
+    /// It ended; whoever has its number now is another.
+    Dead,
+    /// The machine was started anew since.
+    OtherBoot,
+}
+
+/// Why a string names no process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not `<boot id>/<pid>/<start ticks>`")]
+pub struct NotAProcess(String);
+
+impl ProcessId {
+    /// The process that has this number now; `None` if there is none or it only waits to be reaped.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = Stat::read(pid).filter(|stat| !stat.is_over())?;
+        Some(Self {
+            boot_id: boot_id().to_owned(),
+            pid,
+            start_ticks: stat.start_ticks,
+        })
+    }
+
+    /// This very process.
+    pub fn own() -> io::Result<Self> {
+        let pid = nix::unistd::getpid().as_raw();
+        Self::of(pid).ok_or_else(|| io::Error::other("/proc shows nothing of this process; is it mounted?"))
+    }
+
+    #[must_use]
+    pub fn life(&self) -> Life {
+        if self.boot_id != boot_id() {
+            return Life::OtherBoot;
+        }
+        match Stat::read(self.pid) {
+            Some(stat) if stat.start_ticks == self.start_ticks && !stat.is_over() => Life::Alive,
+            Some(_) | None => Life::Dead,
+        }
+    }
+
+    /// Sends a signal to this process and to no other; `false` if it is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        if self.boot_id != boot_id() {
+            return Ok(false);
+        }
+        let pidfd = match sys::pidfd_open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if is_gone(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // The pidfd holds on to whoever has the number now; only then it is worth asking who that is.
+        if self.life() != Life::Alive {
+            return Ok(false);
+        }
+        match sys::pidfd_send_signal(&pidfd, signal as i32) {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[must_use]
+    pub fn uid(&self) -> ObjectUid {
+        ObjectUid(self.to_string())
+    }
+
+    #[must_use]
+    pub fn episode(&self) -> EpisodeId {
+        EpisodeId(self.to_string())
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.boot_id, self.pid, self.start_ticks)
+    }
+}
+
+impl FromStr for ProcessId {
+    type Err = NotAProcess;
+
+    fn from_str(text: &str) -> Result<Self, NotAProcess> {
+        let bad = || NotAProcess(text.to_owned());
+        let mut parts = text.split('/');
+        let (Some(boot_id), Some(pid), Some(ticks), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad());
+        };
+        // Zero and negative numbers mean whole groups to the kernel.
+        let pid = pid.parse().ok().filter(|pid: &i32| *pid > 0).ok_or_else(bad)?;
+        Ok(Self {
+            boot_id: boot_id.to_owned(),
+            pid,
+            start_ticks: ticks.parse().map_err(|_| bad())?,
+        })
+    }
+}
+
+impl TryFrom<String> for ProcessId {
+    type Error = NotAProcess;
+    fn try_from(text: String) -> Result<Self, NotAProcess> {
+        text.parse()
+    }
+}
+
+impl From<ProcessId> for String {
+    fn from(id: ProcessId) -> Self {
+        id.to_string()
+    }
+}
+
+/// One line of `/proc/<pid>/stat`, as far as it is needed.
+#[derive(Debug, Clone)]
+pub struct Stat {
+    pub pid: i32,
+    pub state: char,
+    pub parent: i32,
+    pub group: i32,
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    #[must_use]
+    pub fn read(pid: i32) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(pid, &String::from_utf8_lossy(&text))
+    }
+
+    /// The program's name is in parentheses and may hold spaces and parentheses itself.
+    fn parse(pid: i32, text: &str) -> Option<Self> {
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Self {
+            pid,
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// A zombie runs nothing any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Changes with every start of the machine.
+pub fn boot_id() -> &'static str {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    BOOT_ID.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_or_else(|_| "unknown-boot".to_owned(), |id| id.trim().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_name_with_parentheses() {
+        let line = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
+        let stat = Stat::parse(7, line).unwrap();
+        assert_eq!(
+            (stat.state, stat.parent, stat.group, stat.start_ticks),
+            ('S', 1, 7, 4242)
+        );
+    }
+
+    #[test]
+    fn knows_itself_and_reads_what_it_writes() {
+        let own = ProcessId::own().unwrap();
+        assert_eq!(own.life(), Life::Alive);
+        assert_eq!(own.to_string().parse::<ProcessId>().unwrap(), own);
+        for bad in ["", "b/1", "b/0/1", "b/-1/1", "b/1/x", "b/1/1/1"] {
+            assert!(bad.parse::<ProcessId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn g01_a_stranger_with_the_same_number_gets_no_signal() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let real = ProcessId::of(pid).unwrap();
+        let earlier = ProcessId {
+            start_ticks: real.start_ticks - 1,
+            ..real.clone()
+        };
+        let before_reboot = ProcessId {
+            boot_id: "0b5b2a66-0000-0000-0000-000000000000".to_owned(),
+            ..real.clone()
+        };
+        assert!(!earlier.signal(Signal::SIGKILL).unwrap());
+        assert!(!before_reboot.signal(Signal::SIGKILL).unwrap());
+        assert_eq!(before_reboot.life(), Life::OtherBoot);
+        assert_eq!(earlier.life(), Life::Dead);
+        assert_eq!(real.life(), Life::Alive);
+        assert!(real.signal(Signal::SIGKILL).unwrap());
+        child.wait().unwrap();
+        assert!(!real.signal(Signal::SIGKILL).unwrap());
+    }
+}

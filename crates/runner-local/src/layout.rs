@@ -1,0 +1,141 @@
+//! Where the directory of an attempt and its log files are. Names come from checked ids only, never
+//! from what a caller or a file says.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qwex_core::{Attempt, RunId};
+use qwex_runner::durable::Dir;
+
+/// Shape of the root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `<root>/qwex-<run id>-a<attempt>/`, log files in it.
+    ByObject,
+    /// `<root>/<run id>/a<attempt>/` beside the run's record; the log files of the first attempt lie
+    /// beside the record too, those of later ones in their own directory.
+    ByRun,
+}
+
+/// Names an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+}
+
+impl Layout {
+    /// The directory in which the attempt's directory lies, and the latter's name.
+    pub fn place(self, root: &Dir, key: Key) -> io::Result<(Dir, String)> {
+        match self {
+            Self::ByObject => Ok((Dir::open(root.path())?, key.run_id.object_name(key.attempt))),
+            Self::ByRun => Ok((root.open_dir(&key.run_id.to_string())?, attempt_name(key.attempt))),
+        }
+    }
+
+    /// Like [`Layout::place`], the parent made if it is not there.
+    pub fn ensure_place(self, root: &Dir, key: Key) -> io::Result<(Dir, String)> {
+        match self {
+            Self::ByObject => {}
+            Self::ByRun => drop(root.ensure_dir(&key.run_id.to_string())?),
+        }
+        self.place(root, key)
+    }
+
+    /// Opens the directory of an attempt; `None` if there is none.
+    pub fn open(self, root: &Dir, key: Key) -> io::Result<Option<Dir>> {
+        let opened = self
+            .place(root, key)
+            .and_then(|(parent, name)| parent.open_dir(&name));
+        match opened {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Directory of the log files, relative to that of the attempt.
+    #[must_use]
+    pub fn log_dir(self, key: Key) -> &'static Path {
+        match self {
+            Self::ByRun if key.attempt == Attempt::FIRST => Path::new(".."),
+            Self::ByRun | Self::ByObject => Path::new("."),
+        }
+    }
+
+    /// Path of a log file.
+    #[must_use]
+    pub fn log_path(self, root: &Path, key: Key, stream: &str) -> PathBuf {
+        let file = format!("{stream}.log");
+        match self {
+            Self::ByObject => root.join(key.run_id.object_name(key.attempt)).join(file),
+            Self::ByRun if key.attempt == Attempt::FIRST => root.join(key.run_id.to_string()).join(file),
+            Self::ByRun => root
+                .join(key.run_id.to_string())
+                .join(attempt_name(key.attempt))
+                .join(file),
+        }
+    }
+
+    /// Every attempt that has a directory. Whatever else lies in the root is none of ours.
+    pub fn scan(self, root: &Dir) -> io::Result<Vec<Key>> {
+        let names = root.names()?;
+        match self {
+            Self::ByObject => Ok(names.iter().filter_map(|name| object_key(name)).collect()),
+            Self::ByRun => Ok(names
+                .iter()
+                .filter_map(|name| run_keys(root, name))
+                .flatten()
+                .collect()),
+        }
+    }
+}
+
+fn attempt_name(attempt: Attempt) -> String {
+    format!("a{attempt}")
+}
+
+/// Reads `qwex-<run id>-a<attempt>` in its one canonical spelling.
+fn object_key(name: &OsStr) -> Option<Key> {
+    let name = name.to_str()?;
+    let (run_id, attempt) = name.strip_prefix("qwex-")?.rsplit_once("-a")?;
+    let key = Key {
+        run_id: run_id.parse().ok()?,
+        attempt: Attempt(attempt.parse().ok()?),
+    };
+    (key.run_id.object_name(key.attempt) == name).then_some(key)
+}
+
+fn run_keys(root: &Dir, name: &OsStr) -> Option<Vec<Key>> {
+    let name = name.to_str()?;
+    let run_id: RunId = name.parse().ok()?;
+    let inside = root.open_dir(name).ok()?.names().ok()?;
+    let attempts = inside.iter().filter_map(|name| {
+        let name = name.to_str()?;
+        let attempt = Attempt(name.strip_prefix('a')?.parse().ok()?);
+        (attempt_name(attempt) == name).then_some(Key { run_id, attempt })
+    });
+    Some(attempts.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g10_only_the_canonical_name_is_an_attempt() {
+        let key = Key {
+            run_id: RunId::mint(),
+            attempt: Attempt(12),
+        };
+        let name = key.run_id.object_name(key.attempt);
+        assert_eq!(object_key(OsStr::new(&name)), Some(key));
+        let upper = name.to_uppercase();
+        let padded = name.replace("-a12", "-a012");
+        let signed = name.replace("-a12", "-a+12");
+        for bad in ["qwex-../x-a1", "qwex--a1", "x", &upper, &padded, &signed] {
+            assert_eq!(object_key(OsStr::new(bad)), None, "{bad}");
+        }
+    }
+}

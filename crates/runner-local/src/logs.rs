@@ -1,0 +1,221 @@
+//! Reads the log files of an attempt: raw bytes by offset, so that a reader resumes without a hole or
+//! a repeat.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+use qwex_runner::durable::Dir;
+use qwex_runner::{LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
+
+use crate::backend::{LocalBackend, failed};
+use crate::config::LocalConfig;
+use crate::layout::Key;
+use crate::records::OutputMode;
+use crate::snapshot::Snapshot;
+
+/// Most bytes of one chunk.
+const CHUNK: usize = 256 * 1024;
+const QUICK: Duration = Duration::from_millis(10);
+const SLOW: Duration = Duration::from_millis(100);
+/// A file that was not written to for this long holds old data, not what was written just now.
+const OLD: Duration = Duration::from_secs(1);
+
+/// The logs of an attempt whose command was started.
+pub fn sources(config: &LocalConfig, snapshot: &Snapshot) -> Vec<LogSource> {
+    let Some(start) = &snapshot.start else {
+        return Vec::new();
+    };
+    let key = snapshot.key;
+    let streams = snapshot.work.output.streams();
+    let source = |stream: &&str| LogSource {
+        run_id: key.run_id,
+        attempt: key.attempt,
+        episode: start.process.episode(),
+        stream: (*stream).to_owned(),
+        locator: config
+            .layout
+            .log_path(&config.root, key, stream)
+            .display()
+            .to_string(),
+    };
+    streams.iter().map(source).collect()
+}
+
+/// Reads a log from `from`; with `follow` until the attempt is over and all was read.
+pub fn read(
+    backend: LocalBackend,
+    source: LogSource,
+    from: LogPosition,
+    follow: bool,
+) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+    let key = Key::new(source.run_id, source.attempt);
+    let stream = known_stream(&source.stream).ok_or_else(|| RunnerError::NotFound {
+        message: format!("a local run has no log stream {:?}", source.stream),
+    })?;
+    Ok(Box::pin(async_stream::stream! {
+        let mut tail = Tail { key, stream, offset: from.offset };
+        let mut pause = QUICK;
+        loop {
+            let read = backend.blocking(move |this| {
+                let read = tail.read(this)?;
+                Ok((tail, read))
+            }).await;
+            let (advanced, read) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    yield Err(error);
+                    return;
+                }
+            };
+            tail = advanced;
+            match read {
+                TailRead::Bytes(chunk) => {
+                    pause = QUICK;
+                    yield Ok(LogItem::Chunk(chunk));
+                }
+                TailRead::End => {
+                    yield Ok(LogItem::End);
+                    return;
+                }
+                TailRead::Nothing if follow => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(SLOW);
+                }
+                TailRead::Nothing => return,
+            }
+        }
+    }))
+}
+
+/// The stream's name as we spell it; the caller's never becomes part of a path.
+fn known_stream(name: &str) -> Option<&'static str> {
+    [OutputMode::Split, OutputMode::Merged]
+        .iter()
+        .flat_map(|mode| mode.streams())
+        .find(|stream| **stream == name)
+        .copied()
+}
+
+/// A reader's place in one log file.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail {
+    pub key: Key,
+    pub stream: &'static str,
+    pub offset: u64,
+}
+
+/// What a look at the file gave.
+#[derive(Debug)]
+pub enum TailRead {
+    Bytes(LogChunk),
+    /// Nothing more for now.
+    Nothing,
+    /// Nothing more for ever.
+    End,
+}
+
+impl Tail {
+    /// Reads the next bytes, if there are any.
+    pub fn read(&mut self, backend: &LocalBackend) -> Result<TailRead, RunnerError> {
+        // Whether it is over must be known before the file is read to its end.
+        let silent = match backend.inner.snapshot(self.key)? {
+            Some(snapshot) => snapshot.is_silent(),
+            None => {
+                return Err(RunnerError::NotFound {
+                    message: format!("run {} has no directory any more", self.key.run_id),
+                });
+            }
+        };
+        match self.next_chunk(backend) {
+            Ok(Some(chunk)) => Ok(TailRead::Bytes(chunk)),
+            Ok(None) if silent => Ok(TailRead::End),
+            Ok(None) => Ok(TailRead::Nothing),
+            Err(error) => Err(failed("read the log of", self.key, &error)),
+        }
+    }
+
+    fn next_chunk(&mut self, backend: &LocalBackend) -> io::Result<Option<LogChunk>> {
+        let config = &backend.inner.config;
+        let path = config.layout.log_path(&config.root, self.key, self.stream);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+        else {
+            return Ok(None);
+        };
+        let mut file = match Dir::open(parent)?.open_file(name, OFlag::O_RDONLY) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let starts_line = self.starts_line(&mut file)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(CHUNK as u64).read_to_end(&mut bytes)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.offset += bytes.len() as u64;
+        let lines = line_starts(&bytes, starts_line, time_of(&file)?);
+        Ok(Some(LogChunk {
+            bytes: Bytes::from(bytes),
+            lines,
+            position: LogPosition {
+                offset: self.offset,
+                mark: None,
+            },
+        }))
+    }
+
+    /// Whether the byte at the offset is the first of its line.
+    fn starts_line(&self, file: &mut std::fs::File) -> io::Result<bool> {
+        let Some(before) = self.offset.checked_sub(1) else {
+            return Ok(true);
+        };
+        let mut byte = [0];
+        file.seek(SeekFrom::Start(before))?;
+        Ok(file.read(&mut byte)? == 0 || byte == [b'\n'])
+    }
+}
+
+fn line_starts(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<LineTime> {
+    let first = starts_line.then_some(0);
+    let after_newline = bytes
+        .iter()
+        .enumerate()
+        .filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len())
+        .map(|(at, _)| at + 1);
+    first
+        .into_iter()
+        .chain(after_newline)
+        .map(|at_byte| LineTime { at_byte, time })
+        .collect()
+}
+
+/// Now, or when the file was last written to if that is long ago.
+fn time_of(file: &std::fs::File) -> io::Result<Timestamp> {
+    let modified = file.metadata()?.modified()?;
+    let age = modified.elapsed().unwrap_or_default();
+    if age < OLD {
+        return Ok(Timestamp::now());
+    }
+    Timestamp::try_from(modified).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_the_first_byte_of_each_line() {
+        let at = |bytes: &[u8], first| -> Vec<usize> {
+            let starts = line_starts(bytes, first, Timestamp::UNIX_EPOCH);
+            starts.into_iter().map(|line| line.at_byte).collect()
+        };
+        assert_eq!(at(b"a\nb\n", true), [0, 2]);
+        assert_eq!(at(b"rest\nb", false), [5]);
+        assert_eq!(at(b"\n\n", true), [0, 1]);
+    }
+}

@@ -1,0 +1,143 @@
+//! What lies in the directory of an attempt: small JSON files, each written once by one writer.
+//!
+//! | file | writer | says |
+//! |---|---|---|
+//! | `work.json` | submit | what to run |
+//! | `supervisor.json` | the supervisor, before anything runs | who watches; its identity is the object's UID |
+//! | `start.json` | the supervisor | which process runs the command |
+//! | `cancel.json` | cancel | that somebody asked to stop |
+//! | `end.json` | the supervisor | how it ended |
+//! | `released` | release | that result and logs are stored elsewhere |
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use qwex_core::{Attempt, RunId};
+use qwex_runner::durable::{Dir, Durability};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::ProcessId;
+
+pub const WORK: &str = "work.json";
+pub const SUPERVISOR: &str = "supervisor.json";
+pub const START: &str = "start.json";
+pub const CANCEL: &str = "cancel.json";
+pub const END: &str = "end.json";
+pub const RELEASED: &str = "released";
+/// Held by whoever may start the command; taken at most once in the life of an attempt.
+pub const LOCK: &str = "supervisor.lock";
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkRecord {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    /// Of the whole spec: the same attempt with another spec is refused.
+    pub spec_hash: String,
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub working_dir: PathBuf,
+    pub timeout_ms: Option<u64>,
+    /// From TERM to KILL.
+    pub grace_ms: u64,
+    pub output: OutputMode,
+    /// Where the log files go, relative to the directory of the attempt.
+    pub log_dir: PathBuf,
+    /// The image that the spec names and nobody uses here.
+    pub unused_image: Option<String>,
+    pub created_at: Timestamp,
+}
+
+/// Into which files the command writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputMode {
+    /// `stdout.log` and `stderr.log`.
+    Split,
+    /// `output.log` with both, as a container's log has it.
+    Merged,
+}
+
+impl OutputMode {
+    /// Names of the log streams; `<name>.log` is the file.
+    #[must_use]
+    pub fn streams(self) -> &'static [&'static str] {
+        match self {
+            Self::Split => &["stdout", "stderr"],
+            Self::Merged => &["output"],
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorRecord {
+    pub process: ProcessId,
+    pub started_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    pub process: ProcessId,
+    pub started_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRecord {
+    pub asked_at: Timestamp,
+}
+
+/// How it ended. Exit code and signal are what the kernel said, apart from the cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRecord {
+    pub cause: EndCause,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub core_dumped: bool,
+    /// A sentence for people.
+    pub message: String,
+    /// `None` if the command never ran.
+    pub start: Option<StartRecord>,
+    pub ended_at: Timestamp,
+    pub max_rss_bytes: Option<u64>,
+    /// Processes of the run that were still there after its command had ended, and were killed.
+    pub leftovers: u32,
+}
+
+/// Why it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// The command ended by itself or by a signal that we did not send.
+    Ended,
+    StartError,
+    TimedOut,
+    OutOfMemory,
+    /// Stopped because somebody asked through qwex.
+    Cancelled,
+    /// The supervisor itself was told to stop, as at a shutdown.
+    Stopped,
+}
+
+/// Reads a record; a torn one counts as absent, because its writer renames whole files into place and
+/// the next start writes it anew.
+pub fn read<T: DeserializeOwned>(dir: &Dir, name: &str) -> io::Result<Option<T>> {
+    let Some(bytes) = dir.read(name)? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => {
+            tracing::warn!(file = %dir.path().join(name).display(), %error, "a record is not readable");
+            Ok(None)
+        }
+    }
+}
+
+pub fn write<T: Serialize>(dir: &Dir, name: &str, record: &T, durability: Durability) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    dir.write(name, &bytes, durability)
+}

@@ -1,0 +1,229 @@
+//! From a piece of work to a supervisor that owns it: at most one per attempt, however often and from
+//! wherever it is submitted.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::fcntl::{OFlag, RenameFlags, renameat2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use qwex_core::ObjectUid;
+use qwex_runner::durable::{Dir, Durability};
+use qwex_runner::{RunnerError, Submitted, Work};
+
+use crate::backend::{Inner, LocalBackend, failed};
+use crate::check;
+use crate::config::Environment;
+use crate::identity::ProcessId;
+use crate::layout::Key;
+use crate::records::{self, SUPERVISOR, SupervisorRecord, WORK, WorkRecord};
+use crate::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
+
+/// How long a supervisor may take to say who it is.
+const GREETING_LIMIT: Duration = Duration::from_secs(20);
+
+static NEXT_NEW: AtomicU32 = AtomicU32::new(0);
+
+impl LocalBackend {
+    /// [`qwex_runner::Runner::submit`] without a runtime. Returns once the supervisor has taken over.
+    pub fn submit_sync(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        check::work(&self.inner.config, work)?;
+        let key = Key::new(work.run_id, work.attempt);
+        let broken = |error: io::Error| failed("start", key, &error);
+        self.inner.reap();
+        let (dir, adopted) = self.inner.claim(key, work)?;
+        let known: Option<SupervisorRecord> = records::read(&dir, SUPERVISOR).map_err(broken)?;
+        let uid = match known {
+            Some(supervisor) => supervisor.process.uid(),
+            None => self.inner.supervise(key, &dir)?,
+        };
+        self.inner.changed.notify_waiters();
+        let mut backend = self.inner.backend_info(key);
+        backend.uid = Some(uid);
+        Ok(Submitted { backend, adopted })
+    }
+}
+
+impl Inner {
+    /// Makes the directory of the attempt, whole or not at all; or opens the one that is there.
+    fn claim(&self, key: Key, work: &Work) -> Result<(Dir, bool), RunnerError> {
+        let broken = |error: io::Error| failed("make a directory for", key, &error);
+        if let Some(dir) = self.config.layout.open(&self.root, key).map_err(broken)? {
+            return Ok((self.adopt(key, work, dir)?, true));
+        }
+        let (parent, name) = self.config.layout.ensure_place(&self.root, key).map_err(broken)?;
+        match self.make(key, work, &parent, &name).map_err(broken)? {
+            Some(dir) => Ok((dir, false)),
+            None => {
+                let dir = parent.open_dir(&name).map_err(broken)?;
+                Ok((self.adopt(key, work, dir)?, true))
+            }
+        }
+    }
+
+    /// Fills a directory under a temporary name and renames it into place; `None` if somebody was
+    /// quicker.
+    fn make(&self, key: Key, work: &Work, parent: &Dir, name: &str) -> io::Result<Option<Dir>> {
+        let number = NEXT_NEW.fetch_add(1, Ordering::Relaxed);
+        let temp = format!(".new-{name}-{}-{number}", std::process::id());
+        parent.remove_tree(&temp)?;
+        let dir = parent.create_dir(&temp)?;
+        let working_dir = self.working_dir(work, &dir, &parent.path().join(name))?;
+        let record = self.work_record(key, work, working_dir);
+        records::write(&dir, WORK, &record, Durability::Machine)?;
+        match renameat2(
+            parent.as_fd(),
+            temp.as_str(),
+            parent.as_fd(),
+            name,
+            RenameFlags::RENAME_NOREPLACE,
+        ) {
+            Ok(()) => {
+                parent.sync()?;
+                Ok(Some(parent.open_dir(name)?))
+            }
+            Err(nix::Error::EEXIST) => {
+                parent.remove_tree(&temp)?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn working_dir(&self, work: &Work, dir: &Dir, place: &std::path::Path) -> io::Result<PathBuf> {
+        match (&work.spec.working_dir, &self.config.working_dir) {
+            (Some(asked), _) => Ok(PathBuf::from(asked)),
+            (None, Some(default)) => Ok(default.clone()),
+            (None, None) => {
+                dir.create_dir("work")?;
+                Ok(place.join("work"))
+            }
+        }
+    }
+
+    fn work_record(&self, key: Key, work: &Work, working_dir: PathBuf) -> WorkRecord {
+        let spec = &work.spec;
+        WorkRecord {
+            run_id: work.run_id,
+            attempt: work.attempt,
+            spec_hash: spec.hash(),
+            command: spec.command.clone(),
+            env: spec.env.clone(),
+            working_dir,
+            timeout_ms: spec
+                .timeout
+                .map(|timeout| u64::try_from(timeout.as_duration().as_millis()).unwrap_or(u64::MAX)),
+            grace_ms: u64::try_from(self.config.grace.as_millis()).unwrap_or(u64::MAX),
+            output: self.config.output,
+            log_dir: self.config.layout.log_dir(key).to_owned(),
+            unused_image: spec.image.clone(),
+            created_at: Timestamp::now(),
+        }
+    }
+
+    /// Checks that what is there is this very work.
+    fn adopt(&self, key: Key, work: &Work, dir: Dir) -> Result<Dir, RunnerError> {
+        let conflict = |message: &str| RunnerError::NameConflict {
+            object: key.run_id.object_name(key.attempt),
+            message: message.to_owned(),
+        };
+        let record: Option<WorkRecord> =
+            records::read(&dir, WORK).map_err(|error| failed("read", key, &error))?;
+        match record {
+            Some(record) if record.spec_hash == work.spec.hash() => Ok(dir),
+            Some(_) => Err(conflict("it was submitted with another spec")),
+            None => Err(conflict("its directory holds no work of ours")),
+        }
+    }
+
+    /// Starts a supervisor and waits for its greeting.
+    fn supervise(&self, key: Key, dir: &Dir) -> Result<ObjectUid, RunnerError> {
+        let mut child = self
+            .supervisor_command(key, dir)
+            .and_then(|mut command| command.spawn())
+            .map_err(|error| failed("start the supervisor of", key, &error))?;
+        let greeting = greeting(&mut child);
+        self.supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(child);
+        let greeting = greeting.map_err(|error| failed("hear from the supervisor of", key, &error))?;
+        match greeting.parse::<ProcessId>() {
+            Ok(process) => Ok(process.uid()),
+            Err(_) => Err(failed("supervise", key, &io::Error::other(greeting))),
+        }
+    }
+
+    /// No `pre_exec` and no process group here: either would fork this process instead of spawning.
+    fn supervisor_command(&self, key: Key, dir: &Dir) -> io::Result<Command> {
+        let mut argv = self.config.supervisor.iter();
+        let program = argv
+            .next()
+            .ok_or_else(|| io::Error::other("no supervisor program is configured"))?;
+        let notes = dir.open_file(
+            "supervisor.log",
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
+        )?;
+        let mut command = Command::new(program);
+        command
+            .args(argv)
+            .arg(dir.path())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(notes);
+        match self.config.environment {
+            Environment::Inherit => {
+                command.env_remove(RUN_ID).env_remove(ATTEMPT);
+            }
+            Environment::Clean => {
+                command.env_clear();
+                let basics = Environment::BASICS
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?)));
+                command.envs(basics);
+            }
+        }
+        command.env(SUPERVISES, key.run_id.object_name(key.attempt));
+        Ok(command)
+    }
+}
+
+/// Reads the one line that a supervisor says.
+fn greeting(child: &mut Child) -> io::Result<String> {
+    let mut out = child
+        .stdout
+        .take()
+        .ok_or_else(|| io::Error::other("its output is no pipe"))?;
+    let deadline = Instant::now() + GREETING_LIMIT;
+    let mut said = Vec::new();
+    while !said.contains(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let millis = u16::try_from(left.as_millis()).unwrap_or(u16::MAX);
+        let ready = poll(
+            &mut [PollFd::new(out.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::from(millis),
+        );
+        match ready {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing")),
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut part = [0; 512];
+        match out.read(&mut part)? {
+            0 => break,
+            length => said.extend_from_slice(&part[..length]),
+        }
+    }
+    let line = String::from_utf8_lossy(&said).trim().to_owned();
+    if line.is_empty() {
+        return Err(io::Error::other("it ended without a word; see supervisor.log"));
+    }
+    Ok(line)
+}

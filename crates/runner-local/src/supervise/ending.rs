@@ -1,0 +1,121 @@
+//! From what the kernel said to the record of the end, and onto a disk that may be full.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+
+use jiff::Timestamp;
+use nix::sys::signal::Signal;
+use qwex_runner::durable::{Dir, Durability};
+
+use super::child::Started;
+use crate::oom::OomKills;
+use crate::records::{self, END, EndCause, EndRecord};
+use crate::sys::Reaped;
+
+/// Why we ended a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Cancel,
+    Timeout,
+    /// The supervisor was told to stop.
+    Stop,
+}
+
+/// The end of an attempt whose command never ran.
+pub fn never_started(cause: EndCause, exit_code: Option<i32>, message: String) -> EndRecord {
+    EndRecord {
+        cause,
+        exit_code,
+        signal: None,
+        core_dumped: false,
+        message,
+        start: None,
+        ended_at: Timestamp::now(),
+        max_rss_bytes: None,
+        leftovers: 0,
+    }
+}
+
+/// The end of a command that ran.
+pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, leftovers: u32) -> EndRecord {
+    let signal = reaped.status.signal();
+    let killed = signal == Some(Signal::SIGKILL as i32);
+    let memory = (killed && asked.is_none())
+        .then(|| started.oom_before.evidence(OomKills::now()))
+        .flatten();
+    let (cause, why) = match (asked, memory) {
+        (Some(Asked::Cancel), _) => (EndCause::Cancelled, Some("cancelled: ")),
+        (Some(Asked::Timeout), _) => (EndCause::TimedOut, Some("its timeout passed: ")),
+        (Some(Asked::Stop), _) => (EndCause::Stopped, Some("its supervisor was told to stop: ")),
+        (None, Some(evidence)) => (EndCause::OutOfMemory, Some(evidence)),
+        (None, None) => (EndCause::Ended, None),
+    };
+    let how = describe(reaped.status.code(), signal, reaped.status.core_dumped());
+    let message = match (cause, why) {
+        (EndCause::OutOfMemory, Some(evidence)) => format!("{how}; {evidence}"),
+        (_, Some(why)) => format!("{why}{how}"),
+        (_, None) => how,
+    };
+    EndRecord {
+        cause,
+        exit_code: reaped.status.code(),
+        signal,
+        core_dumped: reaped.status.core_dumped(),
+        message,
+        start: Some(started.record),
+        ended_at: Timestamp::now(),
+        max_rss_bytes: Some(reaped.max_rss_bytes),
+        leftovers,
+    }
+}
+
+fn describe(exit_code: Option<i32>, signal: Option<i32>, core_dumped: bool) -> String {
+    let core = if core_dumped { ", core dumped" } else { "" };
+    match (exit_code, signal) {
+        (_, Some(signal)) => match Signal::try_from(signal) {
+            Ok(name) => format!("the command was ended by signal {signal} ({name}{core})"),
+            Err(_) => format!("the command was ended by signal {signal}{core}"),
+        },
+        (Some(code), None) => format!("the command ended with exit code {code}"),
+        (None, None) => "the command ended".to_owned(),
+    }
+}
+
+/// Disk space put aside while there is some, so that the end can be stored when there is none.
+pub struct Reserve {
+    kept: bool,
+}
+
+const RESERVE: &str = ".reserve";
+/// More than any end record, and a whole block.
+const RESERVE_BYTES: usize = 8192;
+
+impl Reserve {
+    pub fn set_aside(dir: &Dir) -> Self {
+        // Random enough that no file system stores it as a hole.
+        let block: Vec<u8> = (0..RESERVE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
+        Self {
+            kept: dir.write(RESERVE, &block, Durability::Process).is_ok(),
+        }
+    }
+
+    fn give_back(self, dir: &Dir) {
+        if self.kept {
+            dir.remove_file(RESERVE).ok();
+        }
+    }
+}
+
+/// Stores the end so that it survives a crash of the machine.
+pub fn store(dir: &Dir, end: &EndRecord, reserve: Reserve) -> io::Result<()> {
+    match records::write(dir, END, end, Durability::Machine) {
+        Ok(()) => {
+            reserve.give_back(dir);
+            Ok(())
+        }
+        Err(_) => {
+            reserve.give_back(dir);
+            records::write(dir, END, end, Durability::Machine)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The supervisor: owns one attempt from before its command starts until its end is on disk. A hidden
+//! subcommand of qwexctl and qwexcloud, started by submit; it outlives whoever started it.
+//!
+//! Single-threaded; must not: talk to a network, hold a pipe to anybody after the greeting, start a
+//! command twice.
+
+mod child;
+mod ending;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+use nix::sys::prctl::set_child_subreaper;
+use qwex_runner::durable::{Dir, Durability};
+
+use crate::identity::ProcessId;
+use crate::records::{
+    self, CANCEL, END, EndRecord, LOCK, START, SUPERVISOR, SupervisorRecord, WORK, WorkRecord,
+};
+use child::Signals;
+
+/// How long a second supervisor waits for the first one to say who it is.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
+
+/// Supervises the attempt in `dir` until its command has ended. Call it first thing in `main`, before
+/// any thread is started.
+pub fn main(dir: &Path) -> ExitCode {
+    match supervise(dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever submitted reads the first line; a supervisor.log beside the records keeps the rest.
+            greet(&format!("error: {error}"));
+            eprintln!("{} supervisor of {}: {error}", Timestamp::now(), dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise(dir: &Path) -> io::Result<()> {
+    // Fails only for the leader of a process group, who has no terminal to lose.
+    nix::unistd::setsid().ok();
+    set_child_subreaper(true)?;
+    let signals = Signals::block()?;
+    let dir = Dir::open(dir)?;
+    let Some(_lock) = take_lock(&dir)? else {
+        greet(&other_supervisor(&dir)?);
+        return Ok(());
+    };
+    if let Some(earlier) = records::read::<SupervisorRecord>(&dir, SUPERVISOR)? {
+        greet(&earlier.process.to_string());
+        return Ok(());
+    }
+    let work: WorkRecord = records::read(&dir, WORK)?
+        .ok_or_else(|| io::Error::other(format!("{} holds no readable {WORK}", dir.path().display())))?;
+    let process = ProcessId::own()?;
+    let own = SupervisorRecord {
+        process: process.clone(),
+        started_at: Timestamp::now(),
+    };
+    records::write(&dir, SUPERVISOR, &own, Durability::Machine)?;
+    greet(&process.to_string());
+    if dir.has(END)? {
+        // Cancelled before any supervisor began; only who it is was not written down yet.
+        return Ok(());
+    }
+    let reserve = ending::Reserve::set_aside(&dir);
+    let end = run(&dir, &work, &signals)?;
+    ending::store(&dir, &end, reserve)
+}
+
+/// Runs the command, unless the attempt was cancelled before.
+fn run(dir: &Dir, work: &WorkRecord, signals: &Signals) -> io::Result<EndRecord> {
+    if dir.has(CANCEL)? {
+        return Ok(ending::never_started(
+            records::EndCause::Cancelled,
+            None,
+            "cancelled before its command started".to_owned(),
+        ));
+    }
+    match child::start(dir, work) {
+        Ok(started) => {
+            if let Err(error) = records::write(dir, START, &started.record, Durability::Process) {
+                // The command runs; a full disk must not end it.
+                eprintln!("{} cannot store {START}: {error}", Timestamp::now());
+            }
+            child::attend(dir, work, signals, started)
+        }
+        Err(refusal) => Ok(ending::never_started(
+            records::EndCause::StartError,
+            Some(refusal.exit_code),
+            refusal.message,
+        )),
+    }
+}
+
+/// The right to start the command. Held until this process is gone.
+pub(crate) fn take_lock(dir: &Dir) -> io::Result<Option<File>> {
+    let lock = dir.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Identity of the supervisor that was quicker.
+fn other_supervisor(dir: &Dir) -> io::Result<String> {
+    let deadline = Instant::now() + GREETING_LIMIT;
+    loop {
+        if let Some(other) = records::read::<SupervisorRecord>(dir, SUPERVISOR)? {
+            return Ok(other.process.to_string());
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other(
+                "another supervisor holds the lock and does not say who it is",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Says one line to whoever submitted, and lets go of the pipe.
+fn greet(line: &str) {
+    let mut out = io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        nix::unistd::dup2_stdout(null).ok();
+    }
+}
+
+/// Whether the end is on disk.
+pub(crate) fn has_end(dir: &Dir) -> io::Result<bool> {
+    dir.has(END)
+}

@@ -1,0 +1,97 @@
+//! The system calls that no safe wrapper in our dependencies offers: pidfd, wait4, and what a child does
+//! between fork and exec. The only file
+//! with unsafe code; it decides nothing.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+
+use nix::libc;
+use nix::sys::signal::SigSet;
+
+/// A child that ended and was taken off the process table.
+#[derive(Debug)]
+pub struct Reaped {
+    pub pid: i32,
+    pub status: ExitStatus,
+    /// The most memory it or a child it waited for ever held, in bytes.
+    pub max_rss_bytes: u64,
+}
+
+/// Lets a command start as a program expects to: leader of its own session and process group, with no
+/// signal blocked (a blocked one stays blocked through exec).
+#[expect(
+    unsafe_code,
+    reason = "pre_exec is the only place between fork and exec; setsid and sigprocmask are signal-safe"
+)]
+pub fn own_session(command: &mut Command) {
+    let in_child = || {
+        nix::unistd::setsid()?;
+        SigSet::empty().thread_set_mask()?;
+        Ok(())
+    };
+    // SAFETY: the closure only makes system calls; it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(in_child);
+    }
+}
+
+/// Opens a file descriptor that names one process for good, whoever gets its number later.
+#[expect(unsafe_code, reason = "pidfd_open has no safe wrapper among our dependencies")]
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to exactly the process behind a pidfd.
+#[expect(
+    unsafe_code,
+    reason = "pidfd_send_signal has no safe wrapper among our dependencies"
+)]
+pub fn pidfd_send_signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open and a null siginfo is allowed.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Takes one ended child off the process table, any child; `None` if none has ended or none is left.
+#[expect(
+    unsafe_code,
+    reason = "waitpid of nix fails on real-time signals, and the status is then lost"
+)]
+pub fn reap_any() -> io::Result<Option<Reaped>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for writes for the length of the call.
+    let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if pid < 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ECHILD) => Ok(None),
+            _ => Err(error),
+        };
+    }
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: all-zero is a valid rusage, and the kernel filled it in.
+    let usage = unsafe { usage.assume_init() };
+    let kibibytes = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    Ok(Some(Reaped {
+        pid,
+        status: ExitStatus::from_raw(status),
+        max_rss_bytes: kibibytes.saturating_mul(1024),
+    }))
+}

@@ -1,0 +1,7 @@
+//! The local backend with real processes: its own tests and the rows of the fault list that it must
+//! survive, each named by its row.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod lifecycle;
+mod support;

@@ -1,0 +1,121 @@
+//! A backend in a directory of its own, work for it, and waiting with a limit.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use qwex_core::{Attempt, ClusterName, Ending, Fact, JobSpec, Observation, Project, RunId};
+use qwex_runner::{Handle, Submitted, Work};
+use qwex_runner_local::{LocalBackend, LocalConfig};
+
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub struct Bench {
+    _temp: tempfile::TempDir,
+    pub backend: LocalBackend,
+}
+
+pub fn supervisor() -> Vec<OsString> {
+    vec![
+        env!("CARGO_BIN_EXE_qwex-test-supervisor").into(),
+        "supervise".into(),
+    ]
+}
+
+/// As a server has it, with a short grace.
+pub fn embedded() -> Bench {
+    embedded_with(|_| {})
+}
+
+pub fn embedded_with(change: impl FnOnce(&mut LocalConfig)) -> Bench {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = ClusterName::new("local").unwrap();
+    let mut config = LocalConfig::embedded(temp.path().join("runs"), supervisor(), cluster);
+    config.grace = Duration::from_millis(300);
+    config.retention = None;
+    change(&mut config);
+    let backend = LocalBackend::new(config).unwrap();
+    Bench { _temp: temp, backend }
+}
+
+/// As a person's own machine has it.
+pub fn laptop() -> Bench {
+    let temp = tempfile::tempdir().unwrap();
+    let mut config = LocalConfig::laptop(temp.path().join("runs"), supervisor(), temp.path().to_owned());
+    config.grace = Duration::from_millis(300);
+    let backend = LocalBackend::new(config).unwrap();
+    Bench { _temp: temp, backend }
+}
+
+pub fn work(command: &[&str]) -> Work {
+    Work {
+        run_id: RunId::mint(),
+        attempt: Attempt::FIRST,
+        project: Project::new("default").unwrap(),
+        name: None,
+        labels: BTreeMap::new(),
+        spec: JobSpec {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            ..JobSpec::default()
+        },
+    }
+}
+
+pub fn shell(script: &str) -> Work {
+    work(&["sh", "-c", script])
+}
+
+pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
+    Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
+    }
+}
+
+pub fn ending(observations: &[Observation]) -> Option<Ending> {
+    observations.iter().find_map(|seen| match &seen.fact {
+        Fact::Ended { ending, .. } => Some(ending.clone()),
+        _ => None,
+    })
+}
+
+/// Probes until there is something.
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Bench {
+    pub fn submit(&self, work: &Work) -> Handle {
+        let submitted = self.backend.submit_sync(work).unwrap();
+        handle(work, &submitted)
+    }
+
+    pub fn wait(&self, handle: &Handle) -> Ending {
+        until("the end of the run", || {
+            ending(&self.backend.observe_sync(handle).unwrap())
+        })
+    }
+
+    pub fn run(&self, work: &Work) -> Ending {
+        let handle = self.submit(work);
+        self.wait(&handle)
+    }
+
+    /// Waits until the file of the attempt exists and gives its text.
+    pub fn file(&self, work: &Work, name: &str) -> String {
+        let path = self.backend.config().root.join(work.object_name()).join(name);
+        until(name, || {
+            std::fs::read_to_string(&path)
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+        })
+    }
+}
