@@ -19,7 +19,8 @@ MOST_BYTES = 1 << 20
 
 def signed(secret: str, headers, body: bytes) -> bool:
     """Whether one of the signatures of the header is ours: HMAC-SHA256 over id.timestamp.body."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    secret = secret.removeprefix("whsec_")
+    key = base64.b64decode(secret + "=" * (-len(secret) % 4))
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     ours = base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
     given = headers.get("webhook-signature", "").split()
