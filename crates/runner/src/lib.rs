@@ -1,5 +1,5 @@
 //! What every backend offers: a [`Runner`] that starts and cancels, a [`Watcher`] that reads and
-//! yields observations, and what is written once over both ([`wait`]).
+//! yields observations, what is written once over both ([`wait()`]), and the run store of a project.
 //!
 //! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
 
@@ -7,9 +7,13 @@ pub mod durable;
 pub mod error;
 pub mod log;
 pub mod runner;
+pub mod store;
+pub mod wait;
 pub mod watcher;
 
 pub use error::RunnerError;
 pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};
 pub use runner::{CancelProgress, Handle, Runner, Submitted, Work};
+pub use store::{Applied, Journal, Listing, Store, StoreError};
+pub use wait::{wait, wait_with};
 pub use watcher::{ObjectRef, Sighting, SightingStream, WatchPosition, Watcher};

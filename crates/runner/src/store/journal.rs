@@ -1,0 +1,143 @@
+//! The only writer of a run's record.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+use qwex_core::transition::{RejectReason, next};
+use qwex_core::{LogSummary, Observation, Run, RunId, Step};
+
+use super::record::Record;
+use super::{RECORD, StoreError};
+use crate::durable::{Dir, Durability};
+
+const LOCK: &str = ".lock";
+
+/// Writes the record of one run. Any number of processes may have one: each change reads, decides and
+/// writes under a file lock, so that none is lost.
+#[derive(Debug)]
+pub struct Journal {
+    id: RunId,
+    dir: Dir,
+}
+
+/// What observations did to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The run after them.
+    pub run: Run,
+    /// Whether any of them changed it.
+    pub moved: bool,
+    /// Facts that contradict what is known.
+    pub refused: Vec<RejectReason>,
+}
+
+impl Journal {
+    pub(super) fn new(id: RunId, dir: Dir) -> Self {
+        Self { id, dir }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// The run as it is recorded now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn read(&self) -> Result<Run, StoreError> {
+        Ok(self.record()?.run)
+    }
+
+    /// Applies observations in order, through the transition function, in one write.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] and those of [`Journal::read`]; the record is then as it was.
+    pub fn apply(&self, seen: &[Observation]) -> Result<Applied, StoreError> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        let mut state = record.state();
+        let mut moved = false;
+        let mut refused = Vec::new();
+        for observation in seen.iter().filter(|seen| seen.run_id == self.id) {
+            match next(&state, observation) {
+                Step::Move(after) => {
+                    state = *after;
+                    moved = true;
+                }
+                Step::Stay(_) => {}
+                Step::Reject(reason) => {
+                    tracing::warn!(run_id = %self.id, ?reason, fact = ?observation.fact, "refused an observation");
+                    refused.push(reason);
+                }
+            }
+        }
+        if moved {
+            record.put(state);
+            self.write(&record)?;
+        }
+        Ok(Applied {
+            run: record.run,
+            moved,
+            refused,
+        })
+    }
+
+    /// Stores the summary of the sealed log; the first one stays.
+    ///
+    /// # Errors
+    /// As [`Journal::apply`].
+    pub fn seal_logs(&self, summary: LogSummary) -> Result<Run, StoreError> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        if record.run.logs.is_none() {
+            record.run.logs = Some(summary);
+            self.write(&record)?;
+        }
+        Ok(record.run)
+    }
+
+    /// Writes the first record, unless the same run is recorded already.
+    pub(super) fn begin(&self, run: &Run) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        match self.record() {
+            Err(StoreError::NotFound { .. }) => self.write(&Record::new(run.clone())),
+            Ok(known) if known.run.spec == run.spec => Ok(()),
+            Ok(_) => Err(StoreError::Conflict { id: self.id }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Held until dropped.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        let locked = self
+            .dir
+            .open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)
+            .and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| StoreError::io("lock", &self.dir.path().join(LOCK), source))
+    }
+
+    fn record(&self) -> Result<Record, StoreError> {
+        let path = self.path();
+        match self.dir.read(RECORD) {
+            Ok(Some(bytes)) => Record::parse(&path, &bytes),
+            Ok(None) => Err(StoreError::NotFound {
+                word: self.id.to_string(),
+            }),
+            Err(source) => Err(StoreError::io("read", &path, source)),
+        }
+    }
+
+    fn write(&self, record: &Record) -> Result<(), StoreError> {
+        let path = self.path();
+        let bytes = record.to_bytes(&path)?;
+        self.dir
+            .write(RECORD, &bytes, Durability::Machine)
+            .map_err(|source| StoreError::io("write", &path, source))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join(RECORD)
+    }
+}

@@ -1,0 +1,133 @@
+//! The run store of a project on this machine: `.qwex/runs/<id>/run.json`. Used by the client for runs
+//! without a server.
+//!
+//! Reading needs no lock, because files are replaced whole. Run state is written by a [`Journal`] only,
+//! and only through [`qwex_core::transition::next`].
+
+mod error;
+mod find;
+mod journal;
+mod record;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use qwex_core::{Run, RunId};
+
+use crate::durable::{Dir, Durability};
+
+pub use error::StoreError;
+pub use find::Listing;
+pub use journal::{Applied, Journal};
+pub use record::{VERSION, state_of};
+
+pub(crate) const RECORD: &str = "run.json";
+
+/// The runs of one project directory.
+#[derive(Debug)]
+pub struct Store {
+    runs: Dir,
+}
+
+impl Store {
+    /// Opens the store of a project directory, made if it is not there. Neither `.qwex` nor anything
+    /// below it may be a symlink: a hostile checkout could lead our writes elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn open(project: &Path) -> Result<Self, StoreError> {
+        let place = project.join(".qwex");
+        let broken = |source| StoreError::io("open", &place, source);
+        let project = std::path::absolute(project).map_err(broken)?;
+        let qwex = Dir::open(project)
+            .and_then(|project| project.ensure_dir(".qwex"))
+            .map_err(broken)?;
+        if !qwex.has(".gitignore").map_err(broken)? {
+            qwex.write(".gitignore", b"*\n", Durability::Process)
+                .map_err(broken)?;
+        }
+        let runs = qwex.ensure_dir("runs").map_err(broken)?;
+        Ok(Self { runs })
+    }
+
+    /// Opens the store of the nearest directory, from `start` upwards, that has one.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn find(start: &Path) -> Result<Option<Self>, StoreError> {
+        let start = std::path::absolute(start).map_err(|source| StoreError::io("find", start, source))?;
+        let with_store = start
+            .ancestors()
+            .find(|dir| dir.join(".qwex").join("runs").is_dir());
+        with_store.map(Self::open).transpose()
+    }
+
+    /// The directory of all runs: root of a local backend with a directory per run.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.runs.path()
+    }
+
+    /// Directory of one run.
+    #[must_use]
+    pub fn run_path(&self, id: RunId) -> PathBuf {
+        self.runs.path().join(id.to_string())
+    }
+
+    /// Records a new run. The same run once more is no error; the same id with another spec is.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], [`StoreError::Io`].
+    pub fn create(&self, run: &Run) -> Result<Journal, StoreError> {
+        let broken = |source| StoreError::io("record", &self.run_path(run.id), source);
+        let dir = self.runs.ensure_dir(&run.id.to_string()).map_err(broken)?;
+        let journal = Journal::new(run.id, dir);
+        journal.begin(run)?;
+        self.runs.sync().map_err(broken)?;
+        Ok(journal)
+    }
+
+    /// The writer of a run that exists.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Io`].
+    pub fn journal(&self, id: RunId) -> Result<Journal, StoreError> {
+        match self.runs.open_dir(&id.to_string()) {
+            Ok(dir) => Ok(Journal::new(id, dir)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NotFound { word: id.to_string() })
+            }
+            Err(source) => Err(StoreError::io("open", &self.run_path(id), source)),
+        }
+    }
+
+    /// A run that exists.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn get(&self, id: RunId) -> Result<Run, StoreError> {
+        self.journal(id)?.read()
+    }
+
+    /// Removes the record of a run, its logs and all else in its directory.
+    ///
+    /// # Errors
+    /// [`StoreError::Active`] while it is under way, [`StoreError::Io`].
+    pub fn remove(&self, id: RunId) -> Result<(), StoreError> {
+        let journal = self.journal(id)?;
+        let lock = journal.lock()?;
+        match journal.read() {
+            Ok(run) if !run.status.is_terminal() => return Err(StoreError::Active { id }),
+            // What cannot be read can only be removed.
+            Ok(_) | Err(StoreError::Damaged { .. } | StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let removed = self.runs.remove_tree(&id.to_string());
+        drop(lock);
+        removed.map_err(|source| StoreError::io("remove", &self.run_path(id), source))
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
