@@ -233,6 +233,31 @@ pub async fn upsert_episodes(conn: &mut PgConnection, updates: &[EpisodeUpdate])
     Ok(())
 }
 
+/// An episode that is recorded already.
+#[derive(Debug, Clone)]
+pub struct KnownEpisode {
+    pub run_id: Uuid,
+    pub attempt: i32,
+    pub episode: String,
+    pub started: bool,
+    pub ended: bool,
+}
+
+/// The recorded episodes of runs that are locked by this transaction.
+pub async fn list_known_episodes(conn: &mut PgConnection, ids: &[Uuid]) -> DbResult<Vec<KnownEpisode>> {
+    let rows = sqlx::query_as!(
+        KnownEpisode,
+        r#"
+        SELECT run_id, attempt, episode, started_at IS NOT NULL AS "started!", ended_at IS NOT NULL AS "ended!"
+        FROM episode WHERE run_id = ANY ($1)
+        "#,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
 /// A row of a run's history to be written.
 #[derive(Debug, Serialize)]
 pub struct NewEvent {

@@ -1,0 +1,128 @@
+//! Hints that something changed, within this process and, by NOTIFY, among replicas. A hint may be lost or
+//! come for nothing: who waits on one looks into SQL again at least every second.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qwex_core::RunId;
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+
+use crate::db::hint;
+
+/// Handle of the hints of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hints {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: PgPool,
+    runs: Mutex<HashMap<RunId, watch::Sender<u64>>>,
+    work: Notify,
+}
+
+impl Hints {
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                pool,
+                runs: Mutex::default(),
+                work: Notify::new(),
+            }),
+        }
+    }
+
+    /// Wakes whenever the run may have changed.
+    #[must_use]
+    pub fn subscribe(&self, run: RunId) -> watch::Receiver<u64> {
+        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.len() > 1_024 {
+            runs.retain(|_, sender| sender.receiver_count() > 0);
+        }
+        runs.entry(run).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Returns when there may be work to dispatch, to clean up or to deliver.
+    pub async fn work(&self) {
+        self.shared.work.notified().await;
+    }
+
+    /// Wakes those who wait in this process.
+    pub fn wake(&self, runs: &[RunId], work: bool) {
+        let mut known = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        for run in runs {
+            if let Some(sender) = known.get(run) {
+                if sender.receiver_count() == 0 {
+                    known.remove(run);
+                } else {
+                    sender.send_modify(|count| *count += 1);
+                }
+            }
+        }
+        drop(known);
+        if work {
+            self.shared.work.notify_waiters();
+        }
+    }
+
+    /// Wakes those who wait in any replica.
+    pub async fn tell(&self, runs: &[RunId], work: bool) {
+        self.wake(runs, work);
+        let told = async {
+            hint::notify_runs(&self.shared.pool, runs).await?;
+            if work {
+                hint::notify_work(&self.shared.pool).await
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(error) = told.await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a hint was not told; polling serves"
+            );
+        }
+    }
+
+    /// Hears the hints of other replicas until `stop`; reconnects for ever.
+    pub async fn listen(self, stop: tokio_util::sync::CancellationToken) {
+        while !stop.is_cancelled() {
+            let heard = tokio::select! {
+                () = stop.cancelled() => return,
+                heard = self.hear() => heard,
+            };
+            if let Err(error) = heard {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the hint connection broke; polling serves"
+                );
+            }
+            metrics::counter!("qwex_hint_reconnects_total").increment(1);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    async fn hear(&self) -> crate::db::DbResult<()> {
+        let mut listener = hint::listen(&self.shared.pool).await?;
+        loop {
+            // `None`: the connection was lost and made anew; whatever was told meanwhile is lost.
+            match listener.try_recv().await? {
+                Some(told) if told.channel() == hint::RUNS => {
+                    let runs: Vec<RunId> = told
+                        .payload()
+                        .split(',')
+                        .filter_map(|id| id.parse().ok())
+                        .collect();
+                    self.wake(&runs, false);
+                }
+                Some(_) | None => self.wake(&[], true),
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Why the service refuses, told apart by what the asker can do about it.
+
+use qwex_core::{RunId, RunStatus, SpecProblem};
+
+use crate::db::DbError;
+use crate::recorder::RecordError;
+
+/// An error of the service `Runs`. `http` turns each into one problem document.
+#[derive(Debug, thiserror::Error)]
+pub enum RunsError {
+    #[error("the run is not valid")]
+    Invalid(Vec<SpecProblem>),
+    /// No such run, or one of a project that the asker may not see.
+    #[error("there is no run {0}")]
+    NotFound(RunId),
+    #[error("there is no project {0}")]
+    NoProject(String),
+    /// The id exists with another spec, or in another project.
+    #[error("the id {0} belongs to another run")]
+    IdTaken(RunId),
+    #[error("this idempotency key was used with another body")]
+    KeyMismatch,
+    #[error("the run has changed: it is at version {found}")]
+    Changed { found: i64 },
+    #[error("the run is {status}")]
+    WrongState { status: RunStatus },
+    #[error("failed to reach the database")]
+    Database(#[from] DbError),
+    #[error("failed to record")]
+    Record(#[from] RecordError),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
