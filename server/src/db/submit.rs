@@ -138,11 +138,3 @@ pub async fn release_key(conn: &mut PgConnection, key: &SubmitKey) -> DbResult<(
     .await?;
     Ok(())
 }
-
-/// Whether a project exists.
-pub async fn project_exists(executor: impl sqlx::PgExecutor<'_>, project: &Project) -> DbResult<bool> {
-    let found = sqlx::query_scalar!("SELECT 1 AS one FROM project WHERE name = $1", project.as_str())
-        .fetch_optional(executor)
-        .await?;
-    Ok(found.is_some())
-}

@@ -31,7 +31,10 @@ struct Entry {
 enum Verdict {
     Created(Timestamp),
     /// The same run is there already, perhaps under another id (by key).
-    Same { id: RunId, replayed: bool },
+    Same {
+        id: RunId,
+        replayed: bool,
+    },
     Refused(RunsError),
 }
 
@@ -52,7 +55,10 @@ impl SubmitLane {
     /// if the asker goes away.
     pub async fn submit(&self, new: NewRun, key: Option<SubmitKey>) -> Answer {
         let (done, answer) = oneshot::channel();
-        self.entries.send(Entry { new, key, done }).await.map_err(|_| RunsError::Stopping)?;
+        self.entries
+            .send(Entry { new, key, done })
+            .await
+            .map_err(|_| RunsError::Stopping)?;
         answer.await.map_err(|_| RunsError::Stopping)?
     }
 }
@@ -80,7 +86,11 @@ async fn write(pool: &PgPool, entries: Vec<Entry>) {
             }
         }
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, runs = entries.len(), "a batch of submits failed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                runs = entries.len(),
+                "a batch of submits failed"
+            );
             for entry in entries {
                 let alone = commit(pool, std::slice::from_ref(&entry)).await;
                 let answer = match alone {
@@ -128,7 +138,10 @@ async fn claim(tx: &mut PgConnection, key: &SubmitKey, id: RunId) -> DbResult<Op
     if claimed.request_hash != key.request_hash {
         return Ok(Some(Verdict::Refused(RunsError::KeyMismatch)));
     }
-    Ok(Some(Verdict::Same { id: run::read_id(claimed.run_id)?, replayed: true }))
+    Ok(Some(Verdict::Same {
+        id: run::read_id(claimed.run_id)?,
+        replayed: true,
+    }))
 }
 
 /// The runs to insert: the first entry of each id that no key has settled.
@@ -148,7 +161,10 @@ async fn known(tx: &mut PgConnection, entry: &Entry) -> DbResult<Verdict> {
     let same = known
         .is_some_and(|known| known.project == entry.new.project && known.spec_hash == entry.new.spec_hash);
     if same {
-        return Ok(Verdict::Same { id: entry.new.id, replayed: false });
+        return Ok(Verdict::Same {
+            id: entry.new.id,
+            replayed: false,
+        });
     }
     if let Some(key) = &entry.key {
         submit::release_key(tx, key).await?;
@@ -158,11 +174,19 @@ async fn known(tx: &mut PgConnection, entry: &Entry) -> DbResult<Verdict> {
 
 async fn answer(pool: &PgPool, new: &NewRun, verdict: Verdict) -> Answer {
     match verdict {
-        Verdict::Created(at) => Ok(Submission { run: fresh(new, at), created: true, replayed: false }),
+        Verdict::Created(at) => Ok(Submission {
+            run: fresh(new, at),
+            created: true,
+            replayed: false,
+        }),
         Verdict::Same { id, replayed } => {
             let found = run::find_run(pool, Some(new.project.as_str()), id).await?;
             let run = found.ok_or(RunsError::NotFound(id))?.run;
-            Ok(Submission { run, created: false, replayed })
+            Ok(Submission {
+                run,
+                created: false,
+                replayed,
+            })
         }
         Verdict::Refused(error) => Err(error),
     }

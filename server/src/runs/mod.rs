@@ -39,7 +39,12 @@ impl Runs {
     #[must_use]
     pub fn start(pools: &Pools, recorder: Recorder, hints: Hints) -> Self {
         let lane = lane::SubmitLane::start(pools.record.clone(), hints.clone());
-        Self { pools: pools.clone(), recorder, hints, lane }
+        Self {
+            pools: pools.clone(),
+            recorder,
+            hints,
+            lane,
+        }
     }
 
     /// One run with its row version.
@@ -112,7 +117,13 @@ impl Runs {
     ///
     /// # Errors
     /// The run does not exist in the asker's scope, or the database is not there.
-    pub async fn events(&self, scope: &Scope, id: RunId, after: i64, limit: i64) -> Result<Vec<RunEvent>, RunsError> {
+    pub async fn events(
+        &self,
+        scope: &Scope,
+        id: RunId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<RunEvent>, RunsError> {
         self.get(scope, id).await?;
         Ok(db::history::list_events(&self.pools.api, id, after, limit).await?)
     }

@@ -41,7 +41,10 @@ pub struct RunPage {
 
 pub(super) async fn list(pool: &PgPool, scope: &Scope, query: &RunQuery) -> Result<RunPage, RunsError> {
     let Some(filter) = filter(scope, query) else {
-        return Ok(RunPage { runs: Vec::new(), next: None });
+        return Ok(RunPage {
+            runs: Vec::new(),
+            next: None,
+        });
     };
     let mut runs = run::list_runs(pool, &filter).await?;
     let more = runs.len() > query.limit as usize;
@@ -108,7 +111,11 @@ mod tests {
     #[test]
     fn another_project_shows_nothing() {
         let scope = Scope::One("a".parse().unwrap());
-        let query = RunQuery { project: Some("b".parse().unwrap()), limit: 10, ..RunQuery::default() };
+        let query = RunQuery {
+            project: Some("b".parse().unwrap()),
+            limit: 10,
+            ..RunQuery::default()
+        };
         assert!(filter(&scope, &query).is_none());
     }
 }

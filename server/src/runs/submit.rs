@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Runs, RunsError};
 use crate::auth::Principal;
+use crate::db;
 use crate::db::submit::{NewRun, SubmitKey};
-use crate::db::{self};
 
 /// The answer to a submit.
 #[derive(Debug, Clone)]
@@ -45,7 +45,11 @@ impl Runs {
         let mut problems = spec.validate().err().unwrap_or_default();
         problems.extend(validate_labels(&labels).err().unwrap_or_default());
         if asked_for_id && let Err(error) = id.check_age(Timestamp::now()) {
-            problems.push(SpecProblem { pointer: "/id".to_owned(), code: "invalid".into(), detail: error.to_string() });
+            problems.push(SpecProblem {
+                pointer: "/id".to_owned(),
+                code: "invalid",
+                detail: error.to_string(),
+            });
         }
         if !problems.is_empty() {
             return Err(RunsError::Invalid(problems));
@@ -57,7 +61,15 @@ impl Runs {
             request_hash: fingerprint,
         });
         let spec_hash = spec.hash();
-        let new = NewRun { id, project, name, labels, spec, spec_hash, created_by: who.label() };
+        let new = NewRun {
+            id,
+            project,
+            name,
+            labels,
+            spec,
+            spec_hash,
+            created_by: who.label(),
+        };
         self.lane.submit(new, key).await
     }
 
@@ -87,7 +99,7 @@ impl Runs {
 
     async fn check_project(&self, who: &Principal, project: &Project) -> Result<(), RunsError> {
         let own = *project == who.project;
-        if own || (who.may_enter(project) && db::submit::project_exists(&self.pools.api, project).await?) {
+        if own || (who.may_enter(project) && db::project::project_exists(&self.pools.api, project).await?) {
             return Ok(());
         }
         Err(RunsError::NoProject(project.to_string()))

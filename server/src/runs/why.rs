@@ -8,8 +8,12 @@ use crate::db::run::StoredRun;
 
 pub(super) fn explain(stored: StoredRun) -> Why {
     let summary = summary(&stored.run);
-    let hint = hint(&stored.run);
-    Why { run: row_of(stored.run), summary, hint, placement: stored.placement }
+    Why {
+        run: row_of(stored.run),
+        summary,
+        hint: None,
+        placement: stored.placement,
+    }
 }
 
 fn place(run: &Run) -> String {
@@ -20,24 +24,28 @@ fn place(run: &Run) -> String {
 }
 
 fn summary(run: &Run) -> String {
-    let blind = if run.flags.contains(&Flag::ClusterUnreachable) { "; its cluster cannot be reached now" } else { "" };
+    let blind = if run.flags.contains(&Flag::ClusterUnreachable) {
+        "; its cluster cannot be reached now"
+    } else {
+        ""
+    };
     match run.status {
         RunStatus::Pending => {
-            let reason = run.pending.as_ref().map_or_else(String::new, |one| format!(": {} ({})", one.message, one.code));
+            let reason = run
+                .pending
+                .as_ref()
+                .map_or_else(String::new, |one| format!(": {} ({})", one.message, one.code));
             format!("It waits{}{reason}{blind}", place(run))
         }
         RunStatus::Running => format!("It runs{}, attempt {}{blind}", place(run), run.attempt),
         RunStatus::Succeeded => format!("It succeeded{}, attempt {}", place(run), run.attempt),
         RunStatus::Failed => {
-            let reason = run.failure.as_ref().map_or_else(String::new, |one| format!(": {} ({})", one.message, one.code));
+            let reason = run
+                .failure
+                .as_ref()
+                .map_or_else(String::new, |one| format!(": {} ({})", one.message, one.code));
             format!("It failed{} in attempt {}{reason}", place(run), run.attempt)
         }
         RunStatus::Cancelled => format!("It was cancelled{}", place(run)),
     }
-}
-
-fn hint(run: &Run) -> Option<String> {
-    let pending = run.pending.as_ref().map(|pending| pending.code.hint());
-    let failure = run.failure.as_ref().map(|failure| failure.code.hint());
-    pending.or(failure).filter(|hint| !hint.is_empty()).map(str::to_owned)
 }
