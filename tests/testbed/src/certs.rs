@@ -10,9 +10,10 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// A certificate and its key, both PEM.
+/// A certificate and its key, both PEM, and the common name in it.
 #[derive(Debug, Clone)]
 pub struct Identity {
+    pub name: String,
     pub cert: String,
     pub key: String,
 }
@@ -74,9 +75,11 @@ impl Authority {
 
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         fs::write(dir.join("ca.name"), &self.name)?;
+        let key = self.issuer.key().serialize_pem();
         Identity {
+            name: self.name.clone(),
             cert: self.cert.clone(),
-            key: self.issuer.key().serialize_pem(),
+            key,
         }
         .write(dir, "ca")
     }
@@ -130,6 +133,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
+            name: common_name.to_owned(),
             cert: cert.pem(),
             key: key.serialize_pem(),
         })

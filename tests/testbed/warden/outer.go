@@ -56,7 +56,7 @@ func hierarchies() []string {
 	var found []string
 	for _, entry := range entries {
 		// Links such as cpu -> cpu,cpuacct are not directories and would only repeat.
-		if entry.IsDir() && entry.Name() != "unified" {
+		if entry.IsDir() {
 			found = append(found, filepath.Join(cgroupRoot, entry.Name()))
 		}
 	}

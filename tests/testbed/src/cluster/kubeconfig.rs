@@ -5,19 +5,17 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::certs::Identity;
 
-/// A kubeconfig with everything inline and one context, for `user` at `server`.
-pub(super) fn render(server: &str, authority: &str, identity: &Identity, user: &str) -> String {
-    let (authority, cert, key) = (
-        STANDARD.encode(authority),
-        STANDARD.encode(&identity.cert),
-        STANDARD.encode(&identity.key),
-    );
+/// A kubeconfig with everything inline and one context, called like the cluster, so that files of several clusters can
+/// be joined in `KUBECONFIG`.
+pub(super) fn render(cluster: &str, server: &str, authority: &str, identity: &Identity) -> String {
+    let [authority, cert, key] = [authority, &identity.cert, &identity.key].map(|pem| STANDARD.encode(pem));
+    let user = format!("{}@{cluster}", identity.name);
     format!(
         "apiVersion: v1
 kind: Config
-current-context: testbed
+current-context: {cluster}
 clusters:
-- name: testbed
+- name: {cluster}
   cluster:
     server: {server}
     certificate-authority-data: {authority}
@@ -27,9 +25,9 @@ users:
     client-certificate-data: {cert}
     client-key-data: {key}
 contexts:
-- name: testbed
+- name: {cluster}
   context:
-    cluster: testbed
+    cluster: {cluster}
     user: \"{user}\"
 "
     )

@@ -70,7 +70,7 @@ impl Layout {
     }
 
     /// Makes the authority and all files that need it.
-    pub(super) fn write_keys(&self) -> Result<Authority> {
+    pub(super) fn write_keys(&self, cluster: &str) -> Result<Authority> {
         let pki = self.dir.join("pki");
         let authority = Authority::new(&format!("qwex-testbed-{}", self.id))?;
         authority.write(&pki)?;
@@ -94,12 +94,8 @@ impl Layout {
             ("kubelet", "system:node:localhost", "system:nodes"),
             ("kwok", "kwok", "system:masters"),
         ] {
-            let config = kubeconfig::render(
-                &self.api_url(),
-                authority.cert(),
-                &authority.client(user, &[group])?,
-                user,
-            );
+            let identity = authority.client(user, &[group])?;
+            let config = kubeconfig::render(cluster, &self.api_url(), authority.cert(), &identity);
             fs::write(self.dir.join(format!("{file}.kubeconfig")), config)?;
         }
         Ok(authority)

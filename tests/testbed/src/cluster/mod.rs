@@ -138,10 +138,10 @@ impl Cluster {
         let identity = self.authority.client(user, groups)?;
         let server = format!("https://{}", self.api_addr());
         Ok(kubeconfig::render(
+            &self.name,
             &server,
             self.authority.cert(),
             &identity,
-            user,
         ))
     }
 

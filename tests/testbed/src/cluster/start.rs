@@ -32,7 +32,7 @@ impl Cluster {
             Some(dir) => dir.clone(),
             None => layout::new_dir(&spec.name)?,
         })?;
-        let authority = layout.write_keys()?;
+        let authority = layout.write_keys(&spec.name)?;
         let warden = Warden::launch(
             &warden,
             &Belongings {

@@ -1,0 +1,21 @@
+//! kubectl on a cluster of the bed; it is one of the programs inside kubelab.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use qwex_testbed::artifacts::{Program, program};
+
+use crate::bed::Bed;
+use crate::parts::PartName;
+
+/// Becomes kubectl; returns only when that fails.
+pub async fn run(bed: &Bed, cluster: PartName, arguments: &[String]) -> Result<()> {
+    let kubelab = program(Program::Kubelab).await?;
+    let error = Command::new(kubelab)
+        .arg("kubectl")
+        .args(arguments)
+        .env("KUBECONFIG", bed.part_dir(cluster).join("admin.kubeconfig"))
+        .exec();
+    Err(error).context("failed to run kubectl")
+}

@@ -1,0 +1,89 @@
+//! `qwex-testbed`: the surroundings that tests use, for people. Starts clusters and Postgres, keeps them until told to
+//! stop, and prints what to export.
+
+mod bed;
+mod kubectl;
+mod parts;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use qwex_testbed::artifacts::{Program, program};
+use qwex_testbed::images;
+
+use bed::Bed;
+use parts::PartName;
+
+#[derive(Parser)]
+#[command(about = "Real clusters and databases on this machine, for tests and for trying things out")]
+struct Arguments {
+    /// Where the state lies.
+    #[arg(long, global = true, env = "QWEX_TESTBED_DIR", default_value_os_t = std::env::temp_dir().join("qwex-bed"))]
+    dir: PathBuf,
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Subcommand)]
+enum Order {
+    /// Start the parts in the background, wait until they are ready and print what to export
+    Up {
+        /// Only these parts
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<PartName>,
+        /// Stay in the foreground; the parts end with this process, however it ends
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stop all parts and remove their files
+    Down,
+    /// Tell whether the parts run, and print what to export
+    Status,
+    /// Build and cache the programs and images that the clusters are made of
+    Build,
+    /// Run kubectl on a running cluster: `qwex-testbed kubectl alpha get pods -A`
+    Kubectl {
+        /// The cluster's part
+        cluster: PartName,
+        /// What kubectl shall do
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let Arguments { dir, order } = Arguments::parse();
+    let bed = Bed::new(dir)?;
+    match order {
+        Order::Up { only, foreground } => {
+            let only = if only.is_empty() {
+                PartName::ALL.to_vec()
+            } else {
+                only
+            };
+            match foreground {
+                true => bed.serve(&only).await,
+                false => bed.up(&only).await,
+            }
+        }
+        Order::Down => bed.down().await,
+        Order::Status => bed.status(),
+        Order::Build => build().await,
+        Order::Kubectl { cluster, arguments } => kubectl::run(&bed, cluster, &arguments).await,
+    }
+}
+
+async fn build() -> Result<()> {
+    for one in [Program::Warden, Program::Kwok, Program::Kubelab] {
+        println!("{}", program(one).await?.display());
+    }
+    println!(
+        "{}\n{}",
+        images::busybox().await?.display(),
+        images::pause().await?.display()
+    );
+    Ok(())
+}
