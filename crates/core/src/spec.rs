@@ -95,7 +95,8 @@ impl RetryPolicy {
         FailureCode::NodeLost,
     ];
 
-    /// Whether `attempts` tries, the last of which failed with `code`, are followed by another.
+    /// Whether `attempts` tries, the last of which failed with `code`, are followed by another. Never
+    /// after a loss: what is lost may still be executing.
     #[must_use]
     pub fn allows(&self, attempts: u32, code: FailureCode) -> bool {
         let on = if self.on.is_empty() {
@@ -103,7 +104,7 @@ impl RetryPolicy {
         } else {
             &self.on
         };
-        attempts <= self.limit && on.contains(&code)
+        attempts <= self.limit && code != FailureCode::Lost && on.contains(&code)
     }
 }
 

@@ -149,7 +149,10 @@ fn place_name(backend: &BackendInfo) -> String {
 }
 
 fn waiting(state: &RunState, code: PendingCode, message: &str, round: u64, at: Timestamp) -> Step {
-    if (round, rank(code)) < state.place() {
+    // Rounds begin with the object; no queue takes a run back to before it was dispatched.
+    let before_object = rank(code) <= rank(PendingCode::Dispatched);
+    let round = if before_object { 0 } else { round };
+    if code == PendingCode::Unknown || (round, rank(code)) < state.place() {
         return Step::Stay(StayReason::Older);
     }
     moved(state, |next| {
@@ -194,7 +197,7 @@ enum Verdict {
 fn verdict(state: &RunState, ending: &Ending) -> Verdict {
     match ending {
         Ending::Succeeded { verified: _ } => Verdict::Succeeded,
-        Ending::Failed { failure } if state.cancel_requested() && ended_by_our_signal(failure) => {
+        Ending::Failed { failure } if state.cancel_requested() && ended_by_a_cancel(failure) => {
             Verdict::Cancelled {
                 exit_code: failure.exit_code,
             }
@@ -216,19 +219,32 @@ fn verdict(state: &RunState, ending: &Ending) -> Verdict {
     }
 }
 
-/// A cancel sends SIGTERM, then SIGKILL; a backend that sees no more than that end cannot tell whose
-/// signal it was. Out of memory, eviction and timeout have codes of their own and stay failures.
-fn ended_by_our_signal(failure: &Failure) -> bool {
+/// Whether a failure is what a cancel leaves behind: the object deleted, or the command ended by SIGTERM or
+/// SIGKILL. A backend that sees no more than that cannot tell who did it. Out of memory, eviction and
+/// timeout have codes of their own and stay failures.
+fn ended_by_a_cancel(failure: &Failure) -> bool {
     const TERM: i32 = 15;
     const KILL: i32 = 9;
-    let by_signal = matches!(failure.code, FailureCode::ExitCode | FailureCode::Signal);
-    let ours = failure
-        .signal
-        .is_some_and(|signal| signal == TERM || signal == KILL)
-        || failure
-            .exit_code
-            .is_some_and(|code| code == 128 + TERM || code == 128 + KILL);
-    by_signal && ours
+    match failure.code {
+        FailureCode::DeletedExternally => true,
+        FailureCode::ExitCode | FailureCode::Signal => {
+            matches!(failure.signal, Some(TERM | KILL))
+                || failure
+                    .exit_code
+                    .is_some_and(|code| code == 128 + TERM || code == 128 + KILL)
+        }
+        FailureCode::Oom
+        | FailureCode::Timeout
+        | FailureCode::Image
+        | FailureCode::StartError
+        | FailureCode::Evicted
+        | FailureCode::Preempted
+        | FailureCode::NodeLost
+        | FailureCode::Rejected
+        | FailureCode::NameConflict
+        | FailureCode::Lost
+        | FailureCode::Unknown => false,
+    }
 }
 
 fn gone(message: &str) -> Ending {
@@ -254,31 +270,28 @@ fn ended(state: &RunState, ending: &Ending, started_at: Option<Timestamp>, at: T
 /// A verdict on a run that has ended. Terminal is final, but for a lost run whose own object turns out
 /// to have a real result.
 fn ended_again(state: &RunState, ending: &Ending, started_at: Option<Timestamp>, seen: &Observation) -> Step {
-    let stay = Step::Stay(StayReason::Terminal);
-    // What has ended may be stopped, deleted and cleared away: no contradiction, and no result either.
-    if matches!(ending, Ending::Stopped { .. }) || state.status == RunStatus::Cancelled {
-        return stay;
+    if !is_result(ending) || state.status == RunStatus::Cancelled {
+        return Step::Stay(StayReason::Terminal);
     }
-    let verdict = verdict(state, ending);
-    if state.is_lost() {
-        let same_object = state.uid().is_some() && state.uid() == seen.object_uid();
-        if same_object && is_real(&verdict) {
-            return Step::Move(Box::new(finished(state, verdict, started_at, seen.at)));
-        }
-        return stay;
+    let end = finished(state, verdict(state, ending), started_at, seen.at);
+    let same_object = state.uid().is_some() && state.uid() == seen.object_uid();
+    if state.is_lost() && same_object {
+        return Step::Move(Box::new(end));
     }
-    let end = finished(state, verdict, started_at, seen.at);
-    if end.status == state.status && end.exit_code == state.exit_code {
-        return stay;
+    let same_end = end.status == state.status && end.exit_code == state.exit_code;
+    if state.is_lost() || same_end {
+        return Step::Stay(StayReason::Terminal);
     }
     Step::Reject(RejectReason::ContradictsEnd)
 }
 
-/// Whether a verdict says how the command itself ended, or what ended it.
-fn is_real(verdict: &Verdict) -> bool {
-    match verdict {
-        Verdict::Succeeded | Verdict::Cancelled { .. } => true,
-        Verdict::Failed(failure) => !matches!(
+/// Whether an ending says what the command came to. What has ended may be stopped, deleted and cleared away:
+/// no contradiction, and no result either.
+fn is_result(ending: &Ending) -> bool {
+    match ending {
+        Ending::Succeeded { .. } => true,
+        Ending::Stopped { .. } => false,
+        Ending::Failed { failure } => !matches!(
             failure.code,
             FailureCode::Lost | FailureCode::DeletedExternally | FailureCode::Unknown
         ),
@@ -319,7 +332,8 @@ fn finished(state: &RunState, verdict: Verdict, started_at: Option<Timestamp>, a
     let (status, failure, exit_code) = match verdict {
         Verdict::Succeeded => (RunStatus::Succeeded, None, Some(0)),
         Verdict::Failed(failure) => {
-            let exit_code = failure.exit_code;
+            // Whoever passes the exit code on must not turn a failure into a success.
+            let exit_code = failure.exit_code.filter(|code| *code != 0);
             (RunStatus::Failed, Some(failure), exit_code)
         }
         Verdict::Cancelled { exit_code } => (RunStatus::Cancelled, None, exit_code),
