@@ -4,10 +4,14 @@
 //! no kube. A function takes a connection; transactions are opened one level above and never span a
 //! network call.
 
+pub mod cleanup;
+pub mod cluster;
+pub mod dispatch;
 pub mod error;
 pub mod hint;
 pub mod history;
 pub mod idempotency;
+pub mod lease;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;

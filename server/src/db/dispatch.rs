@@ -1,0 +1,187 @@
+//! The tiny hot table of open work: claims with a time limit, no lock kept across a network call.
+
+use std::collections::BTreeMap;
+
+use qwex_core::{Attempt, BackendInfo, JobSpec, Project, RunId, RunName};
+use sqlx::{PgConnection, PgExecutor};
+
+use super::run::read_id;
+use super::{DbResult, Json, read_attempt, read_name};
+
+/// An intent that this replica has claimed.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    pub project: Project,
+    pub name: Option<RunName>,
+    pub labels: BTreeMap<String, String>,
+    pub spec: JobSpec,
+    pub cancel_requested: bool,
+    /// Claims so far, this one included: above 1, an earlier one may have reached the backend.
+    pub tries: i32,
+    pub last_error: Option<String>,
+    /// The attempt's object, where it is known.
+    pub backend: Option<BackendInfo>,
+}
+
+/// What to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// Runs that need a cluster.
+    ToPlace,
+    /// Runs to be handed to this cluster.
+    ToStart(&'a str),
+    /// Runs on this cluster that are to be cancelled.
+    ToCancel(&'a str),
+}
+
+/// Claims due intents for `seconds`. Whoever claims and dies is followed by the next.
+pub async fn claim(
+    executor: impl PgExecutor<'_>,
+    what: Claim<'_>,
+    limit: i64,
+    seconds: f64,
+) -> DbResult<Vec<Claimed>> {
+    let (phase, cluster, cancels) = match what {
+        Claim::ToPlace => ("place", None, false),
+        Claim::ToStart(cluster) => ("start", Some(cluster), false),
+        Claim::ToCancel(cluster) => ("watch", Some(cluster), true),
+    };
+    let rows = sqlx::query!(
+        r#"
+        WITH due AS (
+            SELECT run_id FROM dispatch
+            WHERE phase = $1 AND ($2::text IS NULL OR cluster = $2) AND (NOT $3 OR cancel_requested)
+                AND not_before <= now() AND (claimed_until IS NULL OR claimed_until < now())
+            ORDER BY not_before LIMIT $4 FOR UPDATE SKIP LOCKED
+        ), mine AS (
+            UPDATE dispatch SET claimed_until = now() + $5::double precision * interval '1 second', tries = tries + 1
+            FROM due WHERE dispatch.run_id = due.run_id
+            RETURNING dispatch.run_id, dispatch.attempt, dispatch.cancel_requested, dispatch.tries, dispatch.last_error
+        )
+        SELECT mine.run_id, mine.attempt, mine.cancel_requested, mine.tries, mine.last_error, run.project, run.name,
+            run.labels AS "labels: Json<BTreeMap<String, String>>", run.spec AS "spec: Json<JobSpec>",
+            run.backend AS "backend: Json<BackendInfo>"
+        FROM mine JOIN run ON run.id = mine.run_id ORDER BY mine.run_id
+        "#,
+        phase,
+        cluster,
+        cancels,
+        limit,
+        seconds,
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Claimed {
+                run_id: read_id(row.run_id)?,
+                attempt: read_attempt(row.attempt)?,
+                project: read_name("project", row.project)?,
+                name: row.name.map(|name| read_name("name", name)).transpose()?,
+                labels: row.labels.0,
+                spec: row.spec.0,
+                cancel_requested: row.cancel_requested,
+                tries: row.tries,
+                last_error: row.last_error,
+                backend: row.backend.map(|json| json.0),
+            })
+        })
+        .collect()
+}
+
+/// Puts a claimed intent back, to be tried again after `seconds`.
+pub async fn put_back(
+    executor: impl PgExecutor<'_>,
+    run: RunId,
+    attempt: Attempt,
+    error: Option<&str>,
+    seconds: f64,
+) -> DbResult<()> {
+    sqlx::query!(
+        r#"
+        UPDATE dispatch SET claimed_until = NULL, last_error = coalesce($3, last_error),
+            not_before = now() + $4::double precision * interval '1 second'
+        WHERE run_id = $1 AND attempt = $2
+        "#,
+        run.as_uuid(),
+        super::to_i32(attempt.0),
+        error,
+        seconds,
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Gives a claimed intent to a cluster. Returns false where it is not there to be given any more.
+pub async fn give_to(conn: &mut PgConnection, run: RunId, attempt: Attempt, cluster: &str) -> DbResult<bool> {
+    let done = sqlx::query!(
+        r#"
+        UPDATE dispatch SET phase = 'start', cluster = $3, claimed_until = NULL, tries = 0, last_error = NULL,
+            not_before = now()
+        WHERE run_id = $1 AND attempt = $2 AND phase = 'place'
+        "#,
+        run.as_uuid(),
+        super::to_i32(attempt.0),
+        cluster,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes runs that were not yet handed over away from a cluster, to be placed anew.
+pub async fn take_back_from(executor: impl PgExecutor<'_>, cluster: &str) -> DbResult<u64> {
+    let done = sqlx::query!(
+        r#"
+        UPDATE dispatch SET phase = 'place', cluster = NULL, claimed_until = NULL, not_before = now()
+        WHERE cluster = $1 AND phase = 'start' AND tries = 0
+        "#,
+        cluster,
+    )
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// An attempt that is on a cluster and not over.
+#[derive(Debug, Clone)]
+pub struct OpenAttempt {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    pub backend: BackendInfo,
+}
+
+/// The attempts that are on a cluster and not over.
+pub async fn list_open(executor: impl PgExecutor<'_>, cluster: &str) -> DbResult<Vec<OpenAttempt>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT dispatch.run_id, dispatch.attempt, run.backend AS "backend!: Json<BackendInfo>"
+        FROM dispatch JOIN run ON run.id = dispatch.run_id
+        WHERE dispatch.cluster = $1 AND dispatch.phase = 'watch' AND run.backend IS NOT NULL
+        ORDER BY dispatch.run_id
+        "#,
+        cluster,
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(OpenAttempt {
+                run_id: read_id(row.run_id)?,
+                attempt: read_attempt(row.attempt)?,
+                backend: row.backend.0,
+            })
+        })
+        .collect()
+}
+
+/// Where the watch of a cluster may be resumed.
+pub async fn find_position(executor: impl PgExecutor<'_>, cluster: &str) -> DbResult<Option<String>> {
+    let position = sqlx::query_scalar!("SELECT position FROM watch_position WHERE cluster = $1", cluster)
+        .fetch_optional(executor)
+        .await?;
+    Ok(position)
+}
