@@ -15,6 +15,9 @@ use super::{Cluster, Component, LIMIT, Owned, Spec, client, control_plane, node,
 use crate::artifacts::{self, Program, program};
 use crate::wait;
 
+/// Of so many ended clusters the logs are kept in the cache.
+const KEPT_LOGS: usize = 30;
+
 impl Cluster {
     /// Starts what `spec` says and returns when the nodes are ready.
     ///
@@ -33,6 +36,8 @@ impl Cluster {
             None => layout::new_dir(&spec.name)?,
         })?;
         let authority = layout.write_keys(&spec.name)?;
+        let old_logs = artifacts::directory().join("logs");
+        forget_old_logs(&old_logs);
         let warden = Warden::launch(
             &warden,
             &Belongings {
@@ -58,6 +63,18 @@ impl Cluster {
             authority,
             owned: Some(owned),
         })
+    }
+}
+
+/// Keeps the logs of the last clusters only. Another process may do the same at the same time, so what fails is done.
+fn forget_old_logs(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut kept: Vec<_> = entries
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    kept.sort();
+    for (_, path) in kept.iter().rev().skip(KEPT_LOGS) {
+        fs::remove_dir_all(path).unwrap_or_default();
     }
 }
 

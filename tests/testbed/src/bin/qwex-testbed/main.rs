@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use qwex_testbed::artifacts::{Program, program};
 use qwex_testbed::images;
+use tracing_subscriber::EnvFilter;
 
 use bed::Bed;
 use parts::PartName;
@@ -54,7 +55,12 @@ enum Order {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // The clients' complaints about servers that are not up yet would bury the rest.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let Arguments { dir, order } = Arguments::parse();
     let bed = Bed::new(dir)?;
     match order {
