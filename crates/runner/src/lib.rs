@@ -3,6 +3,8 @@
 //!
 //! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod durable;
 pub mod error;
 pub mod log;

@@ -1,0 +1,66 @@
+//! How runs end is told as it was.
+
+use qwex_core::{FailureCode, RunState, RunStatus};
+
+use super::{Subject, Verdict, expect, hold};
+
+fn failure(end: &RunState) -> Option<FailureCode> {
+    end.failure.as_ref().map(|failure| failure.code)
+}
+
+pub async fn exit_code_zero(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.work(&["true"])).await?;
+    expect("status", end.status, RunStatus::Succeeded)?;
+    expect("exit code", end.exit_code, Some(0))?;
+    hold(
+        "started_at and finished_at are set and in order",
+        end.started_at.is_some() && end.started_at <= end.finished_at,
+    )
+}
+
+pub async fn exit_code_three(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.shell("exit 3")).await?;
+    expect("status", end.status, RunStatus::Failed)?;
+    expect("failure", failure(&end), Some(FailureCode::ExitCode))?;
+    expect("exit code", end.exit_code, Some(3))
+}
+
+/// 127 by the command's own will is an exit code like any other.
+pub async fn exit_code_127(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.shell("exit 127")).await?;
+    expect("failure", failure(&end), Some(FailureCode::ExitCode))?;
+    expect("exit code", end.exit_code, Some(127))
+}
+
+pub async fn program_not_found(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.work(&["no-such-program-here"])).await?;
+    expect("failure", failure(&end), Some(FailureCode::StartError))?;
+    let message = end.failure.map(|failure| failure.message).unwrap_or_default();
+    hold(
+        &format!("the message names the program: {message}"),
+        message.contains("no-such-program-here"),
+    )
+}
+
+/// A first process of a container does not feel its own signals, so that it then says it by exit code.
+pub async fn killed_by_a_signal(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.shell("kill -9 $$; exit 137")).await?;
+    let failure = end.failure.ok_or("a killed command has failed")?;
+    match failure.code {
+        FailureCode::Signal => expect("signal", failure.signal, Some(9)),
+        _ => expect("exit code", failure.exit_code, Some(137)),
+    }
+}
+
+pub async fn timeout(subject: &Subject) -> Verdict {
+    let mut work = subject.work(&["sleep", "300"]);
+    work.spec.timeout = Some(qwex_core::Span::from_secs(1));
+    let (_, end) = subject.run(work).await?;
+    expect("failure", failure(&end), Some(FailureCode::Timeout))
+}
+
+/// A run ends with its command, whatever the command left behind.
+pub async fn background_processes_do_not_hold_it(subject: &Subject) -> Verdict {
+    let (_, end) = subject.run(subject.shell("sleep 300 & exit 0")).await?;
+    expect("status", end.status, RunStatus::Succeeded)
+}

@@ -1,0 +1,151 @@
+//! Logs are byte-exact, and a reader resumes without a hole or a repeat.
+
+use futures::StreamExt;
+
+use super::{Subject, Submission, Verdict, expect, hold};
+use crate::log::{LogItem, LogPosition, LogSource};
+
+/// The log that the command's standard output is in.
+async fn source(subject: &Subject, submission: &Submission) -> Result<LogSource, String> {
+    let find = async {
+        loop {
+            let sources = subject
+                .watcher
+                .list_logs(&submission.handle)
+                .await
+                .map_err(|error| format!("list_logs: {error}"))?;
+            let output = sources.into_iter().find(|source| source.stream != "stderr");
+            if let Some(source) = output {
+                return Ok(source);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    subject.within("a log", find).await?
+}
+
+/// Bytes, the position after each chunk, and whether the end was told.
+struct Read {
+    bytes: Vec<u8>,
+    positions: Vec<LogPosition>,
+    ended: bool,
+    line_starts: Vec<usize>,
+}
+
+async fn read(subject: &Subject, source: &LogSource, from: LogPosition) -> Result<Read, String> {
+    let mut stream = subject
+        .watcher
+        .read_log(source, from, true)
+        .await
+        .map_err(|error| format!("read_log: {error}"))?;
+    let mut read = Read {
+        bytes: Vec::new(),
+        positions: Vec::new(),
+        ended: false,
+        line_starts: Vec::new(),
+    };
+    let all = async {
+        while let Some(item) = stream.next().await {
+            match item.map_err(|error| format!("read_log: {error}"))? {
+                LogItem::Chunk(chunk) => {
+                    let before = read.bytes.len();
+                    read.line_starts
+                        .extend(chunk.lines.iter().map(|line| before + line.at_byte));
+                    read.bytes.extend_from_slice(&chunk.bytes);
+                    read.positions.push(chunk.position);
+                }
+                LogItem::Gap { message } => return Err(format!("the log has a gap: {message}")),
+                LogItem::End => {
+                    read.ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(read)
+    };
+    subject.within("the end of the log", all).await?
+}
+
+/// The whole log of an attempt.
+pub async fn read_all(subject: &Subject, submission: &Submission) -> Result<Vec<u8>, String> {
+    let source = source(subject, submission).await?;
+    let read = read(subject, &source, LogPosition::default()).await?;
+    hold("a whole log is closed by End", read.ended)?;
+    Ok(read.bytes)
+}
+
+async fn writes(subject: &Subject, script: &str, wanted: &[u8]) -> Verdict {
+    let submission = subject.submit(subject.shell(script)).await?;
+    let found = read_all(subject, &submission).await?;
+    if found != wanted {
+        let at = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        return Err(format!(
+            "the log has {} bytes, {} were written; they differ from byte {at} on",
+            found.len(),
+            wanted.len()
+        ));
+    }
+    Ok(())
+}
+
+/// NUL, invalid UTF-8, carriage returns, empty lines, no newline at the end.
+pub async fn byte_exact(subject: &Subject) -> Verdict {
+    let script = r"printf 'a\000b\377\376\n\n\r\nlast without newline'";
+    writes(subject, script, b"a\0b\xff\xfe\n\n\r\nlast without newline").await
+}
+
+pub async fn a_line_of_a_megabyte(subject: &Subject) -> Verdict {
+    let script = "head -c 1000000 /dev/zero | tr '\\000' x; echo; echo after";
+    let mut wanted = vec![b'x'; 1_000_000];
+    wanted.extend_from_slice(b"\nafter\n");
+    writes(subject, script, &wanted).await
+}
+
+/// Reading on from the position behind any chunk gives exactly the rest.
+pub async fn from_any_position_the_rest(subject: &Subject) -> Verdict {
+    let script = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; printf end";
+    let (submission, _) = subject.run(subject.shell(script)).await?;
+    let source = source(subject, &submission).await?;
+    let whole = read(subject, &source, LogPosition::default()).await?;
+    let starts = whole.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let starts: Vec<usize> = std::iter::once(0).chain(starts.map(|(at, _)| at + 1)).collect();
+    expect("the first bytes of lines", &whole.line_starts, &starts)?;
+    for position in &whole.positions {
+        let rest = read(subject, &source, position.clone()).await?;
+        let offset = usize::try_from(position.offset).map_err(|error| error.to_string())?;
+        let wanted = whole.bytes.get(offset..).unwrap_or_default();
+        hold(
+            &format!(
+                "from {position:?}: {} bytes instead of {}",
+                rest.bytes.len(),
+                wanted.len()
+            ),
+            rest.bytes == wanted,
+        )?;
+    }
+    Ok(())
+}
+
+/// The first line can be read while the command still runs.
+pub async fn followed_live(subject: &Subject) -> Verdict {
+    let submission = subject.submit(subject.shell("echo first; sleep 300")).await?;
+    let source = source(subject, &submission).await?;
+    let mut stream = subject
+        .watcher
+        .read_log(&source, LogPosition::default(), true)
+        .await
+        .map_err(|error| format!("read_log: {error}"))?;
+    let first = subject.within("the first line", stream.next()).await?;
+    subject.cancel(&submission.handle).await?;
+    match first {
+        Some(Ok(LogItem::Chunk(chunk))) => {
+            expect("the first line", chunk.bytes.as_ref(), b"first\n".as_slice())
+        }
+        other => Err(format!("wanted a chunk, found {other:?}")),
+    }
+}
+
+/// A command that writes nothing has a log that ends.
+pub async fn empty(subject: &Subject) -> Verdict {
+    writes(subject, "true", b"").await
+}
