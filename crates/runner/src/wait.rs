@@ -166,5 +166,4 @@ impl<F: FnMut(&Observation, &RunState) + Send> Waiter<'_, F> {
 }
 
 #[cfg(test)]
-#[path = "wait_tests.rs"]
 mod tests;

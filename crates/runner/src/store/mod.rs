@@ -129,5 +129,4 @@ impl Store {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
