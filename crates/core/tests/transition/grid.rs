@@ -13,99 +13,98 @@ use qwex_core::{Ending, Fact, FailureCode, Observation, PendingCode, RunStatus};
 
 use crate::support::*;
 
+type Named<T> = Vec<(&'static str, T)>;
+
 /// Every kind of state, reached as a real run reaches it.
-fn states() -> Vec<(&'static str, RunState)> {
-    let first = |limit: u32, facts: Vec<Observation>| after(fresh(limit), &facts);
-    let pinned = |limit: u32, facts: Vec<Fact>| {
-        let facts: Vec<Observation> = std::iter::once(dispatched()).chain(facts).map(seen).collect();
-        after(fresh(limit), &facts)
-    };
-    let second = |limit: u32, facts: Vec<Fact>| {
-        let back_off = pinned(
-            limit,
-            vec![running(5), failed(FailureCode::ExitCode, Some(1), None)],
-        );
-        let facts: Vec<Observation> = facts.into_iter().map(|fact| of_attempt(2, seen(fact))).collect();
-        after(back_off, &facts)
-    };
+fn states() -> Named<RunState> {
+    [waiting_states(), running_states(), ended_states()].concat()
+}
+
+/// The state after facts that name the object, none of which pinned it.
+fn unpinned(facts: Vec<Fact>) -> RunState {
+    let facts: Vec<Observation> = facts.into_iter().map(seen).collect();
+    after(fresh(0), &facts)
+}
+
+/// The state after facts from before the object is known.
+fn before_object(facts: Vec<Fact>) -> RunState {
+    let facts: Vec<Observation> = facts.into_iter().map(without_uid).collect();
+    after(fresh(0), &facts)
+}
+
+/// The state after a dispatch and these facts, with `limit` retries.
+fn pinned(limit: u32, facts: Vec<Fact>) -> RunState {
+    let facts: Vec<Observation> = std::iter::once(dispatched()).chain(facts).map(seen).collect();
+    after(fresh(limit), &facts)
+}
+
+/// The state after a first attempt that failed, and these facts about the second and last one.
+fn second_attempt(facts: Vec<Fact>) -> RunState {
+    let backing_off = pinned(1, vec![running(5), failed(FailureCode::ExitCode, Some(1), None)]);
+    let facts: Vec<Observation> = facts.into_iter().map(|fact| of_attempt(2, seen(fact))).collect();
+    after(backing_off, &facts)
+}
+
+fn waiting_states() -> Named<RunState> {
     let waits = |code| pinned(0, vec![waiting(code, 5)]);
+    let cancelling = pinned(0, vec![waiting(PendingCode::Admission, 5), cancel()]);
+    let unpinned_wait = unpinned(vec![waiting(PendingCode::Scheduling, 5)]);
     vec![
         ("accepted", fresh(0)),
-        ("accepted+cancel", first(0, vec![without_uid(cancel())])),
-        (
-            "queued",
-            first(0, vec![without_uid(waiting(PendingCode::Queued, 0))]),
-        ),
-        ("handed", first(0, vec![without_uid(handed())])),
+        ("accepted+cancel", before_object(vec![cancel()])),
+        ("queued", before_object(vec![waiting(PendingCode::Queued, 0)])),
+        ("handed", before_object(vec![handed()])),
         ("dispatched", pinned(0, vec![])),
         ("admission@5", waits(PendingCode::Admission)),
-        (
-            "admission@5+cancel",
-            pinned(0, vec![waiting(PendingCode::Admission, 5), cancel()]),
-        ),
+        ("admission@5+cancel", cancelling),
         ("scheduling@5", waits(PendingCode::Scheduling)),
-        (
-            "scheduling@5,unpinned",
-            first(0, vec![seen(waiting(PendingCode::Scheduling, 5))]),
-        ),
+        ("scheduling@5,unpinned", unpinned_wait),
         ("image@5", waits(PendingCode::Image)),
         ("starting@5", waits(PendingCode::Starting)),
-        ("running@5", pinned(0, vec![running(5)])),
-        ("running@5,unpinned", first(0, vec![seen(running(5))])),
-        ("running@5+cancel", pinned(0, vec![running(5), cancel()])),
-        (
-            "running@5+unreachable",
-            pinned(0, vec![running(5), unreachable()]),
-        ),
-        ("running@5,retry-left", pinned(1, vec![running(5)])),
-        (
-            "running@5,retry-left+cancel",
-            pinned(1, vec![running(5), cancel()]),
-        ),
-        (
-            "running@5,retry-left+unreachable",
-            pinned(1, vec![running(5), unreachable()]),
-        ),
         (
             "requeued@9",
             pinned(0, vec![running(5), waiting(PendingCode::Admission, 9)]),
         ),
-        ("a2:backoff", second(1, vec![])),
+        ("a2:backoff", second_attempt(vec![])),
+    ]
+}
+
+fn running_states() -> Named<RunState> {
+    let runs = |limit, more: &[Fact]| pinned(limit, [&[running(5)], more].concat());
+    vec![
+        ("running@5", runs(0, &[])),
+        ("running@5,unpinned", unpinned(vec![running(5)])),
+        ("running@5+cancel", runs(0, &[cancel()])),
+        ("running@5+unreachable", runs(0, &[unreachable()])),
+        ("running@5,retry-left", runs(1, &[])),
+        ("running@5,retry-left+cancel", runs(1, &[cancel()])),
+        ("running@5,retry-left+unreachable", runs(1, &[unreachable()])),
         (
             "a2:running@5,retry-used",
-            second(1, vec![dispatched(), running(5)]),
+            second_attempt(vec![dispatched(), running(5)]),
         ),
-        ("succeeded", pinned(0, vec![running(5), succeeded()])),
-        ("succeeded,unpinned", first(0, vec![seen(succeeded())])),
-        (
-            "succeeded+cancel",
-            pinned(0, vec![running(5), cancel(), succeeded()]),
-        ),
-        (
-            "failed(exit_code 1)",
-            pinned(0, vec![running(5), failed(FailureCode::ExitCode, Some(1), None)]),
-        ),
-        (
-            "failed(rejected)",
-            first(0, vec![without_uid(failed(FailureCode::Rejected, None, None))]),
-        ),
-        ("failed(deleted_externally)", pinned(0, vec![running(5), gone()])),
-        (
-            "failed(lost)",
-            pinned(0, vec![running(5), failed(FailureCode::Lost, None, None)]),
-        ),
-        (
-            "failed(lost)+cancel",
-            pinned(0, vec![cancel(), failed(FailureCode::Lost, None, None)]),
-        ),
-        (
-            "failed(lost),unpinned",
-            first(0, vec![seen(failed(FailureCode::Lost, None, None))]),
-        ),
-        ("cancelled", pinned(0, vec![running(5), cancel(), stopped(None)])),
+    ]
+}
+
+fn ended_states() -> Named<RunState> {
+    let runs = |facts: &[Fact]| pinned(0, [&[running(5)], facts].concat());
+    let exit_1 = failed(FailureCode::ExitCode, Some(1), None);
+    let lost = failed(FailureCode::Lost, None, None);
+    let rejected = failed(FailureCode::Rejected, None, None);
+    vec![
+        ("succeeded", runs(&[succeeded()])),
+        ("succeeded,unpinned", unpinned(vec![succeeded()])),
+        ("succeeded+cancel", runs(&[cancel(), succeeded()])),
+        ("failed(exit_code 1)", runs(&[exit_1])),
+        ("failed(rejected)", before_object(vec![rejected])),
+        ("failed(deleted_externally)", runs(&[gone()])),
+        ("failed(lost)", runs(std::slice::from_ref(&lost))),
+        ("failed(lost)+cancel", pinned(0, vec![cancel(), lost.clone()])),
+        ("failed(lost),unpinned", unpinned(vec![lost])),
+        ("cancelled", runs(&[cancel(), stopped(None)])),
         (
             "cancelled,undispatched",
-            first(0, vec![without_uid(cancel()), without_uid(stopped(None))]),
+            before_object(vec![cancel(), stopped(None)]),
         ),
     ]
 }
@@ -187,7 +186,7 @@ fn run_facts() -> Vec<(String, Observation)> {
 }
 
 /// One fact of each kind that is about an object.
-fn object_facts() -> Vec<(&'static str, Observation)> {
+fn object_facts() -> Named<Observation> {
     vec![
         ("dispatched", seen(dispatched())),
         ("waiting image @9", seen(waiting(PendingCode::Image, 9))),
@@ -291,19 +290,22 @@ fn write_fact(
     .unwrap();
 }
 
+fn group_of(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Pending => "WAITING",
+        RunStatus::Running => "RUNNING",
+        RunStatus::Succeeded | RunStatus::Failed | RunStatus::Cancelled => "ENDED",
+    }
+}
+
 /// Names of states, whole groups by the name of the group.
 fn gathered(states: &[(&'static str, RunState)], names: &[&str]) -> String {
     let mut left = names.to_vec();
     let mut words = Vec::new();
-    let groups: [(&str, fn(RunStatus) -> bool); 3] = [
-        ("WAITING", |status| status == RunStatus::Pending),
-        ("RUNNING", |status| status == RunStatus::Running),
-        ("ENDED", RunStatus::is_terminal),
-    ];
-    for (group, belongs) in groups {
+    for group in ["WAITING", "RUNNING", "ENDED"] {
         let members: Vec<&str> = states
             .iter()
-            .filter(|(_, state)| belongs(state.status))
+            .filter(|(_, state)| group_of(state.status) == group)
             .map(|(name, _)| *name)
             .collect();
         if members.iter().all(|member| left.contains(member)) {
