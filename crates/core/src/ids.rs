@@ -88,7 +88,7 @@ impl RunId {
     }
 
     /// Name of the object that a backend makes for one attempt: `qwex-<id>-a<attempt>`.
-    /// A pure function, at most 52 characters, valid as a DNS label.
+    /// A pure function, valid as a DNS label: 53 characters at most for the attempts a spec can ask for.
     #[must_use]
     pub fn object_name(&self, attempt: Attempt) -> String {
         format!("qwex-{}-a{}", self.0, attempt.0)
@@ -178,5 +178,90 @@ pub struct EpisodeId(pub String);
 impl fmt::Display for EpisodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Minted at 2026-01-01T00:00:00Z.
+    const NEW_YEAR: &str = "019b76da-a800-7000-8000-000000000000";
+
+    fn new_year() -> (RunId, Timestamp) {
+        (NEW_YEAR.parse().unwrap(), "2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn carries_the_time_of_its_minting() {
+        let (id, time) = new_year();
+        assert_eq!(id.minted_at(), time);
+        let minted = RunId::mint();
+        assert_eq!(minted.check_age(Timestamp::now()), Ok(()));
+    }
+
+    #[test]
+    fn sorts_by_time() {
+        let (old, _) = new_year();
+        assert!(old < RunId::mint());
+    }
+
+    #[test]
+    fn the_age_has_two_limits() {
+        let (id, time) = new_year();
+        let after = |seconds: i64| id.check_age(time + SignedDuration::from_secs(seconds));
+        let (week, day) = (7 * 24 * 3600, 24 * 3600);
+        assert_eq!(after(week), Ok(()));
+        assert!(matches!(after(week + 1), Err(RunIdAgeError::TooOld { .. })));
+        assert_eq!(after(-day), Ok(()));
+        let ahead = after(-day - 1).unwrap_err();
+        assert!(matches!(ahead, RunIdAgeError::FromTheFuture { .. }));
+        assert!(ahead.to_string().contains("set the clock"), "{ahead}");
+        assert!(id.check_age(Timestamp::MAX).is_err());
+        assert!(id.check_age(Timestamp::MIN).is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_no_uuid_of_version_7() {
+        for text in [
+            "",
+            "../x",
+            "0199",
+            "019b76da-a800-4000-8000-000000000000",
+            "019b76da-a800-7000-c000-000000000000",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+            assert!(serde_json::from_value::<RunId>(text.into()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn is_always_written_in_one_form() {
+        let (id, _) = new_year();
+        assert_eq!(
+            NEW_YEAR.to_uppercase().parse::<RunId>().unwrap().to_string(),
+            NEW_YEAR
+        );
+        assert_eq!(serde_json::to_value(id).unwrap(), NEW_YEAR);
+    }
+
+    #[test]
+    fn object_names_are_dns_labels() {
+        let (id, _) = new_year();
+        assert_eq!(id.object_name(Attempt(2)), format!("qwex-{NEW_YEAR}-a2"));
+        let longest = id.object_name(Attempt(u32::MAX));
+        assert!(longest.len() <= 63, "{longest}");
+        assert!(
+            longest
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        );
+    }
+
+    #[test]
+    fn attempts_do_not_wrap() {
+        assert_eq!(Attempt::FIRST.next(), Attempt(2));
+        assert_eq!(Attempt(u32::MAX).next(), Attempt(u32::MAX));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod duration;
 pub mod event;
+pub mod explain;
 pub mod ids;
 pub mod names;
 pub mod observation;

@@ -138,3 +138,67 @@ name!(
     /// forms the name of an object.
     RunName, "run", |kind, name| check(kind, name, 63, FREE, |c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_keep_rfc_1123() {
+        for name in ["a", "default", "team-9", "0", "a--b"] {
+            assert!(Project::new(name).is_ok(), "{name}");
+        }
+        for name in [
+            "", "-a", "a-", "A", "a_b", "a.b", "a/b", "ä", "a b", "a\0", "../x",
+        ] {
+            assert!(Project::new(name).is_err(), "{name:?}");
+            assert!(ClusterName::new(name).is_err(), "{name:?}");
+            assert!(QueueName::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn run_names_are_freer() {
+        for name in ["train", "Train_2.b", "0"] {
+            assert!(RunName::new(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "a b", "_a", "a.", "ä", "a\n"] {
+            assert!(RunName::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_have_a_length() {
+        assert!(Project::new("a".repeat(40)).is_ok());
+        assert!(Project::new("a".repeat(41)).is_err());
+        assert!(RunName::new("a".repeat(63)).is_ok());
+        assert!(RunName::new("a".repeat(300)).is_err());
+    }
+
+    #[test]
+    fn errors_say_what_is_allowed() {
+        let told = |name: &str| RunName::new(name).unwrap_err().to_string();
+        assert_eq!(told(""), "a run name must not be empty");
+        assert_eq!(
+            told(&"a".repeat(300)),
+            "this run name has 300 characters, the most is 63"
+        );
+        assert_eq!(
+            told("a/b"),
+            "the run name \"a/b\" has the character '/'; allowed are letters, digits, `-`, `_` and `.`"
+        );
+        assert_eq!(
+            told("-a"),
+            "the run name \"-a\" must begin and end with a letter or digit"
+        );
+    }
+
+    #[test]
+    fn reading_checks() {
+        assert!(serde_json::from_str::<Project>("\"a/b\"").is_err());
+        assert_eq!(
+            serde_json::from_str::<Project>("\"default\"").unwrap().as_str(),
+            "default"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use crate::ids::{Attempt, ObjectUid, RunId};
 use crate::names::{ClusterName, Project, RunName};
 use crate::spec::JobSpec;
 use crate::status::{Failure, Flags, Pending, RunStatus, word_enum};
+use crate::transition::RunState;
 
 /// One execution of a [`JobSpec`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,57 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     /// Who submitted it: `token:<name>` or `local:<user>`.
     pub created_by: String,
+}
+
+impl Run {
+    /// The part of the record which observations move. `round` is not in the record: its keeper stores it
+    /// beside (it is 0 wherever no queue takes runs back).
+    #[must_use]
+    pub fn state(&self, round: u64) -> RunState {
+        RunState {
+            status: self.status,
+            pending: self.pending.clone(),
+            failure: self.failure.clone(),
+            exit_code: self.exit_code,
+            attempt: self.attempt,
+            round,
+            backend: self.backend.clone(),
+            flags: self.flags.clone(),
+            dispatched_at: self.dispatched_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            retry: self.spec.retry.clone(),
+        }
+    }
+
+    /// Takes over a state that [`next`](crate::transition::next) made. The retry policy stays the spec's; the
+    /// round is for the caller to store.
+    pub fn set_state(&mut self, state: RunState) {
+        let RunState {
+            status,
+            pending,
+            failure,
+            exit_code,
+            attempt,
+            round: _,
+            backend,
+            flags,
+            dispatched_at,
+            started_at,
+            finished_at,
+            retry: _,
+        } = state;
+        self.status = status;
+        self.pending = pending;
+        self.failure = failure;
+        self.exit_code = exit_code;
+        self.attempt = attempt;
+        self.backend = backend;
+        self.flags = flags;
+        self.dispatched_at = dispatched_at;
+        self.started_at = started_at;
+        self.finished_at = finished_at;
+    }
 }
 
 word_enum!(
@@ -105,3 +157,6 @@ pub struct LogSummary {
     /// SHA-256 of all raw bytes, lower-case hex.
     pub sha256: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,126 @@ fn is_blank(value: &Value) -> bool {
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A spec with every field set.
+    fn full() -> JobSpec {
+        serde_json::from_str(
+            r#"{"command": ["python", "train.py"], "image": "python:3.12-slim", "env": {"LOG_LEVEL": "info"},
+                "secrets": {"HF_TOKEN": "hf"}, "working_dir": "/workspace",
+                "resources": {"cpu": "2", "memory": "4Gi", "gpu": 1}, "timeout": "1h",
+                "retry": {"limit": 2, "on": ["evicted", "node_lost"]}, "queue": "gpu-queue", "cluster": "alpha",
+                "placement": {"require": {"gpu": "a100"}}, "pull_policy": "always"}"#,
+        )
+        .unwrap()
+    }
+
+    fn canonical(spec: &JobSpec) -> String {
+        let mut text = String::new();
+        write_canonical(&serde_json::to_value(spec).unwrap(), &mut text);
+        text
+    }
+
+    /// Jobs on clusters carry these hashes. If this test fails, the new version refuses the Jobs that the
+    /// old one made: change the code, not the values.
+    #[test]
+    fn hashes_never_change() {
+        assert_eq!(
+            canonical(&JobSpec::for_command(["echo", "hi"])),
+            r#"{"command":["echo","hi"],"retry":{"limit":0}}"#
+        );
+        assert_eq!(
+            JobSpec::for_command(["echo", "hi"]).hash(),
+            "d666947fb66dc61bf024dfdd44fc92e78bba1e2d77f8c3c23f7f7d7385e06da7"
+        );
+        assert_eq!(
+            canonical(&full()),
+            concat!(
+                r#"{"cluster":"alpha","command":["python","train.py"],"env":{"LOG_LEVEL":"info"},"#,
+                r#""image":"python:3.12-slim","placement":{"require":{"gpu":"a100"}},"pull_policy":"always","#,
+                r#""queue":"gpu-queue","resources":{"cpu":"2","gpu":1,"memory":"4Gi"},"#,
+                r#""retry":{"limit":2,"on":["evicted","node_lost"]},"secrets":{"HF_TOKEN":"hf"},"#,
+                r#""timeout":"1h","working_dir":"/workspace"}"#
+            )
+        );
+        assert_eq!(
+            full().hash(),
+            "26f65fad06c0199278133ce504f17ad6628f16c1d641ec996ebd7951de031740"
+        );
+    }
+
+    #[test]
+    fn a_new_empty_field_leaves_the_hash_alone() {
+        let mut json = serde_json::to_value(JobSpec::for_command(["true"])).unwrap();
+        let mut before = String::new();
+        write_canonical(&json, &mut before);
+        for (name, value) in [
+            ("tomorrow", serde_json::json!(null)),
+            ("mounts", serde_json::json!([])),
+            ("network", serde_json::json!({"ports": []})),
+        ] {
+            json[name] = value;
+        }
+        let mut after = String::new();
+        write_canonical(&json, &mut after);
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn every_difference_is_another_hash() {
+        let spec = JobSpec::for_command(["echo", "a", ""]);
+        let mut others = vec![
+            JobSpec::for_command(["echo", "a"]),
+            JobSpec::for_command(["echo", "a", "", ""]),
+            JobSpec::for_command(["echo", "", "a"]),
+        ];
+        let with_env = |key: &str, value: &str| {
+            let mut other = spec.clone();
+            other.env.insert(key.to_owned(), value.to_owned());
+            other
+        };
+        others.extend([with_env("A", ""), with_env("A", "null"), with_env("B", "")]);
+        let mut hashes: Vec<String> = others.iter().map(JobSpec::hash).collect();
+        hashes.push(spec.hash());
+        hashes.sort();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 7);
+    }
+
+    #[test]
+    fn reads_what_it_writes_and_skips_what_it_does_not_know() {
+        let mut json = serde_json::to_value(full()).unwrap();
+        assert_eq!(serde_json::from_value::<JobSpec>(json.clone()).unwrap(), full());
+        json["tomorrow"] = serde_json::json!(1);
+        json["resources"]["tpu"] = serde_json::json!(4);
+        json["placement"]["prefer"] = serde_json::json!({});
+        json["retry"]["pause"] = serde_json::json!("1m");
+        assert_eq!(serde_json::from_value::<JobSpec>(json).unwrap(), full());
+    }
+
+    #[test]
+    fn retries_what_may_go_better() {
+        let policy = RetryPolicy {
+            limit: 2,
+            on: Vec::new(),
+        };
+        assert!(policy.allows(1, FailureCode::Evicted));
+        assert!(policy.allows(2, FailureCode::ExitCode));
+        assert!(
+            !policy.allows(3, FailureCode::ExitCode),
+            "two retries are three attempts"
+        );
+        assert!(!policy.allows(1, FailureCode::Image));
+        let only = RetryPolicy {
+            limit: 2,
+            on: vec![FailureCode::Image, FailureCode::Lost],
+        };
+        assert!(only.allows(1, FailureCode::Image));
+        assert!(!only.allows(1, FailureCode::Evicted));
+        assert!(!only.allows(1, FailureCode::Lost), "it may still be executing");
+        assert!(!RetryPolicy::default().allows(1, FailureCode::Evicted));
+    }
+}

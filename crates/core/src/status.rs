@@ -55,7 +55,7 @@ macro_rules! word_enum {
 pub(crate) use word_enum;
 
 word_enum!(
-    /// Status of a run, flat.
+    /// Status of a run, flat. A closed set: every reader decides by it, so it does not grow within v1.
     RunStatus {
         Pending = "pending",
         Running = "running",
@@ -177,5 +177,70 @@ impl Failure {
             exit_code: None,
             signal: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The word of the wire, of SQL and of Display must be one.
+    macro_rules! spelt_alike {
+        ($type:ty) => {
+            for value in <$type>::ALL {
+                let word = value.as_str();
+                assert_eq!(serde_json::to_value(value).unwrap(), word);
+                assert_eq!(
+                    serde_json::from_value::<$type>(word.into()).unwrap(),
+                    *value
+                );
+                assert_eq!(<$type>::from_word(word), Some(*value));
+                assert_eq!(value.to_string(), word);
+            }
+            assert_eq!(<$type>::from_word("word_of_tomorrow"), None);
+        };
+    }
+
+    #[test]
+    fn every_word_is_spelt_alike_everywhere() {
+        spelt_alike!(RunStatus);
+        spelt_alike!(PendingCode);
+        spelt_alike!(FailureCode);
+        spelt_alike!(Flag);
+        spelt_alike!(crate::event::EventKind);
+        spelt_alike!(crate::run::BackendKind);
+        spelt_alike!(crate::run::LogVerdict);
+        spelt_alike!(crate::spec::PullPolicy);
+    }
+
+    #[test]
+    fn words_of_newer_versions_are_read() {
+        fn read<T: serde::de::DeserializeOwned>() -> T {
+            serde_json::from_str("\"word_of_tomorrow\"").unwrap()
+        }
+        assert_eq!(read::<PendingCode>(), PendingCode::Unknown);
+        assert_eq!(read::<FailureCode>(), FailureCode::Unknown);
+        assert_eq!(read::<Flag>(), Flag::Unknown);
+        assert_eq!(
+            read::<crate::event::EventKind>(),
+            crate::event::EventKind::Unknown
+        );
+        assert_eq!(
+            read::<crate::run::BackendKind>(),
+            crate::run::BackendKind::Unknown
+        );
+        assert_eq!(read::<crate::run::LogVerdict>(), crate::run::LogVerdict::Unknown);
+    }
+
+    #[test]
+    fn the_set_of_statuses_is_closed() {
+        assert!(serde_json::from_str::<RunStatus>("\"paused\"").is_err());
+        assert_eq!(
+            RunStatus::ALL
+                .iter()
+                .filter(|status| status.is_terminal())
+                .count(),
+            3
+        );
     }
 }
