@@ -157,6 +157,7 @@ pub const HOUSES: &[House] = &[
             ("watch", "observations read from clusters"),
             ("recorder", "the only writer of run state"),
             ("logs", "log streams, chunks, archive, cursors"),
+            ("hints", "what wakes those who wait; lost hints cost a second"),
             ("webhooks", "endpoints, deliveries, signatures, retries"),
             ("db", "SQL, one file per table"),
             ("config", "settings and their origins"),

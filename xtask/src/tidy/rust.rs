@@ -23,7 +23,10 @@ pub fn check(source: &Source) -> Result<Vec<Breach>> {
 
 /// Files that are tests from their first line.
 fn is_test_file(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+    path.starts_with("tests/")
+        || path.contains("/tests/")
+        || path.ends_with("/tests.rs")
+        || path.ends_with("_tests.rs")
 }
 
 struct Walk<'s> {
