@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use kube::api::{AttachParams, LogParams};
+use qwex_testbed::cluster::{Cluster, Component};
 use qwex_testbed::{require, shared};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -85,5 +86,45 @@ async fn a_command_can_be_run_in_a_pod() -> Result<()> {
         .read_to_string(&mut out)
         .await?;
     assert_eq!(out, "inside\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_outlives_its_kubelet_and_containerd_and_its_end_is_told_by_the_next() -> Result<()> {
+    require!(Root, Containerd, Go);
+    let cluster = Cluster::alpha().await?;
+    let pods = run(
+        &cluster,
+        &["sh", "-c", "echo before; sleep 3; echo after; exit 5"],
+        json!({}),
+    )
+    .await?;
+    phase(&pods, "Running").await?;
+    for component in [Component::Kubelet, Component::Containerd] {
+        cluster.kill(component).await?;
+    }
+    for component in [Component::Containerd, Component::Kubelet] {
+        cluster.start_again(component).await?;
+    }
+    assert_eq!(ending(&phase(&pods, "Failed").await?), (5, "Error".to_owned()));
+    assert_eq!(pods.logs("test", &LogParams::default()).await?, "before\nafter\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_confined_pod_of_an_ordinary_user_runs() -> Result<()> {
+    require!(Root, Containerd, Go);
+    let confined = json!({
+        "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+        "containers": [{
+            "name": "main", "image": qwex_testbed::images::BUSYBOX, "command": ["id", "-u"],
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true,
+            },
+        }],
+    });
+    let pods = run(shared::alpha().await?, &[], confined).await?;
+    phase(&pods, "Succeeded").await?;
+    assert_eq!(pods.logs("test", &LogParams::default()).await?, "65532\n");
     Ok(())
 }
