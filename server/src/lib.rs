@@ -1,6 +1,7 @@
 //! The server of qwex, one module per room; ARCHITECTURE.md draws the arrows between them and
 //! `cargo xtask check-deps` holds them.
 
+pub mod answers;
 pub mod auth;
 pub mod cli;
 pub mod config;

@@ -147,6 +147,7 @@ pub const HOUSES: &[House] = &[
             ("runs", "what can be done with runs: submit, cancel, rerun, list"),
             ("projects", "projects, members, tokens as their owners see them"),
             ("auth", "who asks, and what they may"),
+            ("answers", "answers kept under an Idempotency-Key"),
             (
                 "clusters",
                 "the registry: kubeconfigs opened, (Runner, Watcher) pairs built",
