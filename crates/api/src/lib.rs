@@ -10,6 +10,7 @@ pub mod meta;
 pub mod page;
 pub mod project;
 pub mod run;
+mod strict;
 pub mod token;
 pub mod webhook;
 

@@ -10,6 +10,8 @@ use qwex_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::strict::{StrictPlacement, StrictResources, StrictRetry};
+
 /// Body of `POST /v1/runs`: a [`JobSpec`] with what names it. Only `command` is needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -35,17 +37,21 @@ pub struct SubmitRequest {
     pub secrets: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Resources::is_empty",
+        deserialize_with = "StrictResources::deserialize"
+    )]
     pub resources: Resources,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "StrictRetry::deserialize")]
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterName>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "StrictPlacement::deserialize")]
     pub placement: Placement,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,

@@ -97,7 +97,7 @@ fn plain_number(text: &str) -> Option<f64> {
 }
 
 /// YAML and JSON people write `cpu: 2` as often as `cpu: "2"`.
-fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+pub fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
