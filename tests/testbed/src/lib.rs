@@ -10,6 +10,7 @@ pub mod images;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod queue;
 pub mod require;
 pub mod scratch;
 pub mod shared;
