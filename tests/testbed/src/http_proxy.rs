@@ -91,7 +91,15 @@ impl HttpProxy {
     /// # Errors
     /// The file cannot be used, or no port can be bound.
     pub async fn start(kubeconfig: &Path) -> Result<Self> {
-        let file = Kubeconfig::read_from(kubeconfig)?;
+        Self::for_user(&std::fs::read_to_string(kubeconfig)?).await
+    }
+
+    /// As [`HttpProxy::start`], from the text of a kubeconfig.
+    ///
+    /// # Errors
+    /// As [`HttpProxy::start`].
+    pub async fn for_user(kubeconfig: &str) -> Result<Self> {
+        let file = Kubeconfig::from_yaml(kubeconfig)?;
         Self::before(kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?).await
     }
 

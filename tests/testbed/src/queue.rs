@@ -15,6 +15,7 @@ mod world;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -24,12 +25,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::oneshot;
 
 use self::api::{ClusterQueue, LocalQueue, QUEUE_LABEL, Workload};
 use self::plan::Write;
@@ -53,19 +55,59 @@ pub fn real_kueue() -> Option<PathBuf> {
 /// A running stand-in; it ends when dropped.
 #[derive(Debug)]
 pub struct QueueStandIn {
-    _task: AbortOnDropHandle<Result<()>>,
+    /// Its end stops the controller.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl QueueStandIn {
-    /// Installs the CRDs and starts the controller on the current runtime. One per cluster.
+    /// Installs the CRDs and starts the controller. One per cluster: two would give out the same quota. It has a
+    /// thread and a runtime of its own, so that all tests of a binary can share it.
     ///
     /// # Errors
-    /// The CRDs cannot be installed.
-    pub async fn start(client: Client) -> Result<Self> {
-        install(&client).await?;
-        let _task = AbortOnDropHandle::new(tokio::spawn(control(client)));
-        Ok(Self { _task })
+    /// The kubeconfig (YAML) cannot be used, or the CRDs cannot be installed.
+    pub async fn start(kubeconfig: &str) -> Result<Self> {
+        let config = Kubeconfig::from_yaml(kubeconfig)?;
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let serve = async move {
+            let client = match begin(config).await {
+                Ok(client) => client,
+                Err(error) => return ready.send(Err(error)).unwrap_or_default(),
+            };
+            ready.send(Ok(())).unwrap_or_default();
+            tokio::select! {
+                Err(error) = control(client) => tracing::error!(%error, "the queue stand-in ended"),
+                _ = stopped => {}
+            }
+        };
+        let thread = std::thread::Builder::new().name("queue-stand-in".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(serve))?;
+        let this = Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        started.await.context("the queue stand-in did not start")??;
+        Ok(this)
     }
+}
+
+impl Drop for QueueStandIn {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It does nothing that blocks, so this is a moment.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn begin(config: Kubeconfig) -> Result<Client> {
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    let client = Client::try_from(config)?;
+    install(&client).await?;
+    Ok(client)
 }
 
 /// Installs the CRDs and runs the controller until it fails.

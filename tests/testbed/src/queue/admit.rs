@@ -9,7 +9,7 @@ use super::world::World;
 
 /// Goes over every ClusterQueue, highest priority first, then oldest first.
 pub fn admit(world: &World, drafts: &mut [Draft<'_>]) {
-    for draft in drafts.iter_mut().filter(|draft| waits(draft)) {
+    for draft in drafts.iter_mut().filter(|draft| is_out(draft)) {
         if let Some((reason, message)) = blocker(world, draft) {
             draft.refuse(reason, &message);
         }
@@ -29,13 +29,15 @@ pub fn admit(world: &World, drafts: &mut [Draft<'_>]) {
     }
 }
 
-/// Wants quota and holds none.
+/// Holds no quota, and would take part in queueing.
+fn is_out(draft: &Draft<'_>) -> bool {
+    draft.is_open() && draft.spec.is_active() && !draft.is("QuotaReserved")
+}
+
+/// As [`is_out`], and not put on hold by an eviction.
 fn waits(draft: &Draft<'_>) -> bool {
-    let requeued = draft
-        .status
-        .condition("Requeued")
-        .is_none_or(|condition| condition.status == "True");
-    draft.is_open() && draft.spec.is_active() && requeued && !draft.is("QuotaReserved")
+    let requeued = draft.status.condition("Requeued");
+    is_out(draft) && requeued.is_none_or(|condition| condition.status == "True")
 }
 
 /// Why no ClusterQueue is even asked.

@@ -5,5 +5,6 @@
 mod http_proxy;
 mod postgres;
 mod process;
+mod queue;
 mod tcp_proxy;
 mod webhook_sink;
