@@ -11,8 +11,8 @@ sed -n '1,20p' "$work/qwexcloud.log" | grep -v '^{' | head -n 12 || true
 
 say "2. A webhook receiver that verifies signatures, and an endpoint for it"
 start_receiver
-note "\$ qwexctl webhook create $receiver_url"
-qwexctl webhook create "$receiver_url" -o json | field secret >"$work/receiver/secret"
+note "\$ qwexctl webhook add $receiver_url"
+qwexctl webhook add "$receiver_url" -o json | field secret >"$work/receiver/secret"
 
 say "3. A run: its output is streamed, its exit code is ours"
 program='for i in 1 2 3 4 5 6; do echo "epoch $i: loss 0.$((9 - i))"; sleep 0.5; done; echo "saved model" >&2'
@@ -41,7 +41,7 @@ try 3 qwexctl run --remote -- sh -c 'echo "no such data set" >&2; exit 3'
 try 0 qwexctl why @latest
 
 say "8. The same from CI, with nothing but curl and a token"
-token=$(qwexctl token create --name ci --role submitter -o json | field token)
+token=$(qwexctl token create ci --role submitter -o json | field token)
 note "\$ curl -H \"Authorization: Bearer \$QWEX_TOKEN\" -d '{\"command\":[\"echo\",\"from curl\"]}' http://$QWEX_LISTEN/v1/runs"
 api() { curl -fsS -H "Authorization: Bearer $token" -H 'Content-Type: application/json' "$@"; }
 id=$(api -d '{"command":["echo","from curl"]}' "http://$QWEX_LISTEN/v1/runs" | field id)

@@ -50,7 +50,7 @@ until_true() {
   done
 }
 
-# field FILE.. : reads JSON from stdin, prints the value at a dotted path.
+# field PATH: reads JSON from stdin, prints the value at a dotted path.
 field() { python3 -c 'import json,sys,functools; print(functools.reduce(lambda v,k: v[int(k)] if k.isdigit() else v[k], sys.argv[1].split("."), json.load(sys.stdin)))' "$1"; }
 
 end() {
