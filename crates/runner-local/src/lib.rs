@@ -9,6 +9,7 @@ pub mod backend;
 mod cancel;
 mod check;
 pub mod config;
+mod foreground;
 pub mod identity;
 pub mod layout;
 mod logs;
@@ -23,5 +24,6 @@ mod watch;
 
 pub use backend::LocalBackend;
 pub use config::{Environment, LocalConfig};
+pub use foreground::{Followed, Foreground};
 pub use layout::Layout;
 pub use records::OutputMode;

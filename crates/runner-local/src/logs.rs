@@ -57,7 +57,8 @@ pub fn read(
         message: format!("a local run has no log stream {:?}", source.stream),
     })?;
     Ok(Box::pin(async_stream::stream! {
-        let mut tail = Tail { key, stream, offset: from.offset };
+        let mut tail = Tail::new(key, stream);
+        tail.offset = from.offset;
         let mut pause = QUICK;
         loop {
             let read = backend.blocking(move |this| {
@@ -119,6 +120,16 @@ pub enum TailRead {
 }
 
 impl Tail {
+    /// At the first byte.
+    #[must_use]
+    pub fn new(key: Key, stream: &'static str) -> Self {
+        Self {
+            key,
+            stream,
+            offset: 0,
+        }
+    }
+
     /// Reads the next bytes, if there are any.
     pub fn read(&mut self, backend: &LocalBackend) -> Result<TailRead, RunnerError> {
         // Whether it is over must be known before the file is read to its end.
@@ -138,7 +149,8 @@ impl Tail {
         }
     }
 
-    fn next_chunk(&mut self, backend: &LocalBackend) -> io::Result<Option<LogChunk>> {
+    /// The bytes from here on, at most [`CHUNK`]; `None` at the end of the file.
+    pub fn next_chunk(&mut self, backend: &LocalBackend) -> io::Result<Option<LogChunk>> {
         let config = &backend.inner.config;
         let path = config.layout.log_path(&config.root, self.key, self.stream);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))

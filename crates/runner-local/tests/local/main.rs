@@ -4,5 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod conformance;
+mod faults;
+mod foreground;
 mod lifecycle;
 mod support;

@@ -119,3 +119,29 @@ impl Bench {
         })
     }
 }
+
+/// The record of a run that was just accepted.
+pub fn run_of(work: &Work) -> qwex_core::Run {
+    let now = jiff::Timestamp::now();
+    let state = qwex_core::RunState::accepted(now, work.spec.retry.clone());
+    qwex_core::Run {
+        id: work.run_id,
+        name: None,
+        project: work.project.clone(),
+        labels: BTreeMap::new(),
+        status: state.status,
+        pending: state.pending,
+        failure: None,
+        spec: work.spec.clone(),
+        backend: None,
+        attempt: work.attempt,
+        exit_code: None,
+        flags: state.flags,
+        logs: None,
+        created_at: now,
+        dispatched_at: None,
+        started_at: None,
+        finished_at: None,
+        created_by: "local:tester".to_owned(),
+    }
+}
