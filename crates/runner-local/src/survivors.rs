@@ -17,6 +17,9 @@ pub const ATTEMPT: &str = "QWEX_ATTEMPT";
 /// In the environment of every supervisor: the object it watches.
 pub const SUPERVISES: &str = "QWEX_SUPERVISES";
 
+/// As often nothing must be found before nothing is there.
+const LOOKS: usize = 3;
+
 /// By what the processes of an attempt are known.
 #[derive(Debug, Clone)]
 pub struct Mark {
@@ -31,6 +34,14 @@ pub struct Mark {
 /// Every process of the attempt that runs now, without this process.
 #[must_use]
 pub fn find(mark: &Mark) -> Vec<ProcessId> {
+    // A process that forks and ends while we read is in neither half of what we read.
+    (0..LOOKS)
+        .map(|_| look(mark))
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
+}
+
+fn look(mark: &Mark) -> Vec<ProcessId> {
     let table = process_table();
     let command = mark
         .command
@@ -101,7 +112,9 @@ fn descendants(table: &[Stat], root: i32) -> Vec<i32> {
     found
 }
 
-fn is_supervisor(pid: i32) -> bool {
+/// Whether a process is the supervisor of a run, ours or another.
+#[must_use]
+pub fn is_supervisor(pid: i32) -> bool {
     environ(pid).is_ok_and(|env| env.iter().any(|entry| entry.starts_with(&key(SUPERVISES))))
 }
 

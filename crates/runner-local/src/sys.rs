@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
 use nix::libc;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 
 /// A child that ended and was taken off the process table.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Reaped {
 }
 
 /// Lets a command start as a program expects to: leader of its own session and process group, with no
-/// signal blocked (a blocked one stays blocked through exec).
+/// signal blocked or ignored (either lasts through exec, whoever set it).
 #[expect(
     unsafe_code,
     reason = "pre_exec is the only place between fork and exec; setsid and sigprocmask are signal-safe"
@@ -29,6 +29,10 @@ pub struct Reaped {
 pub fn own_session(command: &mut Command) {
     let in_child = || {
         nix::unistd::setsid()?;
+        for signal in Signal::iterator() {
+            // SAFETY: the default action is no code of ours. KILL and STOP refuse, and need no reset.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.ok();
+        }
         SigSet::empty().thread_set_mask()?;
         Ok(())
     };

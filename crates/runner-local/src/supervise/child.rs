@@ -201,10 +201,13 @@ fn reap_until(pid: i32) -> io::Result<Option<Reaped>> {
 fn bury(mark: &Mark, signals: &Signals) -> io::Result<u32> {
     let deadline = Instant::now() + BURIAL_LIMIT;
     let mut most = 0;
+    if !has_children_file() {
+        most = u32::try_from(survivors::signal(mark, Signal::SIGKILL)).unwrap_or(u32::MAX);
+    }
     while !nothing_below()? {
         let left = survivors::signal(mark, Signal::SIGKILL);
         most = most.max(u32::try_from(left).unwrap_or(u32::MAX));
-        if left == 0 || Instant::now() > deadline {
+        if Instant::now() > deadline {
             break;
         }
         signals.wait(Duration::from_millis(20))?;
@@ -212,14 +215,25 @@ fn bury(mark: &Mark, signals: &Signals) -> io::Result<u32> {
     Ok(most)
 }
 
-/// Whether we have no children any more. As a subreaper we get every orphan, so that then nothing
-/// that descends from the command is left.
+/// Whether we have no children any more. As a subreaper we get every orphan, so that then nothing that
+/// descends from the command is left. Supervisors of other runs are not ours to bury.
 fn nothing_below() -> io::Result<bool> {
     while sys::reap_any()?.is_some() {}
+    let children = std::fs::read_to_string(children_file()).unwrap_or_default();
+    Ok(children
+        .split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .all(survivors::is_supervisor))
+}
+
+/// Not every kernel has it; without it, who carries our mark is looked for once.
+fn has_children_file() -> bool {
+    std::path::Path::new(&children_file()).exists()
+}
+
+fn children_file() -> String {
     let own = nix::unistd::getpid();
-    let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
-    // Kernels without that file: look through all processes instead.
-    Ok(children.is_ok_and(|children| children.trim().is_empty()))
+    format!("/proc/{own}/task/{own}/children")
 }
 
 /// The way from a wish to stop to the end: TERM, grace, KILL.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod conformance;
+mod disk_faults;
 mod faults;
 mod foreground;
 mod lifecycle;

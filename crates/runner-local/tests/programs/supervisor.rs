@@ -1,16 +1,77 @@
-//! The supervisor as a program of its own: `qwex-test-supervisor supervise <dir>`. The tests start it
-//! where qwexctl and qwexcloud start themselves.
+//! The supervisor as a program of its own, which the tests start where qwexctl and qwexcloud start
+//! themselves; and two callers of it that a test may kill at any moment.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use qwex_core::{Attempt, Fact, JobSpec, Observation, PendingCode, Project};
+use qwex_runner::{Handle, Store, Work};
+use qwex_runner_local::{LocalBackend, LocalConfig};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    match args.as_slice() {
-        [word, dir] if word == "supervise" => qwex_runner_local::supervise::main(Path::new(dir)),
-        other => {
-            eprintln!("usage: qwex-test-supervisor supervise DIR, not {other:?}");
-            ExitCode::from(2)
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["supervise", dir] => return qwex_runner_local::supervise::main(Path::new(dir)),
+        ["run", root, id, script] => run(root, id, script),
+        ["scribble", project, id] => scribble(project, id),
+        other => Err(format!("cannot do {other:?}").into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Submits a script and follows it, as `qwexctl run` does.
+fn run(root: &str, id: &str, script: &str) -> Outcome {
+    let own = std::env::current_exe()?;
+    let supervisor = vec![own.into(), "supervise".into()];
+    let backend = LocalBackend::new(LocalConfig::laptop(root, supervisor, "/".into()))?;
+    let work = Work {
+        run_id: id.parse()?,
+        attempt: Attempt::FIRST,
+        project: Project::new("default")?,
+        name: None,
+        labels: Default::default(),
+        spec: JobSpec {
+            command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
+            ..JobSpec::default()
+        },
+    };
+    let submitted = backend.submit_sync(&work)?;
+    let handle = Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend,
+    };
+    let mut follow = backend.follow_sync(&handle);
+    follow.to_the_end(&mut io::stdout(), &mut io::stderr())?;
+    Ok(())
+}
+
+/// Writes the record of a run for ever.
+fn scribble(project: &str, id: &str) -> Outcome {
+    let journal = Store::open(Path::new(project))?.journal(id.parse()?)?;
+    for round in 1.. {
+        let fact = Fact::Waiting {
+            code: PendingCode::Admission,
+            message: "x".repeat(usize::try_from(round)? % 9000),
+            round,
+        };
+        journal.apply(&[Observation {
+            run_id: journal.id(),
+            attempt: Attempt::FIRST,
+            uid: None,
+            at: journal.read()?.created_at,
+            fact,
+        }])?;
+    }
+    Ok(())
 }
