@@ -40,9 +40,9 @@ pub struct DatabaseSettings {
         id = "database_connections",
         long = "database-connections",
         env = "QWEX_DATABASE_CONNECTIONS",
-        default_value_t = 20,
+        default_value_t = 24,
         value_name = "N",
-        value_parser = clap::value_parser!(u32).range(4..=10_000)
+        value_parser = clap::value_parser!(u32).range(6..=10_000)
     )]
     pub connections: u32,
 }
@@ -73,6 +73,15 @@ pub struct HttpSettings {
     /// Where clients reach this server; stands in links of webhooks [default: http://LISTEN]
     #[arg(long, env = "QWEX_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<Url>,
+    /// Seconds between "not ready" and the end of accepting connections when the server leaves
+    #[arg(
+        long,
+        env = "QWEX_DRAIN_DELAY",
+        default_value_t = 2,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(0..=8)
+    )]
+    pub drain_delay: u64,
     /// Requests per second that one token may make on average; ten times as many at once; 0 turns the limit off
     #[arg(long, env = "QWEX_RATE_LIMIT", default_value_t = 200, value_name = "N")]
     pub rate_limit: u32,

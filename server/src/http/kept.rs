@@ -25,7 +25,7 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const LONGEST_KEY: usize = 255;
 
 /// Routes whose service keeps the key itself.
-const OWN: &[&str] = &["/v1/runs"];
+const OWN: &[&str] = &["/v1/runs", "/v1/runs/{id}/rerun"];
 
 /// Marks an answer that holds a secret: it is shown once and never kept.
 #[derive(Clone, Copy)]

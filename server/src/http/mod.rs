@@ -15,6 +15,7 @@ mod page;
 mod params;
 mod projects;
 mod refusals;
+mod runs;
 mod scope;
 mod serve;
 mod stream;
@@ -34,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::projects::Projects;
+use crate::runs::Runs;
 use crate::telemetry::Metrics;
 
 pub use access::AccessTable;
@@ -48,6 +50,7 @@ use error::HttpError;
 pub struct App {
     pub auth: Auth,
     pub projects: Projects,
+    pub runs: Runs,
     pub answers: Answers,
     pub limiter: Limiter,
     pub access: AccessTable,
@@ -62,6 +65,7 @@ pub struct App {
 /// Every route of the API, with its document.
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(base())
+        .merge(runs::routes())
         .merge(meta::routes())
         .merge(projects::routes())
         .merge(tokens::routes())

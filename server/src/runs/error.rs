@@ -32,3 +32,22 @@ pub enum RunsError {
     #[error("the server is stopping")]
     Stopping,
 }
+
+impl RunsError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_passing(),
+            Self::Record(error) => error.is_passing(),
+            Self::Stopping => true,
+            Self::Invalid(_)
+            | Self::NotFound(_)
+            | Self::NoProject(_)
+            | Self::IdTaken(_)
+            | Self::KeyMismatch
+            | Self::Changed { .. }
+            | Self::WrongState { .. } => false,
+        }
+    }
+}
