@@ -1,0 +1,213 @@
+//! [`K8sBackend`]: one cluster as `Runner` and `Watcher`. Holds the clients and hands each question
+//! to the module that answers it.
+
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use qwex_core::{BackendKind, Fact, Observation};
+use qwex_runner::{
+    CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
+    WatchPosition, Watcher, Work,
+};
+use tokio::sync::Mutex;
+
+use crate::cancel::{self, Found};
+use crate::config::K8sConfig;
+use crate::connect::{self, Clients, ConnectError};
+use crate::decode::JobView;
+use crate::observe::{self, Evidence, Patience, PodEvidence};
+use crate::probe::{self, ProbeReport};
+use crate::watch::{self, Retained};
+use crate::{logs, submit, trouble};
+
+/// One cluster. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct K8sBackend {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub config: K8sConfig,
+    pub clients: Clients,
+    /// Version of Kueue's API, once seen served; asked again while it is not.
+    pub kueue: Mutex<Option<String>>,
+    /// What the last watch knew, for the next one.
+    pub retained: std::sync::Mutex<Retained>,
+}
+
+impl K8sBackend {
+    /// Reads the credentials and makes the clients. If the config pins an identity, the cluster is
+    /// asked for it, so that a swapped address is refused before anything is done there; an
+    /// unreachable cluster is no error then, its calls will say so.
+    pub async fn connect(config: K8sConfig) -> Result<Self, ConnectError> {
+        let clients = connect::clients(&config.access, &config.tuning).await?;
+        let backend = Self {
+            shared: Arc::new(Shared {
+                config,
+                clients,
+                kueue: Mutex::new(None),
+                retained: std::sync::Mutex::default(),
+            }),
+        };
+        backend.check_identity().await?;
+        Ok(backend)
+    }
+
+    /// Reach, version, identity, rights and queues of the cluster.
+    pub async fn probe(&self) -> Result<ProbeReport, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        probe::probe(&clients.acts, config.namespace.as_deref()).await
+    }
+
+    /// What the backend was made from.
+    #[must_use]
+    pub fn config(&self) -> &K8sConfig {
+        &self.shared.config
+    }
+
+    async fn check_identity(&self) -> Result<(), ConnectError> {
+        let Some(expected) = &self.shared.config.identity else {
+            return Ok(());
+        };
+        match probe::identity(&self.shared.clients.acts).await {
+            Ok(Some(found)) if found != *expected => Err(ConnectError::OtherCluster {
+                expected: expected.clone(),
+                found,
+            }),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "the cluster's identity could not be checked");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The version of Kueue's API to read, if the cluster serves one.
+    pub async fn kueue_version(&self) -> Result<Option<String>, RunnerError> {
+        let mut known = self.kueue.lock().await;
+        if known.is_none() {
+            *known = probe::kueue_version(&self.clients.acts).await?;
+        }
+        Ok(known.clone())
+    }
+
+    pub fn retained(&self) -> std::sync::MutexGuard<'_, Retained> {
+        self.retained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Runner for K8sBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::K8s
+    }
+
+    async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        let shared = &self.shared;
+        if let Some(queue) = &work.spec.queue
+            && shared.kueue_version().await?.is_none()
+        {
+            // A suspended Job without Kueue would wait for ever.
+            return Err(RunnerError::Unsupported {
+                message: format!("the run asks for queue {queue}, but this cluster has no Kueue"),
+            });
+        }
+        submit::submit(&shared.clients.acts, &shared.config, work).await
+    }
+
+    async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
+        cancel::cancel(&self.shared.clients.acts, &self.shared.config, handle).await
+    }
+
+    async fn release(&self, handle: &Handle) -> Result<(), RunnerError> {
+        cancel::release(&self.shared.clients.acts, &self.shared.config, handle).await
+    }
+}
+
+#[async_trait]
+impl Watcher for K8sBackend {
+    async fn watch(&self, from: Option<WatchPosition>) -> Result<SightingStream, RunnerError> {
+        watch::watch(Arc::clone(&self.shared), from).await
+    }
+
+    async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        match cancel::find_job(&clients.watches, config, handle).await? {
+            Found::Ours(job) => self.describe(handle, &job).await,
+            Found::Absent { message } => self.prove_absent(handle, message).await,
+        }
+    }
+
+    async fn list_logs(&self, handle: &Handle) -> Result<Vec<LogSource>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        let pods = cancel::pods_of(&clients.logs, config, handle).await?;
+        let of_pod = |pod| logs::sources(handle.run_id, handle.attempt, pod);
+        Ok(pods.iter().flat_map(of_pod).collect())
+    }
+
+    async fn read_log(
+        &self,
+        source: &LogSource,
+        from: LogPosition,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        logs::read(
+            clients.logs.clone(),
+            config.tuning.log_stall,
+            source,
+            &from,
+            follow,
+        )
+    }
+}
+
+impl K8sBackend {
+    /// What one read of an attempt's objects says.
+    async fn describe(&self, handle: &Handle, job: &JobView) -> Result<Vec<Observation>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        let pinned = cancel::handle_of(job, handle.run_id, handle.attempt);
+        let pods = cancel::pods_of(&clients.watches, config, &pinned).await?;
+        let create_trouble = match pods.as_slice() {
+            [] if !job.is_suspended() => trouble::create_trouble(&clients.watches, &pinned).await,
+            _ => None,
+        };
+        let pods: Vec<PodEvidence> = pods.into_iter().map(PodEvidence::of).collect();
+        let evidence = Evidence {
+            run_id: handle.run_id,
+            attempt: handle.attempt,
+            job,
+            job_deleted: false,
+            pods: &pods,
+            workload: None,
+            create_trouble: create_trouble.as_deref(),
+            now: Timestamp::now(),
+            patience: Patience::from(&config.tuning),
+        };
+        Ok(observe::observe(&evidence).all())
+    }
+
+    /// The Job was not found by name. That counts only if the cluster is still the one that was
+    /// registered: a swapped address has none of our objects either.
+    async fn prove_absent(&self, handle: &Handle, message: String) -> Result<Vec<Observation>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        if let Some(expected) = &config.identity {
+            let found = probe::identity(&clients.watches).await?;
+            if found.is_some_and(|found| found != *expected) {
+                let message = "the address answers as another cluster".to_owned();
+                return Err(RunnerError::Unreachable { message });
+            }
+        }
+        Ok(vec![Observation {
+            run_id: handle.run_id,
+            attempt: handle.attempt,
+            uid: handle.backend.uid.clone(),
+            at: Timestamp::now(),
+            fact: Fact::Gone { message },
+        }])
+    }
+}

@@ -1,0 +1,187 @@
+//! From a kubeconfig to clients, refusing what would run programs or read files of the server's
+//! machine.
+//!
+//! Each purpose has its own client, hence its own connections: a storm of log streams never delays a
+//! create, and a hung watch never blocks a read.
+
+use std::time::Duration;
+
+use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::config::{Access, Tuning};
+use crate::rest::Rest;
+
+/// Why no client can be made. Each says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the kubeconfig cannot be read: {message}")]
+    Unreadable { message: String },
+    #[error("the kubeconfig has no {missing}; it has: {known}")]
+    Incomplete { missing: String, known: String },
+    #[error(
+        "user {user:?} of the kubeconfig runs a program to log in ({kind}), which qwex refuses; \
+         use a token or a client certificate of a service account instead"
+    )]
+    RunsPrograms { user: String, kind: &'static str },
+    #[error(
+        "the kubeconfig names the file {file:?} ({field}), which is not here; \
+         make it self-contained with `kubectl config view --raw --minify --flatten`"
+    )]
+    NamesFile { field: &'static str, file: String },
+    #[error("the cluster cannot be used: {message}")]
+    Unusable { message: String },
+    #[error(
+        "the address answers as another cluster (kube-system has UID {found}, registered is {expected}); \
+         register it anew if it was rebuilt"
+    )]
+    OtherCluster { expected: String, found: String },
+}
+
+/// The clients of one cluster.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    /// Creates, cancels, releases.
+    pub acts: Rest,
+    /// Lists and watches.
+    pub watches: Rest,
+    /// Log streams and the reads around them.
+    pub logs: Rest,
+}
+
+/// Builds the clients. Nothing is sent yet.
+pub(crate) async fn clients(access: &Access, tuning: &Tuning) -> Result<Clients, ConnectError> {
+    let config = match access {
+        Access::Kubeconfig { yaml, context } => load(yaml, context.as_deref()).await?,
+        Access::InCluster => kube::Config::incluster().map_err(|error| ConnectError::Unusable {
+            message: format!("no service account of a pod is here: {error}"),
+        })?,
+    };
+    Ok(Clients {
+        acts: client(config.clone(), tuning, None)?,
+        watches: client(config.clone(), tuning, Some(tuning.watch_timeout * 2))?,
+        logs: client(config, tuning, None)?,
+    })
+}
+
+/// `read_timeout` guards a connection against silence where silence is never normal.
+fn client(
+    mut config: kube::Config,
+    tuning: &Tuning,
+    read_timeout: Option<Duration>,
+) -> Result<Rest, ConnectError> {
+    config.connect_timeout = Some(tuning.connect_timeout);
+    config.write_timeout = Some(tuning.call_deadline);
+    config.read_timeout = read_timeout;
+    config.reset_reader_on_write = true;
+    // kube would repeat a POST on 429, 503 and 504 up to 15 times: whether to ask again is the
+    // dispatcher's to decide.
+    config.default_retry = false;
+    // From the server's own environment; a cluster that needs a proxy says so and is refused.
+    config.proxy_url = None;
+    let client = kube::Client::try_from(config).map_err(|error| ConnectError::Unusable {
+        message: error.to_string(),
+    })?;
+    Ok(Rest::new(client, tuning.call_deadline))
+}
+
+async fn load(yaml: &SecretString, context: Option<&str>) -> Result<kube::Config, ConnectError> {
+    let unreadable = |message: String| ConnectError::Unreadable { message };
+    let file = Kubeconfig::from_yaml(yaml.expose_secret()).map_err(|error| unreadable(error.to_string()))?;
+    let context = check(&file, context)?;
+    let options = KubeConfigOptions {
+        context: Some(context),
+        ..KubeConfigOptions::default()
+    };
+    kube::Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(|error| unreadable(error.to_string()))
+}
+
+/// Refuses what is not self-contained and gives the name of the context to use.
+fn check(file: &Kubeconfig, context: Option<&str>) -> Result<String, ConnectError> {
+    // In any user, also of another context: the file is stored whole.
+    for user in &file.auth_infos {
+        refuse_programs(&user.name, user.auth_info.as_ref())?;
+    }
+    let names = || file.contexts.iter().map(|named| named.name.as_str());
+    let wanted = context
+        .or(file.current_context.as_deref())
+        .ok_or_else(|| incomplete("current context", names()))?;
+    let chosen = file
+        .contexts
+        .iter()
+        .find(|named| named.name == wanted)
+        .and_then(|named| named.context.as_ref())
+        .ok_or_else(|| incomplete(&format!("context {wanted:?}"), names()))?;
+    let cluster = file
+        .clusters
+        .iter()
+        .find(|named| named.name == chosen.cluster)
+        .and_then(|named| named.cluster.as_ref())
+        .ok_or_else(|| {
+            let known = file.clusters.iter().map(|named| named.name.as_str());
+            incomplete(&format!("cluster {:?}", chosen.cluster), known)
+        })?;
+    refuse_cluster_files(cluster)?;
+    if cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()) {
+        let message = "its kubeconfig asks for a proxy (proxy-url), which qwex does not support".to_owned();
+        return Err(ConnectError::Unusable { message });
+    }
+    let user = file
+        .auth_infos
+        .iter()
+        .find(|named| Some(&named.name) == chosen.user.as_ref())
+        .and_then(|named| named.auth_info.as_ref());
+    user.map_or(Ok(()), refuse_user_files)?;
+    Ok(wanted.to_owned())
+}
+
+fn incomplete<'a>(missing: &str, known: impl Iterator<Item = &'a str>) -> ConnectError {
+    let known = known.collect::<Vec<_>>().join(", ");
+    ConnectError::Incomplete {
+        missing: missing.to_owned(),
+        known: if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known
+        },
+    }
+}
+
+fn refuse_programs(user: &str, info: Option<&AuthInfo>) -> Result<(), ConnectError> {
+    let Some(info) = info else { return Ok(()) };
+    let kind = match (&info.exec, &info.auth_provider) {
+        (Some(_), _) => "exec",
+        (None, Some(_)) => "auth-provider",
+        (None, None) => return Ok(()),
+    };
+    Err(ConnectError::RunsPrograms {
+        user: user.to_owned(),
+        kind,
+    })
+}
+
+fn refuse_cluster_files(cluster: &Cluster) -> Result<(), ConnectError> {
+    refuse_file("certificate-authority", cluster.certificate_authority.as_ref())
+}
+
+fn refuse_user_files(info: &AuthInfo) -> Result<(), ConnectError> {
+    refuse_file("tokenFile", info.token_file.as_ref())?;
+    refuse_file("client-certificate", info.client_certificate.as_ref())?;
+    refuse_file("client-key", info.client_key.as_ref())
+}
+
+fn refuse_file(field: &'static str, file: Option<&String>) -> Result<(), ConnectError> {
+    match file.filter(|file| !file.is_empty()) {
+        None => Ok(()),
+        Some(file) => Err(ConnectError::NamesFile {
+            field,
+            file: file.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

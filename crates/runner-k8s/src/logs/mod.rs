@@ -1,0 +1,181 @@
+//! Raw log bytes of one container, followed or read, resumable at any byte.
+//!
+//! Called through `Watcher::read_log` and `list_logs`. The log's transport never decides how a run
+//! ended. A stream yields `End` only when the container has ended and was read once more after that;
+//! anything else that stops it is a cut, after which the caller comes back with its position.
+
+mod pod;
+mod reader;
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use qwex_core::{Attempt, EpisodeId, RunId};
+use qwex_runner::{LogItem, LogPosition, LogSource, RunnerError};
+use tokio::time::timeout;
+
+use self::pod::{Locator, Open, PodLog, State};
+use self::reader::Reader;
+use crate::decode::PodView;
+use crate::names;
+use crate::observe::has_run;
+use crate::rest::{CallError, Rest};
+
+/// Longest pause between two looks at a silent stream.
+const LONGEST_QUIET: Duration = Duration::from_secs(120);
+
+/// The logs of a pod that can be read now.
+pub(crate) fn sources(run_id: RunId, attempt: Attempt, pod: &PodView) -> Vec<LogSource> {
+    let Some(main) = pod.main().filter(|_| has_run(pod)) else {
+        return Vec::new();
+    };
+    let locator = Locator {
+        namespace: pod.metadata.namespace.clone(),
+        pod: pod.metadata.name.clone(),
+        container: names::CONTAINER.to_owned(),
+        restart: main.restart_count,
+    };
+    vec![LogSource {
+        run_id,
+        attempt,
+        episode: EpisodeId(pod.metadata.uid.clone()),
+        stream: "output".to_owned(),
+        locator: locator.to_string(),
+    }]
+}
+
+/// Why a followed stream stopped giving bytes.
+enum Pause {
+    Bytes(Vec<LogItem>),
+    /// The server closed the answer in good order.
+    Closed,
+    /// Silent though there is more to read, or though the container has ended.
+    Stuck,
+}
+
+struct Tail {
+    log: PodLog,
+    reader: Reader,
+    quiet: Duration,
+    /// A followed answer was closed in good order: the kubelet had seen the container end.
+    read_to_end: bool,
+}
+
+pub(crate) fn read(
+    rest: Rest,
+    stall: Duration,
+    source: &LogSource,
+    from: &LogPosition,
+    follow: bool,
+) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+    let tail = Tail {
+        log: PodLog::new(rest, source)?,
+        reader: Reader::new(from),
+        quiet: stall,
+        read_to_end: false,
+    };
+    Ok(items(tail, follow).boxed())
+}
+
+fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<LogItem, RunnerError>> + Send {
+    async_stream::try_stream! {
+        let mut state = tail.log.look().await?;
+        loop {
+            let last = match &state {
+                State::NotStarted => return,
+                State::Running => false,
+                State::Ended => true,
+                State::Gone(why) => {
+                    if !tail.read_to_end {
+                        yield LogItem::Gap { message: why.clone() };
+                    }
+                    yield LogItem::End;
+                    return;
+                }
+            };
+            let pause = match tail.log.open(follow && !last, tail.reader.mark()).await? {
+                Open::NotStarted => return,
+                Open::Gone(why) => {
+                    state = State::Gone(why);
+                    continue;
+                }
+                Open::Bytes(mut bytes) => {
+                    tail.reader.restart();
+                    loop {
+                        match tail.next(&mut bytes).await? {
+                            Pause::Bytes(items) => {
+                                for item in items {
+                                    yield item;
+                                }
+                            }
+                            other => break other,
+                        }
+                    }
+                }
+            };
+            let stuck = matches!(pause, Pause::Stuck);
+            for item in tail.finish(last, stuck) {
+                yield item;
+            }
+            if last {
+                yield LogItem::End;
+                return;
+            }
+            if !follow {
+                return;
+            }
+            state = if stuck {
+                tail.log.look().await?
+            } else {
+                tail.read_to_end = true;
+                tail.log.settle().await?
+            };
+            if !stuck && matches!(state, State::Running) {
+                // Closed while the container runs: a cut.
+                return;
+            }
+        }
+    }
+}
+
+impl Tail {
+    /// Bytes, or why there are none. Silence is looked into, less and less often.
+    async fn next(
+        &mut self,
+        bytes: &mut BoxStream<'static, Result<bytes::Bytes, CallError>>,
+    ) -> Result<Pause, RunnerError> {
+        match timeout(self.quiet, bytes.next()).await {
+            Ok(Some(read)) => Ok(Pause::Bytes(self.reader.feed(&read?))),
+            Ok(None) => Ok(Pause::Closed),
+            Err(_) => {
+                if self.is_stuck().await? {
+                    return Ok(Pause::Stuck);
+                }
+                self.quiet = (self.quiet * 2).min(LONGEST_QUIET);
+                Ok(Pause::Bytes(Vec::new()))
+            }
+        }
+    }
+
+    async fn is_stuck(&self) -> Result<bool, RunnerError> {
+        match self.log.look().await? {
+            State::Ended | State::Gone(_) => Ok(true),
+            State::NotStarted => Ok(false),
+            State::Running => {
+                let newest = self.log.newest_stamp().await?;
+                Ok(newest > self.reader.mark().map(|mark| mark.stamp))
+            }
+        }
+    }
+
+    /// The last pass of a container that was read to its end before adds only log bytes: that its
+    /// log is being removed by now is no loss.
+    fn finish(&mut self, last: bool, stuck: bool) -> Vec<LogItem> {
+        let mut items = self.reader.finish(!stuck);
+        if last && self.read_to_end && !items.iter().any(|item| matches!(item, LogItem::Chunk(_))) {
+            items.clear();
+        }
+        items
+    }
+}

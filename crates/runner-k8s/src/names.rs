@@ -1,0 +1,33 @@
+//! The words qwex writes on Kubernetes objects and looks for on them. Used by everything here that
+//! makes, selects or recognises an object.
+
+/// Label: id of the run.
+pub const RUN_ID: &str = "qwex.dev/run-id";
+/// Label: number of the attempt.
+pub const ATTEMPT: &str = "qwex.dev/attempt";
+/// Label: project of the run.
+pub const PROJECT: &str = "qwex.dev/project";
+/// Label that selects everything of ours.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`].
+pub const QWEX: &str = "qwex";
+/// Annotation: hash of the spec that the object was made from.
+pub const SPEC_HASH: &str = "qwex.dev/spec-hash";
+/// Annotation: the name people gave the run.
+pub const RUN_NAME: &str = "qwex.dev/run-name";
+/// Annotation: the user's labels as one JSON object. User strings never become Kubernetes labels.
+pub const USER_LABELS: &str = "qwex.dev/labels";
+/// Kueue's label: the LocalQueue a Job waits in.
+pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// The one container of our pods.
+pub const CONTAINER: &str = "main";
+
+/// Selects every object of ours.
+pub(crate) fn ours() -> String {
+    format!("{MANAGED_BY}={QWEX}")
+}
+
+/// Selects the objects of one attempt.
+pub(crate) fn of_attempt(run_id: qwex_core::RunId, attempt: qwex_core::Attempt) -> String {
+    format!("{MANAGED_BY}={QWEX},{RUN_ID}={run_id},{ATTEMPT}={attempt}")
+}

@@ -1,0 +1,164 @@
+//! Why an attempt waits, or that it runs, in the cluster's own words.
+
+use qwex_core::{Fact, Observation, PendingCode};
+
+use super::{Evidence, PodEvidence, has_run};
+use crate::decode::{Condition, PodView, StateWaiting, WorkloadView};
+
+/// Waiting reasons of a container that are about its image.
+pub(super) const IMAGE_REASONS: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// Reasons that only say that nothing went wrong so far.
+const USUAL: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
+
+pub(super) fn fact(evidence: &Evidence<'_>) -> Option<Observation> {
+    if evidence.job.is_suspended() {
+        let since = evidence
+            .job
+            .condition("Suspended")
+            .and_then(|seen| seen.last_transition_time);
+        let message = admission(evidence.workload);
+        return Some(waiting(evidence, since, PendingCode::Admission, message));
+    }
+    match current_pod(evidence.pods) {
+        Some(seen) => of_pod(evidence, &seen.pod),
+        None => evidence
+            .create_trouble
+            .filter(|_| evidence.pods.is_empty())
+            .map(|message| waiting(evidence, None, PendingCode::Scheduling, message.to_owned())),
+    }
+}
+
+/// The newest pod that is neither gone nor being taken away. The pods of an earlier round are
+/// deleted before the Job is suspended, so what is left belongs to this one.
+fn current_pod(pods: &[PodEvidence]) -> Option<&PodEvidence> {
+    pods.iter()
+        .filter(|seen| !seen.deleted && seen.pod.metadata.deletion_timestamp.is_none())
+        .max_by_key(|seen| (seen.pod.metadata.creation_timestamp, &seen.pod.metadata.name))
+}
+
+fn waiting(
+    evidence: &Evidence<'_>,
+    at: Option<jiff::Timestamp>,
+    code: PendingCode,
+    message: String,
+) -> Observation {
+    let round = evidence.job.round();
+    evidence.says(at, Fact::Waiting { code, message, round })
+}
+
+fn of_pod(evidence: &Evidence<'_>, pod: &PodView) -> Option<Observation> {
+    if has_run(pod) {
+        let state = &pod.main()?.state;
+        let at = match (&state.running, &state.terminated) {
+            (Some(running), _) => running.started_at,
+            (None, Some(ended)) => ended.started_at,
+            (None, None) => None,
+        };
+        let round = evidence.job.round();
+        return Some(evidence.says(at, Fact::Running { round }));
+    }
+    if pod.has_ended() {
+        return None;
+    }
+    let scheduled = pod.condition("PodScheduled");
+    if pod.spec.node_name.is_none() {
+        let since = scheduled.and_then(|seen| seen.last_transition_time);
+        let message = scheduling(scheduled);
+        return Some(waiting(evidence, since, PendingCode::Scheduling, message));
+    }
+    let state = pod.main().map(|main| &main.state);
+    if state.is_some_and(|state| state.terminated.is_some()) {
+        return None;
+    }
+    let reason = state.and_then(|state| state.waiting.clone()).unwrap_or_default();
+    let (code, message) = container(pod, &reason);
+    Some(waiting(evidence, None, code, message))
+}
+
+fn scheduling(condition: Option<&Condition>) -> String {
+    match condition {
+        Some(seen) if !seen.is_true() && !seen.message.is_empty() => seen.message.clone(),
+        Some(_) | None => "waiting for the scheduler to choose a node".to_owned(),
+    }
+}
+
+/// `starting` ranks behind `image`, and while a container is being created nobody says whether its
+/// image is still being pulled; so it counts as `image` until the kubelet speaks of something later.
+fn container(pod: &PodView, waiting: &StateWaiting) -> (PendingCode, String) {
+    let image = image_of(pod);
+    let node = pod.spec.node_name.as_deref().unwrap_or("its node");
+    let reason = waiting.reason.as_str();
+    if USUAL.contains(&reason) {
+        return (
+            PendingCode::Image,
+            format!("{node} makes the container; image {image} is pulled if it is not there yet"),
+        );
+    }
+    let code = if IMAGE_REASONS.contains(&reason) {
+        PendingCode::Image
+    } else {
+        PendingCode::Starting
+    };
+    (code, refusal(image, waiting))
+}
+
+/// The kubelet's reason and message, with the image where it does not name it.
+pub(super) fn refusal(image: &str, waiting: &StateWaiting) -> String {
+    let StateWaiting { reason, message } = waiting;
+    match (message.is_empty(), message.contains(image)) {
+        (true, _) => format!("image {image}: {reason}"),
+        (false, true) => format!("{reason}: {message}"),
+        (false, false) => format!("image {image}: {reason}: {message}"),
+    }
+}
+
+pub(super) fn image_of(pod: &PodView) -> &str {
+    pod.main_spec().map_or("", |container| container.image.as_str())
+}
+
+/// What Kueue says, newest decision first; unknown reasons are passed on as they are.
+fn admission(workload: Option<&WorkloadView>) -> String {
+    let Some(workload) = workload else {
+        return "suspended; the queue has not taken it up yet".to_owned();
+    };
+    let queue = &workload.spec.queue_name;
+    let reserved = workload.condition("QuotaReserved");
+    let admitted = workload.condition("Admitted");
+    let evicted = workload.condition("Evicted").filter(|seen| seen.is_true());
+    if workload.spec.active == Some(false) {
+        let why = evicted
+            .map(|seen| format!(": {}", seen.words()))
+            .unwrap_or_default();
+        return format!("queue {queue}: the workload was deactivated{why}");
+    }
+    match (reserved, admitted) {
+        (_, Some(admitted)) if admitted.is_true() => {
+            format!("queue {queue}: admitted, the Job is about to be started")
+        }
+        (Some(reserved), admitted) if reserved.is_true() => {
+            let check = admitted
+                .map(Condition::words)
+                .unwrap_or_else(|| "an admission check is pending".to_owned());
+            format!("queue {queue}: quota is reserved; {check}")
+        }
+        (Some(reserved), _) => {
+            let before = evicted
+                .map(|seen| format!(" (evicted before: {})", seen.words()))
+                .unwrap_or_default();
+            format!("queue {queue}: {}{before}", reserved.words())
+        }
+        (None, _) => match evicted {
+            Some(evicted) => format!("queue {queue}: evicted: {}", evicted.words()),
+            None => format!("queue {queue}: not looked at yet"),
+        },
+    }
+}

@@ -1,0 +1,34 @@
+//! Paths of the API server for the few resources we use.
+
+/// Jobs of a namespace, or of all.
+pub(crate) fn jobs(namespace: Option<&str>) -> String {
+    resource("/apis/batch/v1", namespace, "jobs")
+}
+
+pub(crate) fn job(namespace: &str, name: &str) -> String {
+    format!("{}/{name}", jobs(Some(namespace)))
+}
+
+pub(crate) fn pods(namespace: Option<&str>) -> String {
+    resource("/api/v1", namespace, "pods")
+}
+
+pub(crate) fn pod(namespace: &str, name: &str) -> String {
+    format!("{}/{name}", pods(Some(namespace)))
+}
+
+pub(crate) fn events(namespace: &str) -> String {
+    resource("/api/v1", Some(namespace), "events")
+}
+
+/// A resource of Kueue in the version the cluster serves.
+pub(crate) fn kueue(version: &str, namespace: Option<&str>, plural: &str) -> String {
+    resource(&format!("/apis/kueue.x-k8s.io/{version}"), namespace, plural)
+}
+
+fn resource(root: &str, namespace: Option<&str>, plural: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
+    }
+}

@@ -1,0 +1,115 @@
+//! Hands one attempt to the cluster: one plain create, and what its outcomes mean. Whatever happens,
+//! the answer is one object per attempt or an error that leaves nothing of ours under a second name.
+//!
+//! No retries here: they belong to the dispatcher, which asks again and thereby adopts.
+
+use qwex_core::{BackendInfo, BackendKind, ObjectUid};
+use qwex_runner::{RunnerError, Submitted, Work};
+
+use crate::config::K8sConfig;
+use crate::decode::{JobView, Meta};
+use crate::manifest;
+use crate::names;
+use crate::paths;
+use crate::rest::{CallError, Rest, target};
+
+pub(crate) async fn submit(rest: &Rest, config: &K8sConfig, work: &Work) -> Result<Submitted, RunnerError> {
+    let namespace = config.namespace_of(&work.project);
+    let job = manifest::job(work, &namespace, config.tuning.run_as_user).map_err(|error| {
+        RunnerError::Rejected {
+            message: error.to_string(),
+        }
+    })?;
+    let body = serde_json::to_vec(&job).expect("a Job of strings and numbers serialises");
+    // Unknown or doubled fields would be our bug: have the API server say so instead of dropping them.
+    let url = target(&paths::jobs(Some(&namespace)), &[("fieldValidation", "Strict")]);
+    let place = Place {
+        config,
+        namespace,
+        work,
+    };
+    match rest.post::<JobView>(&url, body).await {
+        Ok(created) => Ok(place.submitted(&created.metadata, false)),
+        Err(error) if error.is_already_there() => place.adopt(rest).await?.ok_or(RunnerError::Failed {
+            message: format!("{error}, yet it cannot be found"),
+        }),
+        Err(error) if error.is_ambiguous() => place.look_after(rest, error).await,
+        Err(error) => Err(refused(error)),
+    }
+}
+
+struct Place<'a> {
+    config: &'a K8sConfig,
+    namespace: String,
+    work: &'a Work,
+}
+
+impl Place<'_> {
+    fn submitted(&self, job: &Meta, adopted: bool) -> Submitted {
+        Submitted {
+            backend: BackendInfo {
+                kind: BackendKind::K8s,
+                cluster: self.config.cluster.clone(),
+                namespace: Some(self.namespace.clone()),
+                object: self.work.object_name(),
+                uid: Some(ObjectUid(job.uid.clone())),
+            },
+            adopted,
+        }
+    }
+
+    /// The object of our name, if it is there and ours; an error if it is not ours.
+    async fn adopt(&self, rest: &Rest) -> Result<Option<Submitted>, RunnerError> {
+        let name = self.work.object_name();
+        match rest.get::<JobView>(&paths::job(&self.namespace, &name)).await {
+            Ok(job) => match foreign(&job.metadata, self.work) {
+                None => Ok(Some(self.submitted(&job.metadata, true))),
+                Some(why) => Err(RunnerError::NameConflict {
+                    object: format!("{}/{name}", self.namespace),
+                    message: why,
+                }),
+            },
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The create may or may not have happened. If it is not seen now it may still come: the error
+    /// stays retryable, and the next submit of the same name meets it.
+    async fn look_after(&self, rest: &Rest, unclear: CallError) -> Result<Submitted, RunnerError> {
+        match self.adopt(rest).await {
+            Ok(Some(submitted)) => Ok(submitted),
+            Err(conflict @ RunnerError::NameConflict { .. }) => Err(conflict),
+            Ok(None) | Err(_) => Err(unclear.into()),
+        }
+    }
+}
+
+/// Why an object is not the one this work makes.
+fn foreign(job: &Meta, work: &Work) -> Option<String> {
+    let label = |key| job.labels.get(key).map_or("", String::as_str);
+    if label(names::MANAGED_BY) != names::QWEX {
+        return Some("a Job of that name exists that qwex did not make".to_owned());
+    }
+    if label(names::RUN_ID) != work.run_id.to_string() || label(names::ATTEMPT) != work.attempt.to_string() {
+        return Some("the Job of that name carries the labels of another run".to_owned());
+    }
+    let hash = job.annotations.get(names::SPEC_HASH).map_or("", String::as_str);
+    (hash != work.spec.hash()).then(|| "the Job of that name was made from another spec".to_owned())
+}
+
+/// A create that surely did not happen.
+fn refused(error: CallError) -> RunnerError {
+    let message = error.to_string();
+    match error
+        .refusal()
+        .map(|refusal| (refusal.code, refusal.reason.as_str()))
+    {
+        // The namespace is not there, or batch/v1 is not: asking again changes nothing.
+        Some((404, _)) => RunnerError::Rejected { message },
+        // Not a name conflict: two writers met at the quota.
+        Some((409, _)) => RunnerError::Failed { message },
+        // Being terminated: its Jobs would be deleted with it.
+        Some(_) | None => error.into(),
+    }
+}

@@ -1,0 +1,272 @@
+//! One attempt in the view: its Job, pods and Workload, what was told of it, and what the clock
+//! still holds back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use qwex_core::{Attempt, Fact, RunId};
+use qwex_runner::{ObjectRef, Sighting};
+use tokio::time::Instant;
+
+use super::view::{Moment, Pods, Since, is_newer, waited};
+use crate::decode::{JobView, PodView, WorkloadView};
+use crate::logs;
+use crate::observe::{Evidence, Observed, Patience, PodEvidence, has_run, observe};
+
+/// After so long without a pod the Job's events are asked why.
+const PODLESS: Duration = Duration::from_secs(3);
+/// And again so often.
+const PODLESS_AGAIN: Duration = Duration::from_secs(15);
+
+/// What an entry would like to know and no watch tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Its pods, by a consistent list: its end waits for them.
+    Pods,
+    /// Why no pod is made for it.
+    CreateTrouble,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    job: Option<JobView>,
+    job_lost: Since,
+    pods: Pods,
+    workload: Option<WorkloadView>,
+    create_trouble: Option<String>,
+    told: Vec<Fact>,
+    logs_told: BTreeSet<String>,
+    end_told: bool,
+    /// Since when the end waits for the pods, and whether they were looked up meanwhile.
+    unsettled: Since,
+    looked_up: bool,
+    /// Since when it has no pod, and when that was last looked into.
+    podless: Since,
+    asked_why: Since,
+    refused: bool,
+}
+
+/// A pod with what only an onlooker knows.
+#[derive(Debug, Clone)]
+pub(crate) struct PodSeen {
+    pod: PodView,
+    deleted: bool,
+    refused: Since,
+    back_offs: u32,
+}
+
+impl PodSeen {
+    fn new(pod: PodView, now: Instant) -> Self {
+        let mut seen = Self {
+            pod: PodView::default(),
+            deleted: false,
+            refused: None,
+            back_offs: 0,
+        };
+        seen.update(pod, now);
+        seen
+    }
+
+    fn update(&mut self, pod: PodView, now: Instant) {
+        let was = self.waiting_reason().to_owned();
+        self.pod = pod;
+        let is = self.waiting_reason().to_owned();
+        if is == "ImagePullBackOff" && was != is {
+            self.back_offs += 1;
+        }
+        let usual = matches!(is.as_str(), "" | "ContainerCreating" | "PodInitializing");
+        self.refused = if usual { None } else { self.refused.or(Some(now)) };
+    }
+
+    fn waiting_reason(&self) -> &str {
+        let waiting = self.pod.main().and_then(|main| main.state.waiting.as_ref());
+        waiting.map_or("", |waiting| waiting.reason.as_str())
+    }
+
+    fn is_over(&self) -> bool {
+        self.deleted || self.pod.has_ended()
+    }
+}
+
+impl Entry {
+    pub fn put_job(&mut self, job: JobView) {
+        if self.job.as_ref().is_none_or(|known| is_newer(known, &job)) {
+            self.job = Some(job);
+        }
+    }
+
+    pub fn lose_job(&mut self, now: Instant) {
+        self.job_lost = self.job_lost.or(Some(now));
+    }
+
+    pub fn put_pod(&mut self, pod: PodView, now: Instant) {
+        match self.pods.get_mut(&pod.metadata.uid) {
+            Some(seen) if is_newer(&seen.pod, &pod) => seen.update(pod, now),
+            Some(_) => {}
+            None => {
+                let uid = pod.metadata.uid.clone();
+                self.pods.insert(uid, PodSeen::new(pod, now));
+            }
+        }
+    }
+
+    pub fn lose_pod(&mut self, uid: &str) {
+        if let Some(seen) = self.pods.get_mut(uid) {
+            seen.deleted = true;
+        }
+    }
+
+    pub fn lose_pods_but(&mut self, there: &BTreeSet<String>) {
+        for (uid, seen) in &mut self.pods {
+            seen.deleted |= !there.contains(uid);
+        }
+    }
+
+    pub fn put_workload(&mut self, workload: Option<WorkloadView>) {
+        self.workload = workload;
+    }
+
+    pub fn looked_up_pods(&mut self, pods: Vec<PodView>, now: Instant) {
+        let there = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        for pod in pods {
+            self.put_pod(pod, now);
+        }
+        self.lose_pods_but(&there);
+        self.looked_up = true;
+    }
+
+    pub fn looked_up_trouble(&mut self, trouble: Option<String>) {
+        self.create_trouble = trouble.or(self.create_trouble.take());
+    }
+
+    pub fn forget_told(&mut self) {
+        self.told.clear();
+        self.logs_told.clear();
+        self.end_told = false;
+    }
+
+    /// Told to the end, and nothing of it is left on the cluster.
+    pub fn is_over(&self) -> bool {
+        let pods_gone = self.pods.values().all(|seen| seen.deleted);
+        match &self.job {
+            Some(_) => self.job_lost.is_some() && self.end_told && pods_gone,
+            None => pods_gone && self.workload.is_none(),
+        }
+    }
+
+    /// Whether time alone may bring news.
+    pub fn needs_clock(&self) -> bool {
+        !self.end_told && (self.unsettled.is_some() || self.podless.is_some() || self.refused)
+    }
+
+    pub fn object_ref(&self) -> Option<ObjectRef> {
+        let (run_id, attempt, job) = self.address()?;
+        self.job_lost.is_none().then(|| ObjectRef {
+            run_id,
+            attempt,
+            uid: job.metadata.object_uid(),
+        })
+    }
+
+    pub fn address(&self) -> Option<(RunId, Attempt, &JobView)> {
+        let job = self.job.as_ref()?;
+        let (run_id, attempt) = job.metadata.attempt()?;
+        Some((run_id, attempt, job))
+    }
+
+    /// Adds what is new; returns what it would like to know.
+    pub fn tell(&mut self, moment: Moment<'_>, sightings: &mut Vec<Sighting>) -> Option<Lookup> {
+        let pods = self.evidence(moment.now);
+        let (run_id, attempt, job) = self.address()?;
+        let Observed { facts, end } = observe(&Evidence {
+            run_id,
+            attempt,
+            job,
+            job_deleted: self.job_lost.is_some(),
+            pods: &pods,
+            workload: self.workload.as_ref(),
+            create_trouble: self.create_trouble.as_deref(),
+            now: moment.at,
+            patience: Patience::from(moment.tuning),
+        });
+        self.refused = self
+            .pods
+            .values()
+            .any(|seen| !seen.is_over() && seen.refused.is_some());
+        self.tell_facts(facts, sightings);
+        self.tell_logs(run_id, attempt, sightings);
+        if self.end_told {
+            return None;
+        }
+        let Some(end) = end else {
+            self.unsettled = None;
+            return self.why_podless(moment.now);
+        };
+        let since = *self.unsettled.get_or_insert(moment.now);
+        let nothing_more = self.looked_up && self.pods.values().all(PodSeen::is_over);
+        let waited_enough = waited(Some(since), moment.now) >= moment.tuning.settle;
+        if end.settled || nothing_more || waited_enough {
+            self.end_told = true;
+            sightings.push(Sighting::Seen(end.observation));
+            return None;
+        }
+        (since == moment.now && !self.looked_up).then_some(Lookup::Pods)
+    }
+
+    fn evidence(&self, now: Instant) -> Vec<PodEvidence> {
+        self.pods
+            .values()
+            .map(|seen| PodEvidence {
+                pod: seen.pod.clone(),
+                deleted: seen.deleted,
+                refused_for: waited(seen.refused, now),
+                back_offs: seen.back_offs,
+            })
+            .collect()
+    }
+
+    /// Facts are told when they were not among the last; their time plays no part in that. After the
+    /// end only episodes still matter.
+    fn tell_facts(&mut self, facts: Vec<qwex_core::Observation>, sightings: &mut Vec<Sighting>) {
+        let mut current = Vec::with_capacity(facts.len());
+        for seen in facts {
+            let is_episode = matches!(seen.fact, Fact::EpisodeStarted { .. } | Fact::EpisodeEnded { .. });
+            current.push(seen.fact.clone());
+            if (is_episode || !self.end_told) && !self.told.contains(&seen.fact) {
+                sightings.push(Sighting::Seen(seen));
+            }
+        }
+        self.told = current;
+    }
+
+    fn tell_logs(&mut self, run_id: RunId, attempt: Attempt, sightings: &mut Vec<Sighting>) {
+        // Also of a pod that is gone: reading it says that bytes are missing, silence would not.
+        for seen in self.pods.values().filter(|seen| has_run(&seen.pod)) {
+            for source in logs::sources(run_id, attempt, &seen.pod) {
+                if self.logs_told.insert(source.locator.clone()) {
+                    sightings.push(Sighting::LogReady(source));
+                }
+            }
+        }
+    }
+
+    /// A Job that should have a pod and has none for a while: only its events tell why.
+    fn why_podless(&mut self, now: Instant) -> Option<Lookup> {
+        let job = self.job.as_ref()?;
+        let waits = !job.is_suspended() && self.pods.is_empty() && self.job_lost.is_none();
+        if !waits {
+            self.podless = None;
+            self.create_trouble = None;
+            return None;
+        }
+        let since = *self.podless.get_or_insert(now);
+        let asked_lately = self
+            .asked_why
+            .is_some_and(|asked| waited(Some(asked), now) < PODLESS_AGAIN);
+        if waited(Some(since), now) < PODLESS || asked_lately {
+            return None;
+        }
+        self.asked_why = Some(now);
+        Some(Lookup::CreateTrouble)
+    }
+}

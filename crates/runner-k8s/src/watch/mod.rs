@@ -1,0 +1,361 @@
+//! Everything of ours on one cluster, as a stream of sightings: lists first, then one watch each for
+//! Jobs, Pods and (where Kueue is served) Workloads, merged into one view.
+//!
+//! Called through `Watcher::watch`. An error ends the stream; the caller comes back with its last
+//! position. The view is kept meanwhile, so that the same process resumes without a list; any other
+//! position, or none, or a position that the API server has forgotten, means a full list, which
+//! always tells everything anew. A closed watch is never taken for a fact.
+
+mod entry;
+mod follow;
+mod view;
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use jiff::Timestamp;
+use qwex_runner::{RunnerError, Sighting, SightingStream, WatchPosition};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use self::entry::Lookup;
+use self::follow::{Event, Versioned, Watch, follow};
+use self::view::{JobUid, Lists, Moment, Told, View};
+use crate::backend::Shared;
+use crate::cancel::{handle_of, pods_of};
+use crate::decode::{JobView, PodView, WorkloadView};
+use crate::list::list_all;
+use crate::trouble::create_trouble;
+use crate::{names, paths};
+
+/// How often what only the clock moves is looked at.
+const TICK: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// The view of a stream that ended, for the next one.
+#[derive(Default)]
+pub(crate) struct Retained {
+    view: View,
+    /// Up to where all of it was told; `None` if something was on its way when the stream ended.
+    told_to: Option<Positions>,
+}
+
+/// Resource versions up to which everything was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Positions {
+    jobs: String,
+    pods: String,
+    /// Version of Kueue's API and the position in it.
+    workloads: Option<(String, String)>,
+}
+
+impl Positions {
+    fn to_wire(&self) -> WatchPosition {
+        WatchPosition(serde_json::to_string(self).expect("strings serialise"))
+    }
+
+    fn from_wire(wire: &WatchPosition) -> Option<Self> {
+        serde_json::from_str(&wire.0).ok()
+    }
+}
+
+/// A change in one of the watched resources.
+enum Change {
+    Job(Versioned<JobView>),
+    Pod(Versioned<PodView>),
+    Workload(Versioned<WorkloadView>),
+}
+
+type Changes = SelectAll<BoxStream<'static, Result<Change, RunnerError>>>;
+
+/// The outcome of a lookup.
+enum Answer {
+    Pods(JobUid, Result<Vec<PodView>, RunnerError>),
+    Trouble(JobUid, Option<String>),
+}
+
+/// One stream: owns the view while it lives and gives it back when it ends, however it ends.
+struct Session {
+    shared: Arc<Shared>,
+    view: View,
+    positions: Positions,
+    /// Whether all that the view counts as told has reached the listener.
+    delivered: bool,
+    lookups: FuturesUnordered<BoxFuture<'static, Answer>>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let retained = Retained {
+            view: std::mem::take(&mut self.view),
+            told_to: self.delivered.then(|| self.positions.clone()),
+        };
+        *self.shared.retained() = retained;
+    }
+}
+
+pub(crate) async fn watch(
+    shared: Arc<Shared>,
+    from: Option<WatchPosition>,
+) -> Result<SightingStream, RunnerError> {
+    let Retained { view, told_to } = std::mem::take(&mut *shared.retained());
+    let resumed = from.as_ref().and_then(Positions::from_wire);
+    let mut session = match (resumed, told_to) {
+        (Some(asked), Some(told_to)) if asked == told_to => Session::resume(shared, view, told_to),
+        (_, _) => Session::start(shared, view).await?,
+    };
+    let first = if session.delivered {
+        Vec::new()
+    } else {
+        session.first_sightings()
+    };
+    Ok(run(session, first).boxed())
+}
+
+fn run(
+    mut session: Session,
+    first: Vec<Sighting>,
+) -> impl futures::Stream<Item = Result<Sighting, RunnerError>> + Send {
+    async_stream::try_stream! {
+        for sighting in first {
+            yield sighting;
+        }
+        session.delivered = true;
+        let mut changes = session.changes();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let sightings = session.step(&mut changes, &mut ticks).await?;
+            for sighting in sightings {
+                yield sighting;
+            }
+            session.delivered = true;
+        }
+    }
+}
+
+fn ended() -> RunnerError {
+    RunnerError::Unreachable {
+        message: "every watch has ended".to_owned(),
+    }
+}
+
+impl Session {
+    fn resume(shared: Arc<Shared>, view: View, positions: Positions) -> Self {
+        Self {
+            shared,
+            view,
+            positions,
+            delivered: true,
+            lookups: FuturesUnordered::new(),
+        }
+    }
+
+    /// Lists everything. What an earlier stream saw stays as evidence of what has gone since.
+    async fn start(shared: Arc<Shared>, mut view: View) -> Result<Self, RunnerError> {
+        let rest = &shared.clients.watches;
+        let namespace = shared.config.namespace.as_deref();
+        let size = shared.config.tuning.page_size;
+        let selector = names::ours();
+        let (jobs_path, pods_path) = (paths::jobs(namespace), paths::pods(namespace));
+        let jobs = list_all::<JobView>(rest, &jobs_path, &selector, size);
+        let pods = list_all::<PodView>(rest, &pods_path, &selector, size);
+        let (jobs, pods, workloads) = futures::try_join!(jobs, pods, list_workloads(&shared))?;
+        let (workloads, kueue) = workloads.unzip();
+        let lists = Lists {
+            jobs: jobs.items,
+            pods: pods.items,
+            workloads: workloads.unwrap_or_default(),
+        };
+        view.forget_told();
+        view.replace(lists, moment(&shared));
+        Ok(Self {
+            view,
+            positions: Positions {
+                jobs: jobs.resource_version,
+                pods: pods.resource_version,
+                workloads: kueue,
+            },
+            delivered: false,
+            lookups: FuturesUnordered::new(),
+            shared,
+        })
+    }
+
+    fn first_sightings(&mut self) -> Vec<Sighting> {
+        let told = self.view.tell_all(moment(&self.shared));
+        let mut sightings = self.keep(told);
+        sightings.push(Sighting::Listed(self.view.listed()));
+        sightings.push(Sighting::Position(self.positions.to_wire()));
+        sightings
+    }
+
+    /// Waits for whatever comes first: a change, an answer, a moment of the clock.
+    async fn step(
+        &mut self,
+        changes: &mut Changes,
+        ticks: &mut Interval,
+    ) -> Result<Vec<Sighting>, RunnerError> {
+        tokio::select! {
+            change = changes.next() => Ok(self.take(change.unwrap_or_else(|| Err(ended()))?)),
+            Some(answer) = self.lookups.next(), if !self.lookups.is_empty() => Ok(self.take_answer(answer)),
+            _ = ticks.tick() => Ok(self.tick()),
+        }
+    }
+
+    fn changes(&self) -> Changes {
+        let Shared { config, clients, .. } = &*self.shared;
+        let namespace = config.namespace.as_deref();
+        let watch = |path: String, selector: String| Watch {
+            path,
+            selector,
+            timeout: config.tuning.watch_timeout,
+        };
+        let rest = || clients.watches.clone();
+        let jobs = watch(paths::jobs(namespace), names::ours());
+        let pods = watch(paths::pods(namespace), names::ours());
+        let mut all = SelectAll::new();
+        let jobs = follow::<JobView>(rest(), jobs, self.positions.jobs.clone());
+        all.push(jobs.map(|event| event.map(Change::Job)).boxed());
+        let pods = follow::<PodView>(rest(), pods, self.positions.pods.clone());
+        all.push(pods.map(|event| event.map(Change::Pod)).boxed());
+        if let Some((version, from)) = &self.positions.workloads {
+            let workloads = watch(paths::kueue(version, namespace, "workloads"), String::new());
+            let workloads = follow::<WorkloadView>(rest(), workloads, from.clone());
+            all.push(workloads.map(|event| event.map(Change::Workload)).boxed());
+        }
+        all
+    }
+
+    /// Brings a change into the view and tells what it means.
+    fn take(&mut self, change: Change) -> Vec<Sighting> {
+        let now = Instant::now();
+        let view = &mut self.view;
+        let (touched, is_bookmark) = match change {
+            Change::Job((event, version)) => {
+                self.positions.jobs = version;
+                match event {
+                    Event::Put(job) => (view.put_job(job), false),
+                    Event::Deleted(job) => (view.delete_job(job, now), false),
+                    Event::Bookmark => (None, true),
+                }
+            }
+            Change::Pod((event, version)) => {
+                self.positions.pods = version;
+                match event {
+                    Event::Put(pod) => (view.put_pod(pod, now), false),
+                    Event::Deleted(pod) => (view.delete_pod(pod, now), false),
+                    Event::Bookmark => (None, true),
+                }
+            }
+            Change::Workload((event, version)) => {
+                if let Some((_, position)) = &mut self.positions.workloads {
+                    *position = version;
+                }
+                match event {
+                    Event::Put(workload) => (view.put_workload(workload), false),
+                    Event::Deleted(workload) => (view.delete_workload(&workload), false),
+                    Event::Bookmark => (None, true),
+                }
+            }
+        };
+        if is_bookmark {
+            return vec![Sighting::Alive, Sighting::Position(self.positions.to_wire())];
+        }
+        let told = touched.map(|uid| self.view.tell(&uid, moment(&self.shared)));
+        self.deliver(told.unwrap_or_default())
+    }
+
+    fn take_answer(&mut self, answer: Answer) -> Vec<Sighting> {
+        let moment = moment(&self.shared);
+        let uid = match answer {
+            Answer::Pods(uid, Ok(pods)) => {
+                self.view.looked_up_pods(&uid, pods, moment.now);
+                uid
+            }
+            Answer::Pods(uid, Err(error)) => {
+                tracing::warn!(job = uid, %error, "the pods of an ended Job cannot be listed");
+                uid
+            }
+            Answer::Trouble(uid, trouble) => {
+                self.view.looked_up_trouble(&uid, trouble);
+                uid
+            }
+        };
+        let told = self.view.tell(&uid, moment);
+        self.deliver(told)
+    }
+
+    fn tick(&mut self) -> Vec<Sighting> {
+        let told = self.view.tick(moment(&self.shared));
+        self.deliver(told)
+    }
+
+    /// With the position behind it, if there is anything to deliver.
+    fn deliver(&mut self, told: Told) -> Vec<Sighting> {
+        let mut sightings = self.keep(told);
+        if !sightings.is_empty() {
+            self.delivered = false;
+            sightings.push(Sighting::Position(self.positions.to_wire()));
+        }
+        sightings
+    }
+
+    /// Starts the lookups.
+    fn keep(&mut self, told: Told) -> Vec<Sighting> {
+        for (uid, lookup) in told.lookups {
+            if let Some((run_id, attempt, job)) = self.view.address(&uid) {
+                let shared = Arc::clone(&self.shared);
+                let handle = handle_of(job, run_id, attempt);
+                self.lookups.push(look_up(shared, uid, handle, lookup).boxed());
+            }
+        }
+        told.sightings
+    }
+}
+
+async fn look_up(shared: Arc<Shared>, uid: JobUid, handle: qwex_runner::Handle, lookup: Lookup) -> Answer {
+    let Shared { config, clients, .. } = &*shared;
+    match lookup {
+        Lookup::Pods => {
+            let pods = pods_of(&clients.watches, config, &handle).await;
+            Answer::Pods(uid, pods)
+        }
+        Lookup::CreateTrouble => {
+            let trouble = create_trouble(&clients.watches, &handle).await;
+            Answer::Trouble(uid, trouble)
+        }
+    }
+}
+
+fn moment(shared: &Shared) -> Moment<'_> {
+    Moment {
+        now: Instant::now(),
+        at: Timestamp::now(),
+        tuning: &shared.config.tuning,
+    }
+}
+
+type KueuePosition = (String, String);
+
+/// Kueue only explains; a cluster without it, or one that hides it from us, is watched all the same.
+async fn list_workloads(shared: &Shared) -> Result<Option<(Vec<WorkloadView>, KueuePosition)>, RunnerError> {
+    let Some(version) = shared.kueue_version().await? else {
+        return Ok(None);
+    };
+    let path = paths::kueue(&version, shared.config.namespace.as_deref(), "workloads");
+    let size = shared.config.tuning.page_size;
+    match list_all::<WorkloadView>(&shared.clients.watches, &path, "", size).await {
+        Ok(found) => Ok(Some((found.items, (version, found.resource_version)))),
+        Err(error @ RunnerError::NotFound { .. }) => {
+            tracing::warn!(%error, "Kueue is not served any more");
+            *shared.kueue.lock().await = None;
+            Ok(None)
+        }
+        Err(error @ RunnerError::Unauthorized { .. }) => {
+            tracing::warn!(%error, "Workloads cannot be read: runs in queues wait without a reason");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
