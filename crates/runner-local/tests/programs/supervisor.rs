@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 
 /// Submits a script and follows it, as `qwexctl run` does.
 fn run(root: &str, id: &str, script: &str) -> Outcome {
-    let supervisor = LocalConfig::own_supervisor("supervise");
+    let own = std::env::current_exe()?;
+    let supervisor = vec![own.into(), "supervise".into()];
     let backend = LocalBackend::new(LocalConfig::laptop(root, supervisor, "/".into()))?;
     let work = Work {
         run_id: id.parse()?,

@@ -1,0 +1,152 @@
+//! What can be typed, one file per noun. Says nothing about how it is done.
+
+mod admin;
+mod config;
+mod logs;
+mod refusal;
+mod run;
+mod runs;
+mod values;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use qwex_core::Project;
+
+pub use admin::{
+    ClusterAdd, ClusterCommand, ProjectCommand, TokenCommand, TokenCreate, WebhookAdd, WebhookCommand,
+};
+pub use config::{
+    AuthCommand, CompletionArgs, ConfigCommand, ContextAdd, ContextCommand, DoctorArgs, HelpArgs,
+};
+pub use logs::{AttachArgs, EventsArgs, LogsArgs};
+pub use refusal::refuse;
+pub use run::{BackendChoice, RunArgs};
+pub use runs::{CancelArgs, DescribeArgs, GetArgs, PsArgs, RerunArgs, WaitArgs, WaitFor, WhyArgs};
+pub use values::{Moment, Pair};
+
+use crate::output::Format;
+use crate::output::color::Color;
+use crate::progress;
+
+/// Run a command anywhere and see what became of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qwexctl",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  qwexctl run -- echo hello                            here, on this machine
+  qwexctl run --remote --image python:3.12 -- python train.py
+  qwexctl run --remote -d -- sleep 60                  prints the id and returns
+  qwexctl ps                                           what runs, what ran
+  qwexctl logs -f @latest                              live or archived, the same
+  qwexctl why @last-failed                             why it waits, why it failed
+
+Topics: qwexctl help exit-codes | environment | formatting | spec"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Output of data on stdout
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub output: Format,
+    /// Print ids or names only (the same as -o name)
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub quiet: bool,
+    /// Leave out the heads of tables
+    #[arg(long, global = true)]
+    pub no_headers: bool,
+    /// Context of the user's context file
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
+    pub context: Option<String>,
+    /// Address of the server
+    #[arg(long, global = true, value_name = "URL", help_heading = "Server")]
+    pub server: Option<String>,
+    /// Project; without it the token's own
+    #[arg(
+        short = 'p',
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Server"
+    )]
+    pub project: Option<Project>,
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// How stages are told on stderr
+    #[arg(long, global = true, value_enum, value_name = "HOW", default_value = "auto")]
+    pub progress: progress::Choice,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command, here or through qwexcloud
+    Run(Box<RunArgs>),
+    /// List runs, newest first
+    #[command(visible_alias = "ls")]
+    Ps(Box<PsArgs>),
+    /// Print one run
+    Get(GetArgs),
+    /// Tell all about one run: attempts, events, logs
+    Describe(DescribeArgs),
+    /// Print the log of a run, live or archived
+    Logs(Box<LogsArgs>),
+    /// Come back to a run: log, stages, and its exit code
+    Attach(AttachArgs),
+    /// Wait until runs are over; the exit code is the run's own
+    Wait(WaitArgs),
+    /// Ask runs to stop
+    #[command(visible_alias = "stop")]
+    Cancel(CancelArgs),
+    /// Run the same again as a new run
+    Rerun(RerunArgs),
+    /// Say why a run waits, why it failed, or why it ran where it did
+    Why(WhyArgs),
+    /// Print the history of a run
+    Events(EventsArgs),
+    /// Clusters that take runs
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Tokens of a project
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Projects: the borders of every right
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Endpoints that are told how runs end
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
+    /// Servers this user speaks to
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Settings and where they come from
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Log in and out
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Check what works here, and say what to do about the rest
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Print help on a command or a topic
+    Help(HelpArgs),
+    /// The process that owns a detached local run
+    #[command(name = crate::local::SUPERVISE, hide = true)]
+    Supervise { dir: std::path::PathBuf },
+}

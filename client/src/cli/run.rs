@@ -1,0 +1,119 @@
+//! `run`: what can be asked of a run.
+
+use clap::{Args, ValueEnum, ValueHint};
+use qwex_core::spec::PullPolicy;
+use qwex_core::{ClusterName, FailureCode, QueueName, RunId, RunName, Span};
+
+use super::values::Pair;
+
+/// Where a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// A process of this machine
+    Local,
+    /// Through qwexcloud, which chooses the cluster
+    Remote,
+    #[value(hide = true)]
+    Docker,
+    #[value(hide = true)]
+    Podman,
+    #[value(hide = true)]
+    Ssh,
+    #[value(hide = true)]
+    K8s,
+    #[value(hide = true)]
+    Kueue,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The log streams here and the exit code is the command's own. Ctrl-C leaves the run running.
+
+Examples:
+  qwexctl run -- make test
+  qwexctl run --remote --image python:3.12-slim --cpu 2 --memory 4Gi -- python train.py
+  qwexctl run --remote -d --name train --queue gpu --gpu 1 --timeout 2h -- python train.py
+  id=$(qwexctl run --remote -d -q -- ./build.sh) && qwexctl wait $id"
+)]
+pub struct RunArgs {
+    /// The same as --backend remote
+    #[arg(long, conflicts_with = "backend")]
+    pub remote: bool,
+    /// Where it runs [default: of qwex.yaml, else local]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub backend: Option<BackendChoice>,
+    /// Container image; not used by the backend local
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// A name for people; need not be unique
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<RunName>,
+    /// Label, repeatable
+    #[arg(short = 'l', long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<Pair>,
+    /// Environment variable, repeatable; without a value it is taken from here
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    pub env: Vec<String>,
+    /// Environment variable from a secret of the cluster, repeatable
+    #[arg(long = "secret", value_name = "VAR=SECRET[/KEY]")]
+    pub secrets: Vec<Pair>,
+    /// Absolute path in which the command starts
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Processors: 2, 0.5 or 500m
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<String>,
+    /// Memory: 512Mi, 4Gi
+    #[arg(long, value_name = "MEMORY")]
+    pub memory: Option<String>,
+    /// Whole GPUs
+    #[arg(long, value_name = "N")]
+    pub gpu: Option<u32>,
+    /// Kueue queue
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<QueueName>,
+    /// The only cluster that may take it
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<ClusterName>,
+    /// Label that the cluster must have, repeatable
+    #[arg(long = "require", value_name = "KEY=VALUE")]
+    pub require: Vec<Pair>,
+    /// Longest time it may run: 90s, 15m, 1h30m
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// Attempts after the first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retries: u32,
+    /// Failures worth another attempt, repeatable: oom, evicted, node_lost, exit_code…
+    #[arg(long = "retry-on", value_name = "REASON", value_parser = failure_code)]
+    pub retry_on: Vec<FailureCode>,
+    /// When the image is pulled: always, if_not_present, never
+    #[arg(long = "pull", value_name = "WHEN", value_parser = pull_policy)]
+    pub pull: Option<PullPolicy>,
+    /// Print the id and return
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Ctrl-C and SIGTERM cancel the run (for CI)
+    #[arg(long, conflicts_with = "detach")]
+    pub cancel_on_interrupt: bool,
+    /// Run id (UUIDv7): a repeat with the same id and the same run is the same run
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<RunId>,
+    /// The command, untouched
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<String>,
+}
+
+fn failure_code(word: &str) -> Result<FailureCode, String> {
+    FailureCode::from_word(word).ok_or_else(|| among(word, FailureCode::ALL.iter().map(|code| code.as_str())))
+}
+
+fn pull_policy(word: &str) -> Result<PullPolicy, String> {
+    PullPolicy::from_word(word)
+        .ok_or_else(|| among(word, PullPolicy::ALL.iter().map(|policy| policy.as_str())))
+}
+
+/// The sentence for a word that is not of a list.
+pub(super) fn among(word: &str, words: impl Iterator<Item = &'static str>) -> String {
+    format!("{word:?} is none of {}", words.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,111 @@
+//! Commands on runs that exist.
+
+use clap::{Args, ValueEnum};
+use qwex_core::{ClusterName, QueueName, RunStatus, Span};
+
+use super::run::among;
+use super::values::{Moment, Pair};
+
+/// What every `RUN` argument takes.
+pub const RUN_HELP: &str = "Run id, unique prefix of one, name, @latest or @last-failed";
+
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Only these statuses: pending, running, succeeded, failed, cancelled
+    #[arg(short, long, value_delimiter = ',', value_name = "STATUS", value_parser = status)]
+    pub status: Vec<RunStatus>,
+    /// Only runs of this name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Only runs with this label, repeatable
+    #[arg(short = 'l', long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<Pair>,
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<ClusterName>,
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<QueueName>,
+    /// Only runs created after: a time or an age like 2h
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<Moment>,
+    /// Only runs created before: a time or an age like 2h
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<Moment>,
+    /// At most so many; 0 is all
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Runs of this directory's .qwex/runs
+    #[arg(long)]
+    pub local: bool,
+    /// Runs of the server
+    #[arg(long, conflicts_with = "local")]
+    pub remote: bool,
+}
+
+fn status(word: &str) -> Result<RunStatus, String> {
+    RunStatus::from_word(word).ok_or_else(|| among(word, RunStatus::ALL.iter().map(|status| status.as_str())))
+}
+
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    #[arg(value_name = "RUN", required = true, help = RUN_HELP)]
+    pub runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub run: String,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// The run is over
+    End,
+    /// The command runs, or the run is over
+    Running,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    #[arg(value_name = "RUN", required = true, help = RUN_HELP)]
+    pub runs: Vec<String>,
+    #[arg(long = "for", value_enum, value_name = "WHAT", default_value = "end")]
+    pub what: WaitFor,
+    /// Give up after this time with exit code 7; the run goes on
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+}
+
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    #[arg(value_name = "RUN", required = true, help = RUN_HELP)]
+    pub runs: Vec<String>,
+    /// Return only when nothing of it runs any more
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RerunArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub run: String,
+    /// On this cluster instead
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<ClusterName>,
+    /// In this queue instead
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<QueueName>,
+    /// Print the id and return
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Ctrl-C and SIGTERM cancel the run (for CI)
+    #[arg(long, conflicts_with = "detach")]
+    pub cancel_on_interrupt: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub run: String,
+}

@@ -1,0 +1,41 @@
+//! `cancel`: asks runs to stop. Asking twice is asking once.
+
+use qwex_core::{Run, RunId};
+
+use super::foreground::until_over;
+use super::session::Session;
+use super::{Done, resolve};
+use crate::cli::CancelArgs;
+use crate::error::CliError;
+use crate::output;
+use crate::remote::{Answer, JobApiClient};
+
+pub async fn cancel(session: &Session, args: &CancelArgs) -> Done {
+    let client = session.client()?;
+    for word in &args.runs {
+        let id = resolve::remote(session, client.as_ref(), word).await?;
+        let run = one(client.as_ref(), id, args.wait).await?;
+        session
+            .out
+            .one(&run.json, &id.to_string(), || words(&run.value))?;
+    }
+    Ok(0)
+}
+
+async fn one(client: &dyn JobApiClient, id: RunId, wait: bool) -> Result<Answer<Run>, CliError> {
+    let run = client.cancel(id).await?;
+    if wait && !run.value.status.is_terminal() {
+        return until_over(client, id).await;
+    }
+    Ok(run)
+}
+
+fn words(run: &Run) -> String {
+    let id = run.id;
+    if run.status.is_terminal() {
+        let status = output::status_words(run.status, run.pending.as_ref(), run.failure.as_ref());
+        format!("run {id} is over: {status}\n")
+    } else {
+        format!("run {id} is asked to stop\n")
+    }
+}

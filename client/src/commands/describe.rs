@@ -1,0 +1,245 @@
+//! `describe`: all about one run, for people; as JSON the parts of the API side by side.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use qwex_api::log::LogStreamInfo;
+use qwex_api::run::AttemptInfo;
+use qwex_core::{Run, RunEvent};
+use serde::Serialize;
+
+use super::session::Session;
+use super::{Done, resolve};
+use crate::cli::DescribeArgs;
+use crate::output::escape::one_line;
+use crate::output::{self, Row, age, pairs, table};
+use crate::remote::{Answer, EventQuery, Listing, Verbatim};
+
+pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
+    let client = session.client()?;
+    let id = resolve::remote(session, client.as_ref(), &args.run).await?;
+    let run = client.get_run(id, None).await?;
+    let attempts = client.list_attempts(id).await?;
+    let events = client.list_events(id, EventQuery::default()).await?;
+    let streams = client.list_log_streams(id).await?;
+    let json = Parts {
+        run: &run.json,
+        attempts: jsons(&attempts),
+        events: jsons(&events),
+        log_streams: jsons(&streams),
+    };
+    session.out.one(&json, &id.to_string(), || {
+        let mut text = head(&run.value);
+        text.push_str(&attempts_text(&attempts.items));
+        text.push_str(&streams_text(&streams.items));
+        text.push_str(&events_text(&events.items));
+        text
+    })?;
+    Ok(0)
+}
+
+#[derive(Serialize)]
+struct Parts<'a> {
+    run: &'a Verbatim,
+    attempts: Vec<&'a Verbatim>,
+    events: Vec<&'a Verbatim>,
+    log_streams: Vec<&'a Verbatim>,
+}
+
+fn jsons<T>(listing: &Listing<T>) -> Vec<&Verbatim> {
+    listing.items.iter().map(|item| &item.json).collect()
+}
+
+/// `Name:   value`, one a line; what is not set is left out.
+struct Fields(String);
+
+impl Fields {
+    fn add(&mut self, name: &str, value: impl AsRef<str>) {
+        let value = one_line(value.as_ref());
+        if !value.is_empty() {
+            writeln!(self.0, "{:<14}{value}", format!("{name}:")).expect("a String takes every write");
+        }
+    }
+
+    fn add_some(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.add(name, value.to_string());
+        }
+    }
+}
+
+fn head(run: &Run) -> String {
+    let mut fields = Fields(String::new());
+    fields.add("Run", run.id.to_string());
+    fields.add_some("Name", run.name.as_ref());
+    fields.add("Project", run.project.to_string());
+    fields.add("Labels", pairs(&run.labels));
+    fields.add(
+        "Status",
+        output::status_words(run.status, run.pending.as_ref(), run.failure.as_ref()),
+    );
+    fields.add_some("Reason", run.pending.as_ref().map(|pending| &pending.message));
+    fields.add_some("Reason", run.failure.as_ref().map(|failure| &failure.message));
+    fields.add_some("Exit code", run.exit_code);
+    let flags: Vec<&str> = run.flags.iter().map(|flag| flag.as_str()).collect();
+    fields.add("Flags", flags.join(", "));
+    fields.add("Command", shell_words(&run.spec.command));
+    fields.add_some("Image", run.spec.image.as_ref());
+    fields.add("Env", pairs(&run.spec.env));
+    fields.add("Secrets", pairs(&run.spec.secrets));
+    fields.add_some("Working dir", run.spec.working_dir.as_ref());
+    fields.add("Resources", resources(run));
+    fields.add_some("Timeout", run.spec.timeout);
+    fields.add_some("Retries", Some(run.spec.retry.limit).filter(|limit| *limit > 0));
+    fields.add_some("Queue", run.spec.queue.as_ref());
+    if let Some(backend) = &run.backend {
+        let place = backend.cluster.as_ref().map_or_else(
+            || backend.kind.to_string(),
+            |cluster| format!("{cluster} ({})", backend.kind),
+        );
+        fields.add("Backend", place);
+        fields.add_some("Namespace", backend.namespace.as_ref());
+        fields.add("Object", &backend.object);
+    }
+    fields.add(
+        "Created",
+        format!("{} by {}", age::full(run.created_at), run.created_by),
+    );
+    fields.add_some("Dispatched", run.dispatched_at.map(age::full));
+    fields.add_some("Started", run.started_at.map(age::full));
+    fields.add_some("Finished", run.finished_at.map(age::full));
+    if let Some(logs) = &run.logs {
+        fields.add(
+            "Log",
+            format!(
+                "{}, {} lines, {} bytes, SHA-256 {}",
+                logs.verdict, logs.lines, logs.bytes, logs.sha256
+            ),
+        );
+    }
+    fields.0
+}
+
+fn resources(run: &Run) -> String {
+    let asked = &run.spec.resources;
+    let parts = [
+        asked.cpu.as_ref().map(|cpu| format!("cpu {cpu}")),
+        asked.memory.as_ref().map(|memory| format!("memory {memory}")),
+        asked.gpu.map(|gpu| format!("gpu {gpu}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// A command as one could type it.
+fn shell_words(words: &[String]) -> String {
+    let plain = |word: &String| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c))
+    };
+    let quoted = words.iter().map(|word| {
+        if plain(word) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+fn attempts_text(attempts: &[Answer<AttemptInfo>]) -> String {
+    let mut rows = Vec::new();
+    for attempt in attempts.iter().map(|attempt| &attempt.value) {
+        let reason = attempt
+            .failure
+            .as_ref()
+            .map(|failure| format!("{}: {}", failure.code, failure.message));
+        rows.push(vec![
+            attempt.attempt.to_string(),
+            attempt.status.to_string(),
+            attempt
+                .cluster
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            attempt.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+            times(attempt.started_at, attempt.finished_at),
+            reason.unwrap_or_default(),
+        ]);
+        for episode in &attempt.episodes {
+            rows.push(vec![
+                format!("  {}", episode.id),
+                episode.reason.clone().unwrap_or_default(),
+                episode.node.clone().unwrap_or_default(),
+                episode.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+                times(episode.started_at, episode.ended_at),
+                episode
+                    .signal
+                    .map(|signal| format!("signal {signal}"))
+                    .unwrap_or_default(),
+            ]);
+        }
+    }
+    section(
+        "ATTEMPTS",
+        &["ATTEMPT", "STATUS", "WHERE", "EXIT", "TIME", "REASON"],
+        &rows,
+    )
+}
+
+fn times(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => age::short(to.duration_since(from)),
+        (Some(from), None) => format!("since {}", age::full(from)),
+        (None, _) => String::new(),
+    }
+}
+
+fn streams_text(streams: &[Answer<LogStreamInfo>]) -> String {
+    let rows: Vec<Vec<String>> = streams
+        .iter()
+        .map(|stream| &stream.value)
+        .map(|stream| {
+            vec![
+                stream.attempt.to_string(),
+                stream.stream.clone(),
+                stream
+                    .verdict
+                    .map_or_else(|| "open".to_owned(), |verdict| verdict.to_string()),
+                stream.lines.to_string(),
+                stream.bytes.to_string(),
+                stream.message.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    section(
+        "LOGS",
+        &["ATTEMPT", "STREAM", "VERDICT", "LINES", "BYTES", "MESSAGE"],
+        &rows,
+    )
+}
+
+fn events_text(events: &[Answer<RunEvent>]) -> String {
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = events.iter().map(|event| event.value.cells(false, now)).collect();
+    section("EVENTS", &RunEvent::heads(false), &rows)
+}
+
+fn section(title: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\n{title}\n{}", table(Some(heads), rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let words: Vec<String> = ["sh", "-c", "echo 'hi' $HOME", ""].map(str::to_owned).to_vec();
+        assert_eq!(shell_words(&words), r"sh -c 'echo '\''hi'\'' $HOME' ''");
+    }
+}

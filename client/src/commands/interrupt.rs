@@ -1,0 +1,67 @@
+//! Ctrl-C in the foreground: the first detaches and says how to come back, a second within two seconds offers to
+//! cancel; with `--cancel-on-interrupt` the first cancels.
+
+use std::time::Duration;
+
+use qwex_core::RunId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::{CliError, Exit};
+use crate::progress::{ask, may_ask, talk};
+
+/// How long a second Ctrl-C is waited for.
+const SECOND: Duration = Duration::from_secs(2);
+/// 128 + SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+/// SIGINT and SIGTERM of this process from here on.
+pub struct Interrupts {
+    int: Signal,
+    term: Signal,
+}
+
+impl Interrupts {
+    pub fn listen() -> Result<Self, CliError> {
+        let open = |kind| {
+            signal(kind).map_err(|error| {
+                CliError::new(Exit::Failure, "signals cannot be received here").why(error.to_string())
+            })
+        };
+        Ok(Self {
+            int: open(SignalKind::interrupt())?,
+            term: open(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+
+    /// After the first one: says how to come back, and finds out whether the run shall be cancelled.
+    pub async fn detach(&mut self, id: RunId) -> bool {
+        let asks = may_ask();
+        talk(&ways_back(id, asks));
+        if !asks || tokio::time::timeout(SECOND, self.next()).await.is_err() {
+            return false;
+        }
+        let answer = tokio::task::spawn_blocking(move || ask(&format!("Cancel run {id}?")));
+        tokio::select! {
+            yes = answer => yes.unwrap_or(false),
+            () = self.next() => false,
+        }
+    }
+}
+
+fn ways_back(id: RunId, asks: bool) -> String {
+    let mut text = format!(
+        "\nqwex: detached; the run goes on\n  come back   qwexctl attach {id}\n  read        qwexctl logs -f {id}\n  cancel      qwexctl cancel {id}\n"
+    );
+    if asks {
+        text.push_str("Ctrl-C again within 2 s to cancel it.\n");
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! `wait`: returns when runs are over, with the run's own exit code.
+
+use qwex_core::{Run, RunId, RunStatus, Span};
+
+use super::session::Session;
+use super::{Done, exit_code, resolve};
+use crate::cli::{WaitArgs, WaitFor};
+use crate::error::{CliError, Exit};
+use crate::progress::Stages;
+use crate::remote::{Answer, JobApiClient};
+
+/// Longest long-poll asked of the server, and the pause where a run cannot be long-polled for.
+const POLL: Span = Span::from_secs(30);
+const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+
+pub async fn wait(session: &Session, args: &WaitArgs) -> Done {
+    let all = all(session, args);
+    match args.timeout {
+        None => all.await.map_err(CliError::in_foreground),
+        Some(limit) => match tokio::time::timeout(limit.as_duration(), all).await {
+            Ok(done) => done.map_err(CliError::in_foreground),
+            Err(_) => Err(
+                CliError::new(Exit::Timeout, format!("still not there after {limit}"))
+                    .why("--timeout passed; the run goes on")
+                    .fix(format!("see what it does: `qwexctl why {}`", args.runs[0]))
+                    .code("timeout"),
+            ),
+        },
+    }
+}
+
+/// The exit code of the first run, in order, that has one other than 0.
+async fn all(session: &Session, args: &WaitArgs) -> Done {
+    let client = session.client()?;
+    let mut ids = Vec::new();
+    for word in &args.runs {
+        ids.push(resolve::remote(session, client.as_ref(), word).await?);
+    }
+    let mut runs = Vec::new();
+    for id in ids {
+        runs.push(one(session, client.as_ref(), id, args.what).await?);
+    }
+    if !session.out.for_people() {
+        match runs.as_slice() {
+            [run] => session
+                .out
+                .one(&run.json, &run.value.id.to_string(), String::new)?,
+            runs => {
+                let rows: Vec<_> = runs.iter().map(|run| super::get::row_of(&run.value)).collect();
+                session
+                    .out
+                    .list(rows.iter().zip(runs.iter().map(|run| &run.json)))?;
+            }
+        }
+    }
+    Ok(runs
+        .iter()
+        .map(|run| code(&run.value))
+        .find(|code| *code != 0)
+        .unwrap_or(0))
+}
+
+/// A run that only had to begin and runs is a success.
+fn code(run: &Run) -> u8 {
+    match run.status {
+        RunStatus::Pending | RunStatus::Running => 0,
+        RunStatus::Succeeded | RunStatus::Failed | RunStatus::Cancelled => exit_code::of_run(run),
+    }
+}
+
+async fn one(
+    session: &Session,
+    client: &dyn JobApiClient,
+    id: RunId,
+    what: WaitFor,
+) -> Result<Answer<Run>, CliError> {
+    let mut stages = Stages::new(session.progress);
+    let mut run = client.get_run(id, None).await?;
+    loop {
+        stages.of_run(&run.value);
+        let there = match what {
+            WaitFor::End => run.value.status.is_terminal(),
+            WaitFor::Running => run.value.status != RunStatus::Pending,
+        };
+        if there {
+            return Ok(run);
+        }
+        let poll = match what {
+            WaitFor::End => Some(POLL),
+            WaitFor::Running => {
+                tokio::time::sleep(LOOK).await;
+                None
+            }
+        };
+        run = client.get_run(id, poll).await?;
+    }
+}

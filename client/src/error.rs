@@ -1,0 +1,275 @@
+//! The one expected error of the command line: what went wrong, why, how to mend it, and the exit code.
+//! Anything that is not a [`CliError`] is a bug. Made in `commands` and `config`, printed once by `start`.
+
+use std::fmt::Write as _;
+use std::io;
+
+use anstyle::{AnsiColor, Style};
+use qwex_api::{ErrorCode, Problem};
+
+use crate::output::escape::one_line;
+use crate::remote::ApiError;
+
+/// Exit codes of qwexctl itself; `help exit-codes` prints the whole table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing to tell: the reader of our output went away.
+    Quiet,
+    Failure,
+    Usage,
+    NotFound,
+    NotLoggedIn,
+    Forbidden,
+    Conflict,
+    Timeout,
+    Unavailable,
+    Cancelled,
+    /// qwex failed where the exit code would have been the command's own.
+    Qwex,
+}
+
+impl Exit {
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Quiet => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::NotLoggedIn => 4,
+            Self::Forbidden => 5,
+            Self::Conflict => 6,
+            Self::Timeout => 7,
+            Self::Unavailable => 8,
+            Self::Cancelled => 9,
+            Self::Qwex => 125,
+        }
+    }
+}
+
+/// An expected error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CliError {
+    pub exit: Exit,
+    /// One sentence without a full stop.
+    pub what: String,
+    pub why: Option<String>,
+    /// One way to mend it per entry.
+    pub fix: Vec<String>,
+    /// Stable word of the server's registry of error codes, or of our own.
+    pub code: Option<&'static str>,
+    pub request_id: Option<String>,
+}
+
+impl CliError {
+    #[must_use]
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            why: None,
+            fix: Vec::new(),
+            code: None,
+            request_id: None,
+        }
+    }
+
+    #[must_use]
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what).code("usage")
+    }
+
+    #[must_use]
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix.push(fix.into());
+        self
+    }
+
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// In the foreground the exit code belongs to the command, so that a failure of qwex is 125.
+    #[must_use]
+    pub fn in_foreground(mut self) -> Self {
+        if self.exit != Exit::Quiet {
+            self.exit = Exit::Qwex;
+        }
+        self
+    }
+
+    /// Several lines for people, without colour; control characters of foreign words are escaped.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let plain = Style::new();
+        self.styled(plain, plain)
+    }
+
+    fn styled(&self, head: Style, dim: Style) -> String {
+        let mut text = format!("{head}error:{head:#} {}\n", one_line(&self.what));
+        let mut line = |name: &str, words: &str| {
+            writeln!(text, "  {dim}{name}:{dim:#} {}", one_line(words)).expect("a String takes every write");
+        };
+        if let Some(why) = &self.why {
+            line("why", why);
+        }
+        for fix in &self.fix {
+            line("fix", fix);
+        }
+        if let Some(code) = &self.code {
+            line("code", code);
+        }
+        if let Some(request_id) = &self.request_id {
+            line("request", request_id);
+        }
+        text
+    }
+
+    /// Writes it to stderr, unless there is nothing to tell.
+    pub fn print(&self) {
+        if self.exit != Exit::Quiet {
+            let red = AnsiColor::Red.on_default().bold();
+            anstream::eprint!("{}", self.styled(red, Style::new().dimmed()));
+        }
+    }
+}
+
+impl From<io::Error> for CliError {
+    /// Writing our output failed.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(Exit::Quiet, "the reader of the output went away");
+        }
+        Self::new(Exit::Failure, "the output cannot be written")
+            .why(error.to_string())
+            .code("output")
+    }
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Problem { problem, .. } => from_problem(*problem),
+            ApiError::Unreachable { server, message } => {
+                Self::new(Exit::Unavailable, format!("the server {server} does not answer"))
+                    .why(message)
+                    .fix("check that it runs: `qwexcloud dev` starts one on this machine")
+                    .fix("check the address: `qwexctl config view --origin` shows where it comes from")
+                    .code("unreachable")
+            }
+            ApiError::Cut { server, message } => {
+                Self::new(Exit::Unavailable, format!("the connection to {server} broke"))
+                    .why(message)
+                    .fix("try again; nothing was lost")
+                    .code("connection_cut")
+            }
+            ApiError::Foreign {
+                server,
+                status,
+                message,
+            } => Self::new(
+                Exit::Unavailable,
+                format!("{server} answered {status}, but not like qwexcloud"),
+            )
+            .why(message)
+            .fix("check the address: `qwexctl config view --origin` shows where it comes from")
+            .code("foreign_answer"),
+            ApiError::BadAddress { server, message } => {
+                Self::usage(format!("{server:?} is not the address of a server"))
+                    .why(message)
+                    .fix("write it like http://127.0.0.1:8080 or https://qwex.example.com")
+            }
+            ApiError::Setup { message } => Self::new(Exit::Failure, "no HTTP client can be made here")
+                .why(message)
+                .fix("install CA certificates (package ca-certificates) or set SSL_CERT_FILE")
+                .code("http_client"),
+        }
+    }
+}
+
+/// The exit code of a problem document.
+fn exit_of(code: ErrorCode, status: u16) -> Exit {
+    match (code, status) {
+        (ErrorCode::IdempotencyMismatch, _) => Exit::Conflict,
+        (ErrorCode::ClusterCheckFailed | ErrorCode::EndpointRefused, _) => Exit::Failure,
+        (_, 400 | 413 | 415 | 422 | 405) => Exit::Usage,
+        (_, 401) => Exit::NotLoggedIn,
+        (_, 403) => Exit::Forbidden,
+        (_, 404) => Exit::NotFound,
+        (_, 409 | 412) => Exit::Conflict,
+        (_, 408 | 504) => Exit::Timeout,
+        (_, 429 | 502 | 503) => Exit::Unavailable,
+        _ => Exit::Failure,
+    }
+}
+
+fn from_problem(problem: Problem) -> CliError {
+    let mut error = CliError::new(exit_of(problem.code, problem.status), problem.title.clone())
+        .why(problem.detail)
+        .code(problem.code.as_str());
+    for field in &problem.errors {
+        error = error.fix(format!("{}: {}", field.pointer, field.detail));
+    }
+    if let Some(hint) = problem.hint {
+        error = error.fix(hint);
+    }
+    match problem.code {
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired if error.fix.is_empty() => {
+            error = error.fix("log in: `qwexctl auth login --with-token < token-file`, or set QWEX_TOKEN");
+        }
+        _ => {}
+    }
+    if problem.retryable && error.fix.is_empty() {
+        error = error.fix("try again in a moment");
+    }
+    error.request_id = Some(problem.instance).filter(|id| !id.is_empty());
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_code_has_an_exit_code_of_the_table() {
+        for code in ErrorCode::ALL {
+            let error = from_problem(Problem::new(*code, "because", "req-1"));
+            assert!((1..=9).contains(&error.exit.code()), "{}", code.as_str());
+            assert_eq!(error.request_id.as_deref(), Some("req-1"));
+        }
+    }
+
+    #[test]
+    fn says_what_why_fix_code_and_request() {
+        let mut problem = Problem::new(ErrorCode::NotFound, "no run 0199", "req-7");
+        problem.hint = Some("list them with ps".to_owned());
+        let text = from_problem(problem).text();
+        assert_eq!(
+            text,
+            "error: There is no such object\n  why: no run 0199\n  fix: list them with ps\n  code: not_found\n  request: req-7\n"
+        );
+    }
+
+    #[test]
+    fn foreign_words_cannot_move_the_cursor() {
+        let text = CliError::new(Exit::Failure, "bad \x1b[2J name")
+            .why("two\nlines")
+            .text();
+        assert!(!text.contains('\x1b') && text.contains("two\\nlines"), "{text}");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_news() {
+        let error = CliError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(error.exit.code(), 0);
+        assert_eq!(error.in_foreground().exit, Exit::Quiet);
+    }
+}

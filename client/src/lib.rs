@@ -1,0 +1,35 @@
+//! `qwexctl`, the command line of qwex: runs commands here or through qwexcloud, and shows what became of them.
+//!
+//! Rooms: `cli` says what can be typed, `commands` does it, `remote` is the only one that speaks HTTP, `local` runs
+//! without a server, `config` knows contexts and settings, `output` prints data, `progress` talks on stderr.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod help;
+pub mod local;
+pub mod output;
+pub mod progress;
+pub mod remote;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Parses the arguments, does what they ask, prints the error if there is one.
+pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(refusal) => return cli::refuse(&refusal),
+    };
+    cli.global.color.apply();
+    match commands::dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            error.print();
+            ExitCode::from(error.exit.code())
+        }
+    }
+}

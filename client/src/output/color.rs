@@ -1,0 +1,38 @@
+//! Colour: `--color`, NO_COLOR, CLICOLOR_FORCE and TERM=dumb. What is not a terminal gets none.
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use qwex_core::RunStatus;
+
+/// The choice of `--color`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR or TERM=dumb says no, or CLICOLOR_FORCE says yes.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Sets it for the whole process; every writer of `anstream` obeys.
+    pub fn apply(self) {
+        match self {
+            Self::Auto => {}
+            Self::Always => anstream::ColorChoice::Always.write_global(),
+            Self::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
+}
+
+/// The colour of a status: green and red for ends, yellow for waiting.
+#[must_use]
+pub fn of_status(status: RunStatus) -> Style {
+    match status {
+        RunStatus::Pending => AnsiColor::Yellow.on_default(),
+        RunStatus::Running => AnsiColor::Cyan.on_default(),
+        RunStatus::Succeeded => AnsiColor::Green.on_default(),
+        RunStatus::Failed => AnsiColor::Red.on_default(),
+        RunStatus::Cancelled => Style::new().dimmed(),
+    }
+}

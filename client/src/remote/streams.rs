@@ -1,0 +1,63 @@
+//! Server-sent events of a response as typed items.
+
+use async_stream::try_stream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use qwex_api::run::StreamEnd;
+use qwex_core::Run;
+use reqwest::Response;
+
+use super::client::Result;
+use super::error::ApiError;
+use super::sse::{Event, Parser};
+
+/// Reads each event with `read`; `None` is an event that this version does not know.
+pub fn items<T: Send + 'static>(
+    server: &str,
+    response: Response,
+    read: impl Fn(&Event) -> std::result::Result<Option<T>, serde_json::Error> + Send + 'static,
+) -> BoxStream<'static, Result<T>> {
+    let (server, status) = (server.to_owned(), response.status().as_u16());
+    let stream = try_stream! {
+        let events = events(server.clone(), response);
+        futures::pin_mut!(events);
+        while let Some(event) = events.next().await {
+            let item = read(&event?).map_err(|error| ApiError::Foreign {
+                server: server.clone(),
+                status,
+                message: format!("an event of the stream has not the expected shape: {error}"),
+            })?;
+            if let Some(item) = item {
+                yield item;
+            }
+        }
+    };
+    stream.boxed()
+}
+
+fn events(server: String, response: Response) -> impl Stream<Item = Result<Event>> {
+    try_stream! {
+        let mut parser = Parser::default();
+        let mut bytes = response.bytes_stream();
+        while let Some(chunk) = bytes.next().await {
+            let chunk = chunk.map_err(|error| broken_off(&server, &error))?;
+            for event in parser.feed(&chunk) {
+                yield event;
+            }
+        }
+    }
+}
+
+/// The last event of every stream.
+pub fn read_end(event: &Event) -> std::result::Result<Run, serde_json::Error> {
+    serde_json::from_str::<StreamEnd>(&event.data).map(|end| end.run)
+}
+
+/// A body that ended before its end.
+pub fn broken_off(server: &str, error: &reqwest::Error) -> ApiError {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    ApiError::Cut {
+        server: server.to_owned(),
+        message: cause,
+    }
+}
