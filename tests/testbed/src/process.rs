@@ -20,6 +20,9 @@ use nix::unistd::{Gid, Pid, Uid, User};
 
 use crate::wait;
 
+/// The first process of a PID namespace has to reap what others leave; daemons do not.
+const FIRST_IN_NAMESPACE: &str = r#"mount -t tmpfs tmpfs /run || exit 1; "$@" & wait "$!""#;
+
 /// What to start: program, arguments, surroundings and the file that takes stdout and stderr.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -75,8 +78,8 @@ impl Spec {
         self
     }
 
-    /// Run in a PID and mount namespace of its own, so that whatever the program forks or mounts ends with it
-    /// (shims, conmon, overlay mounts). Needs root and util-linux `unshare`.
+    /// Run in a PID and mount namespace of its own with an empty `/run`, so that whatever the program forks or mounts
+    /// ends with it (shims, conmon, overlay mounts). Needs root and util-linux `unshare`.
     pub fn namespaced(mut self) -> Self {
         self.namespaced = true;
         self
@@ -135,6 +138,7 @@ impl Spec {
                 "--mount-proc",
                 "--",
             ]);
+            unshare.args(["sh", "-c", FIRST_IN_NAMESPACE, "sh"]);
             unshare.arg(&self.program);
             unshare
         } else {

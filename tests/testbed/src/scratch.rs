@@ -1,7 +1,7 @@
 //! Directories for the parts of the testbed: one root per test process, one directory per part below it.
 //!
 //! A small reaper (`sh`, in its own process group) waits on a pipe for the end of the test process, however it ends,
-//! then unmounts and removes the root. When a test failed, the `*.log` files stay and the place is printed.
+//! then removes mounts, control groups and the root. When a test failed, the `*.log` files stay and the place is printed.
 
 use std::fs;
 use std::io::Write;
@@ -26,8 +26,18 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 /// `$1` is the root. Children die by PDEATHSIG at the same moment, so removing may need a second try.
 const REAPER: &str = r#"
 cat >/dev/null
+remove_cgroups() {
+    for id in "$1"/podman-*/root/overlay-containers/*/; do
+        id=${id%/}
+        find /sys/fs/cgroup -depth -type d -path "*/libpod_parent/libpod-${id##*/}*" -exec rmdir {} \;
+    done
+    rmdir /sys/fs/cgroup/*/libpod_parent/conmon /sys/fs/cgroup/*/libpod_parent
+    find /sys/fs/cgroup -depth -type d \( -path "*/${1##*/}" -o -path "*/${1##*/}/*" \) -exec rmdir {} \;
+    [ -z "$(find /sys/fs/cgroup -type d -name "${1##*/}")" ]
+}
 for try in 1 2 3 4 5; do
     awk '{print $2}' /proc/mounts | grep -F "$1/" | sort -r | while read -r at; do umount -l "$at"; done
+    remove_cgroups "$1" || { sleep 1; continue; }
     if [ -e "$1/failed" ]; then
         find "$1" -xdev ! -type d ! -name '*.log' ! -path "$1/failed" -delete
         find "$1" -xdev -depth -type d -empty -delete
@@ -49,6 +59,18 @@ pub fn dir(name: &str) -> Result<PathBuf> {
     fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
     Ok(dir)
+}
+
+/// The name of a control group for the containers of this test process; the reaper removes it.
+///
+/// # Errors
+/// As [`root`].
+pub fn cgroup() -> Result<String> {
+    Ok(root()?
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned())
 }
 
 /// The root of this test process.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is how a test fails")]
 
+mod engines;
 mod http_proxy;
 mod postgres;
 mod process;

@@ -84,10 +84,12 @@ async fn a_part_that_dies_early_is_not_awaited_to_the_limit() {
 async fn a_namespaced_child_takes_its_strays_along() {
     require!(Root);
     let dir = scratch::dir("process").unwrap();
-    let marker = format!("{}.5", 900_000 + std::process::id());
-    let script = format!("setsid -f sleep {marker}; echo ready; sleep 1000");
+    let seconds = format!("{}.5", 900_000 + std::process::id());
+    // The shell that asks for the stray has the number in its own line, so it must end.
+    let script = format!("setsid -f sleep {seconds}; echo ready");
+    let keeps = format!("sh -c '{script}'; exec sleep 1000");
     let process = Spec::new("sh", dir.join("sh.log"))
-        .args(["-c", &script])
+        .args(["-c", &keeps])
         .namespaced()
         .start()
         .unwrap();
@@ -97,20 +99,27 @@ async fn a_namespaced_child_takes_its_strays_along() {
         })
         .await
         .unwrap();
-    let stray = wait::until(LIMIT, "the stray", || async { find_by_argument(&marker) })
-        .await
-        .unwrap();
+    let is_stray = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .unwrap()
+            .starts_with(b"sleep")
+    };
+    let strays = || std::future::ready(processes_with(&seconds).into_iter().find(is_stray));
+    let stray = wait::until(LIMIT, "the stray", strays).await.unwrap();
     drop(process);
     gone(stray).await;
 }
 
-fn find_by_argument(argument: &str) -> Option<u32> {
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let mut words = line.split(|byte| *byte == 0);
-        (words.next() == Some(b"sleep") && words.next() == Some(argument.as_bytes())).then_some(pid)
-    })
+/// The processes that have this word anywhere in their command line and are not this one.
+pub fn processes_with(word: &str) -> Vec<u32> {
+    let matches = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        is_alive(*pid) && String::from_utf8_lossy(&line).contains(word)
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != std::process::id() && matches(pid))
+        .collect()
 }
 
 #[tokio::test]

@@ -1,0 +1,166 @@
+//! A private sshd on a loopback port with throwaway keys: the "remote host" of tests. For link loss put a
+//! [`TcpProxy`](crate::tcp_proxy::TcpProxy) before it and take [`Sshd::config_through`].
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::process::{Process, Spec, find};
+use crate::{engine, ports, scratch};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// What clients call the host.
+const NAME: &str = "testbed";
+
+/// A running sshd. Dropping it kills it; started by root, with everything that was started through it.
+#[derive(Debug)]
+pub struct Sshd {
+    dir: PathBuf,
+    port: u16,
+    user: String,
+    process: Process,
+}
+
+impl Sshd {
+    /// Starts one that lets the current user in, with a fresh key only.
+    ///
+    /// # Errors
+    /// sshd is missing, or does not come up within 30 s.
+    pub async fn start() -> Result<Self> {
+        let user = User::from_uid(Uid::effective())?
+            .context("the current user has no name")?
+            .name;
+        let (dir, port) = (scratch::dir("sshd")?, ports::free()?);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        for key in ["host_key", "client_key"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", NAME, "-f"])
+                .arg(dir.join(key));
+            engine::output(keygen).await?;
+        }
+        fs::copy(dir.join("client_key.pub"), dir.join("authorized_keys"))?;
+        let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
+        fs::write(dir.join("known_hosts"), format!("{NAME} {host_key}"))?;
+        fs::write(dir.join("sshd_config"), server_config(&dir, port))?;
+        let process = serve(&dir)?;
+        let this = Self {
+            dir,
+            port,
+            user,
+            process,
+        };
+        fs::write(this.config(), this.client_config(this.addr()))?;
+        this.process
+            .ready(LIMIT, || async { greets(this.addr()).await.ok() })
+            .await?;
+        Ok(this)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The user to log in as.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Private key of that user.
+    pub fn key(&self) -> PathBuf {
+        self.dir.join("client_key")
+    }
+
+    /// A known-hosts file with the right key for the host alias `testbed`.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.join("known_hosts")
+    }
+
+    /// A client configuration (`ssh -F`) in which the host is called `testbed`.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("ssh_config")
+    }
+
+    /// As [`Sshd::config`], but by way of another address, such as that of a proxy.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn config_through(&self, addr: SocketAddr) -> Result<PathBuf> {
+        let file = self.dir.join(format!("ssh_config_{}", addr.port()));
+        fs::write(&file, self.client_config(addr))?;
+        Ok(file)
+    }
+
+    /// Runs a command on the host; its stdout.
+    ///
+    /// # Errors
+    /// It fails; the error holds its stderr.
+    pub async fn run(&self, command: &str) -> Result<String> {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(self.config()).args([NAME, command]);
+        engine::output(ssh).await
+    }
+
+    /// Stops the server. Sessions end with it where it was started by root.
+    ///
+    /// # Errors
+    /// It does not end within 30 s; it is killed then.
+    pub async fn stop(self) -> Result<()> {
+        self.process.stop(Signal::SIGTERM, LIMIT).await.map(drop)
+    }
+
+    fn client_config(&self, addr: SocketAddr) -> String {
+        format!(
+            "Host {NAME}\n  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {NAME}\n  IdentityFile {}\n  \
+             UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  \
+             IdentitiesOnly yes\n  IdentityAgent none\n  BatchMode yes\n",
+            addr.ip(),
+            addr.port(),
+            self.user,
+            self.key().display(),
+            self.known_hosts().display(),
+        )
+    }
+}
+
+fn server_config(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host_key\nPidFile none\nUsePAM no\n\
+         AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nPermitRootLogin prohibit-password\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\nMaxSessions 100\n\
+         LogLevel VERBOSE\nSubsystem sftp internal-sftp\n"
+    )
+}
+
+fn serve(dir: &Path) -> Result<Process> {
+    let program = find("sshd").context("sshd is not installed: apt-get install openssh-server")?;
+    let spec = |first: &Path| Spec::new(first, dir.join("sshd.log"));
+    let options = |spec: Spec| spec.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
+    if Uid::effective().is_root() {
+        // Root's sshd insists on this directory, and /run is empty in there.
+        let shell = spec(Path::new("sh"))
+            .args(["-c", "mkdir /run/sshd && exec \"$@\"", "sh"])
+            .arg(program);
+        options(shell).namespaced().start()
+    } else {
+        options(spec(&program)).start()
+    }
+}
+
+/// Whether the server sends its banner.
+async fn greets(addr: SocketAddr) -> Result<()> {
+    let mut banner = [0; 4];
+    TcpStream::connect(addr).await?.read_exact(&mut banner).await?;
+    anyhow::ensure!(&banner == b"SSH-", "not an SSH server");
+    Ok(())
+}
