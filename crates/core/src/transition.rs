@@ -35,7 +35,7 @@ use crate::run::BackendInfo;
 use crate::spec::RetryPolicy;
 use crate::status::{Failure, FailureCode, Flag, Flags, Pending, PendingCode, RunStatus};
 
-pub use rules::next;
+pub use rules::{attempt_failure, next};
 
 /// The part of a run which observations move.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -123,7 +123,11 @@ impl Changes {
     fn follow(&mut self, run: &LockedRun, before: &RunState, seen: &Observation) {
         let after = &run.state;
         let id = run.id.as_uuid();
-        self.note_attempt(run, before);
+        let failure = qwex_core::transition::attempt_failure(before, seen);
+        let code = failure
+            .as_ref()
+            .map_or(FailureCode::Unknown, |failure| failure.code);
+        self.note_attempt(run, before, failure);
         if after.cancel_requested() && !before.cancel_requested() {
             self.cancels.push(id);
         }
@@ -133,15 +137,11 @@ impl Changes {
         if after.attempt != before.attempt {
             self.intents
                 .insert(id, intent(run, "place", backoff_seconds(before.attempt)));
-            self.clean_up(run.id, before, FailureCode::Unknown);
+            self.clean_up(run.id, before, code);
         }
         if after.is_terminal() && !before.is_terminal() {
             self.intents.remove(&id);
             self.ended.push(id);
-            let code = after
-                .failure
-                .as_ref()
-                .map_or(FailureCode::Unknown, |failure| failure.code);
             self.clean_up(run.id, after, code);
         }
         if after.is_terminal() && before.is_terminal() && before.backend.is_none() {
@@ -162,17 +162,14 @@ impl Changes {
         }
     }
 
-    fn note_attempt(&mut self, run: &LockedRun, before: &RunState) {
+    fn note_attempt(&mut self, run: &LockedRun, before: &RunState, failure: Option<qwex_core::Failure>) {
         let after = &run.state;
         if after.attempt != before.attempt {
-            // The attempt that failed: its failure stands in the reason of the backoff and in the event.
             let mut failed = attempt_row(run.id, before);
             failed.status = RunStatus::Failed.as_str();
             failed.finished_at = after.pending.as_ref().map(|pending| pending.since);
-            failed.failure = after
-                .pending
-                .as_ref()
-                .map(|pending| qwex_core::Failure::new(FailureCode::Unknown, pending.message.clone()));
+            failed.exit_code = failure.as_ref().and_then(|failure| failure.exit_code);
+            failed.failure = failure;
             self.attempts.insert((failed.run_id, failed.attempt), failed);
         } else if after.backend.is_some() || after.is_terminal() {
             let row = attempt_row(run.id, after);

@@ -36,6 +36,22 @@ pub fn next(state: &RunState, seen: &Observation) -> Step {
     }
 }
 
+/// The failure with which `seen` ends the current attempt of `state`, whether that ends the run or another
+/// attempt follows; `None` if it does not end it, or ends it well. For the attempt's own record: a state in
+/// backoff keeps only a message of it.
+#[must_use]
+pub fn attempt_failure(state: &RunState, seen: &Observation) -> Option<Failure> {
+    let verdict = match (&seen.fact, next(state, seen)) {
+        (Fact::Ended { ending, .. }, Step::Move(_)) => verdict(state, ending),
+        (Fact::Gone { message }, Step::Move(_)) => verdict(state, &gone(message)),
+        (_, Step::Move(_) | Step::Stay(_) | Step::Reject(_)) => return None,
+    };
+    match verdict {
+        Verdict::Failed(failure) => Some(failure),
+        Verdict::Succeeded | Verdict::Cancelled { .. } => None,
+    }
+}
+
 /// Refuses facts about another attempt or another object. Requests, reachability and the state of the
 /// log archive are about the run as a whole and pass.
 fn not_about_this_object(state: &RunState, seen: &Observation) -> Option<Step> {

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use qwex_core::transition::{RejectReason, RunState, Step, next};
+use qwex_core::transition::{RejectReason, RunState, Step, attempt_failure, next};
 use qwex_core::{Fact, FailureCode, Flag, Observation, PendingCode, RetryPolicy, RunStatus};
 
 use crate::support::*;
@@ -146,6 +146,8 @@ fn check_move(before: &RunState, seen: &Observation, after: &RunState) {
     }
     if before.is_terminal() {
         check_after_the_end(before, seen, after);
+    } else if after.is_terminal() {
+        assert_eq!(attempt_failure(before, seen), after.failure);
     }
     if after.attempt == before.attempt {
         assert!(
@@ -190,6 +192,8 @@ fn check_retry(before: &RunState, seen: &Observation, after: &RunState) {
         matches!(seen.fact, Fact::Ended { .. } | Fact::Gone { .. }),
         "{seen:?}"
     );
+    let failure = attempt_failure(before, seen).expect("only a failed attempt is followed by another");
+    assert!(before.retry.allows(before.attempt.0, failure.code));
     assert_eq!(standing(after), "pending(backoff)");
     assert!(after.backend.is_none() && after.dispatched_at.is_none() && after.started_at.is_none());
     assert!(
