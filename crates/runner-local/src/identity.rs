@@ -18,7 +18,8 @@ use crate::sys;
 pub struct ProcessId {
     pub boot_id: String,
     pub pid: i32,
-    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22).
+    /// Start time in clock ticks of 10 ms since boot (`/proc/<pid>/stat`, field 22). A pid comes round
+    /// again only after all others were given out, which takes longer than a tick.
     pub start_ticks: u64,
 }
 

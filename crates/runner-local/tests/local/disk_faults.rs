@@ -10,7 +10,7 @@ use qwex_core::{Attempt, Ending, EpisodeId, Fact, FailureCode, Observation};
 use qwex_runner::{Handle, LogPosition, LogSource, Store, Watcher};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
-use crate::support::{embedded, embedded_with, laptop, run_of, shell, supervisor, until, work};
+use crate::support::{embedded, embedded_with, laptop, run_of, shell, skip, supervisor, until, work};
 
 #[test]
 fn g07_a_record_is_whole_whenever_its_writer_is_killed() {
@@ -83,11 +83,9 @@ impl SmallDisk {
         ) {
             Ok(()) => Some(Self(temp)),
             Err(error) => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "cannot mount a small disk: {error}"
-                );
-                eprintln!("SKIPPED: cannot mount a small disk ({error}); run the tests as root");
+                skip(&format!(
+                    "cannot mount a small disk ({error}); run the tests as root"
+                ));
                 None
             }
         }
@@ -110,6 +108,31 @@ fn g08_a_full_disk_neither_holds_the_command_nor_loses_its_end() {
         Ending::Failed { failure } => assert_eq!(failure.exit_code, Some(6), "{failure:?}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn g07_a_record_that_cannot_be_replaced_stays_as_it_was() {
+    let Some(disk) = SmallDisk::mounted() else { return };
+    let store = Store::open(disk.0.path()).unwrap();
+    let work = work(&["true"]);
+    let journal = store.create(&run_of(&work)).unwrap();
+    let before = store.get(work.run_id).unwrap();
+    let filled = fs::write(disk.0.path().join("ballast"), vec![b'x'; 2 << 20]);
+    assert!(filled.is_err(), "the disk is full");
+    let seen = Observation {
+        run_id: work.run_id,
+        attempt: Attempt::FIRST,
+        uid: None,
+        at: jiff::Timestamp::now(),
+        fact: Fact::Running { round: 0 },
+    };
+    let error = journal.apply(std::slice::from_ref(&seen)).unwrap_err();
+    assert!(error.to_string().contains("run.json"), "{error}");
+    assert_eq!(store.get(work.run_id).unwrap(), before);
+    fs::remove_file(disk.0.path().join("ballast")).unwrap();
+    assert!(journal.apply(&[seen]).unwrap().moved);
+    let names: Vec<_> = fs::read_dir(store.run_path(work.run_id)).unwrap().collect();
+    assert_eq!(names.len(), 2, "record and lock, no temporary file: {names:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use qwex_runner::{CancelProgress, Handle, Work};
 use qwex_runner_local::identity::{Life, ProcessId};
 use qwex_runner_local::survivors::{self, Mark};
 
-use crate::support::{Bench, embedded, laptop, shell, supervisor, until, work};
+use crate::support::{Bench, embedded, embedded_with, laptop, shell, skip, supervisor, until, work};
 
 fn lost_message(ending: Ending) -> String {
     match ending {
@@ -88,8 +88,7 @@ fn g01_who_got_the_pid_of_a_dead_supervisor_is_not_taken_for_it() {
     let handle = bench.submit(&run);
     let command = process(&bench, &run, "start.json");
     kill_9(&process(&bench, &run, "supervisor.json"));
-    let stranger = Command::new("sleep").arg("300").spawn().unwrap();
-    let mut stranger = scopeguard(stranger);
+    let mut stranger = Killed(sleeper());
     let pid = i32::try_from(stranger.0.id()).unwrap();
     // Same boot, a number that is alive, another start time.
     let reused = ProcessId {
@@ -117,15 +116,47 @@ fn g01_who_got_the_pid_of_a_dead_supervisor_is_not_taken_for_it() {
 
 struct Killed(std::process::Child);
 
-fn scopeguard(child: std::process::Child) -> Killed {
-    Killed(child)
-}
-
 impl Drop for Killed {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+#[test]
+fn g01_a_number_that_is_given_out_again_is_another_process() {
+    let dead = {
+        let mut first = Killed(sleeper());
+        let dead = ProcessId::of(i32::try_from(first.0.id()).unwrap()).unwrap();
+        first.0.kill().unwrap();
+        first.0.wait().unwrap();
+        dead
+    };
+    // Start times are told in ticks of 10 ms; no machine goes through all pids within one.
+    let ended = Instant::now();
+    until("a later tick", || {
+        (ended.elapsed() > Duration::from_millis(30)).then_some(())
+    });
+    // The kernel gives out numbers in order from here on; others may be quicker, then again.
+    let same_number = (0..500).find_map(|_| {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (dead.pid - 1).to_string()).ok()?;
+        let next = Killed(sleeper());
+        (next.0.id() == dead.pid.unsigned_abs()).then_some(next)
+    });
+    let Some(mut stranger) = same_number else {
+        skip("cannot choose the next pid; run the tests as root");
+        return;
+    };
+    assert_eq!(dead.life(), Life::Dead);
+    assert!(!dead.signal(Signal::SIGKILL).unwrap());
+    assert!(
+        stranger.0.try_wait().unwrap().is_none(),
+        "the stranger still runs"
+    );
+}
+
+fn sleeper() -> std::process::Child {
+    Command::new("sleep").arg("300").spawn().unwrap()
 }
 
 #[test]
@@ -357,6 +388,62 @@ fn g06_the_command_feels_every_signal_whatever_its_starter_ignores() {
     let of_the_c_library = (1 << 31) | (1 << 32);
     assert_eq!(masks.len(), 2, "{shown}");
     assert!(masks.iter().all(|mask| mask & !of_the_c_library == 0), "{shown}");
+}
+
+/// A control group with 64 MiB of memory, below our own.
+struct SmallMemory(std::path::PathBuf);
+
+impl SmallMemory {
+    fn made() -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let path = |line: &str| line.rsplit(':').next().unwrap_or_default().to_owned();
+        let v1 = own.lines().find(|line| line.contains(":memory:")).map(path);
+        let v2 = own.lines().find(|line| line.starts_with("0::")).map(path);
+        let (root, path, limit) = match (v1, v2) {
+            (Some(path), _) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
+            (None, Some(path)) => ("/sys/fs/cgroup", path, "memory.max"),
+            (None, None) => return None,
+        };
+        let group = format!("{root}{path}/qwex-test-{}", std::process::id());
+        std::fs::create_dir(&group).ok()?;
+        let group = Self(group.into());
+        std::fs::write(group.0.join(limit), "64M").ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for SmallMemory {
+    fn drop(&mut self) {
+        until("an empty control group", || std::fs::remove_dir(&self.0).ok());
+    }
+}
+
+#[test]
+fn a_command_killed_for_memory_is_told_apart_from_one_that_was_killed() {
+    let Some(group) = SmallMemory::made() else {
+        skip("cannot make a control group; run the tests as root");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.0.display());
+    let bench = embedded_with(|config| {
+        let inside = ["sh".into(), "-c".into(), enter.into()];
+        config.supervisor = inside.into_iter().chain(supervisor()).collect();
+    });
+    match bench.run(&shell("exec tail /dev/zero")) {
+        Ending::Failed { failure } => {
+            assert_eq!(
+                (failure.code, failure.signal),
+                (FailureCode::Oom, Some(9)),
+                "{failure:?}"
+            );
+            assert!(failure.message.contains("control group"), "{failure:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    match bench.run(&shell("kill -9 $$")) {
+        Ending::Failed { failure } => assert_eq!(failure.code, FailureCode::Signal),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
