@@ -51,7 +51,7 @@ impl Dockerd {
         &self.engine.socket
     }
 
-    /// The `docker` client, bound to this daemon.
+    /// The `docker` client, bound to this dockerd.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.env("DOCKER_HOST", self.host());
@@ -76,7 +76,7 @@ impl Dockerd {
         engine::load_busybox(self.command()).await
     }
 
-    /// Stops the daemon in order; its containers are stopped first.
+    /// Stops dockerd in order; its containers are stopped first.
     ///
     /// # Errors
     /// It does not end within a minute; it is killed then.
@@ -84,7 +84,7 @@ impl Dockerd {
         self.engine.stop().await
     }
 
-    /// Stops the daemon and starts it on the same data and socket; containers are stopped by it.
+    /// Stops dockerd and starts it on the same data and socket; containers are stopped by it.
     ///
     /// # Errors
     /// As [`Dockerd::start`] and [`Dockerd::stop`].

@@ -34,7 +34,7 @@ impl Podman {
     pub async fn start() -> Result<Self> {
         let dir = scratch::dir("podman")?;
         let storage = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{dir}/root\"\nrunroot = \"{dir}/run\"\n",
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n",
             dir = dir.display()
         );
         fs::write(dir.join("containers.conf"), CONTAINERS)?;

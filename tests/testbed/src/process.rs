@@ -20,7 +20,7 @@ use nix::unistd::{Gid, Pid, Uid, User};
 
 use crate::wait;
 
-/// The first process of a PID namespace has to reap what others leave; daemons do not.
+/// The first process of a PID namespace has to reap what others leave; few programs do.
 const FIRST_IN_NAMESPACE: &str = r#"mount -t tmpfs tmpfs /run || exit 1; "$@" & wait "$!""#;
 
 /// What to start: program, arguments, surroundings and the file that takes stdout and stderr.

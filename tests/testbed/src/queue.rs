@@ -2,12 +2,13 @@
 //! towards one Job at a time. It is not Kueue and must never be called so in results. Not there: cohorts and
 //! borrowing, admission checks, node labels of flavors, partial admission, integrations other than `batch/v1` Jobs.
 //!
-//! Runs as a task of the test process ([`QueueStandIn::start`]) or for people ([`run`]). Tests use nothing that only
+//! Runs inside the test process or in `qwex-testbed`, by [`QueueStandIn::start`]. Tests use nothing that only
 //! the stand-in has: with `QWEX_TEST_KUEUE_KUBECONFIG` they run against the real thing.
 
 mod admit;
 mod api;
 mod jobs;
+mod lease;
 mod plan;
 mod quota;
 mod usage;
@@ -34,11 +35,14 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::api::{ClusterQueue, LocalQueue, QUEUE_LABEL, Workload};
+use self::lease::Tenure;
 use self::plan::Write;
 use self::world::{Key, Seen, World};
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// For letting go of the Lease; it runs out by itself where the cluster is gone already.
+const GOODBYE: Duration = Duration::from_secs(2);
 const CRDS: &[&str] = &[
     include_str!("queue/crds/workloads.yaml"),
     include_str!("queue/crds/localqueues.yaml"),
@@ -61,8 +65,8 @@ pub struct QueueStandIn {
 }
 
 impl QueueStandIn {
-    /// Installs the CRDs and starts the controller. One per cluster: two would give out the same quota. It has a
-    /// thread and a runtime of its own, so that all tests of a binary can share it.
+    /// Installs the CRDs and starts the controller, which waits while another one works on the cluster. It has a thread
+    /// and a runtime of its own, so that all tests of a binary can share it.
     ///
     /// # Errors
     /// The kubeconfig (YAML) cannot be used, or the CRDs cannot be installed.
@@ -79,9 +83,8 @@ impl QueueStandIn {
                 Err(error) => return ready.send(Err(error)).unwrap_or_default(),
             };
             ready.send(Ok(())).unwrap_or_default();
-            tokio::select! {
-                Err(error) = control(client) => tracing::error!(%error, "the queue stand-in ended"),
-                _ = stopped => {}
+            if let Err(error) = work(client, stopped).await {
+                tracing::error!(%error, "the queue stand-in ended");
             }
         };
         let thread = std::thread::Builder::new().name("queue-stand-in".to_owned());
@@ -98,7 +101,7 @@ impl QueueStandIn {
 impl Drop for QueueStandIn {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // It does nothing that blocks, so this is a moment.
+        // It lets go of its Lease and nothing more.
         self.thread.take().map(JoinHandle::join);
     }
 }
@@ -110,13 +113,19 @@ async fn begin(config: Kubeconfig) -> Result<Client> {
     Ok(client)
 }
 
-/// Installs the CRDs and runs the controller until it fails.
-///
-/// # Errors
-/// The CRDs cannot be installed, or every watch ended.
-pub async fn run(client: Client) -> Result<()> {
-    install(&client).await?;
-    control(client).await
+/// Works while it is the only one on the cluster.
+async fn work(client: Client, mut stopped: oneshot::Receiver<()>) -> Result<()> {
+    loop {
+        let tenure = tokio::select! {
+            tenure = Tenure::begin(&client) => tenure,
+            _ = &mut stopped => return Ok(()),
+        };
+        tokio::select! {
+            ended = control(client.clone()) => ended?,
+            why = tenure.hold() => tracing::warn!(why, "the queue stand-in has to wait for its Lease again"),
+            _ = &mut stopped => return Ok(tokio::time::timeout(GOODBYE, tenure.end()).await??),
+        }
+    }
 }
 
 /// Installs the CRDs (again) and waits until the API server serves them.

@@ -27,7 +27,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 const REAPER: &str = r#"
 cat >/dev/null
 remove_cgroups() {
-    for id in "$1"/podman-*/root/overlay-containers/*/; do
+    for id in "$1"/podman-*/graph/overlay-containers/*/; do
         id=${id%/}
         find /sys/fs/cgroup -depth -type d -path "*/libpod_parent/libpod-${id##*/}*" -exec rmdir {} \;
     done

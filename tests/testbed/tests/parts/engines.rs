@@ -191,7 +191,8 @@ async fn ssh_survives_a_lost_link() -> Result<()> {
         "echo up; sleep 1000",
     ]);
     let mut session = ssh
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
     wait::until(LIMIT, "the session to be up", || async {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
-use qwex_testbed::{require, shared, wait};
+use qwex_testbed::queue::QueueStandIn;
+use qwex_testbed::{Cluster, require, shared, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -403,5 +405,21 @@ async fn queues_count_what_they_hold() -> Result<()> {
         );
         assert_eq!(status["conditions"][0]["status"], "True");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_stand_in_waits_until_the_first_is_gone() -> Result<()> {
+    require!(Go);
+    // A cluster of its own: the shared one already has a stand-in, and the real thing needs no second.
+    let beta = Cluster::beta("queue").await?;
+    let first = QueueStandIn::start(beta.kubeconfig()).await?;
+    let leases: Api<Lease> = Api::namespaced(beta.client().await?, "kube-system");
+    let holder = || async { leases.get("qwex-testbed-queue").await.ok()?.spec?.holder_identity };
+    let one = wait::until(LIMIT, "the first to hold the Lease", holder).await?;
+    let _second = QueueStandIn::start(beta.kubeconfig()).await?;
+    drop(first);
+    let other = || async { holder().await.filter(|holder| *holder != one) };
+    wait::until(LIMIT, "the second to hold the Lease", other).await?;
     Ok(())
 }

@@ -5,12 +5,13 @@ mod bed;
 mod kubectl;
 mod parts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use qwex_testbed::artifacts::{Program, program};
 use qwex_testbed::images;
+use qwex_testbed::queue::QueueStandIn;
 use tracing_subscriber::EnvFilter;
 
 use bed::Bed;
@@ -43,6 +44,12 @@ enum Order {
     Status,
     /// Build and cache the programs and images that the clusters are made of
     Build,
+    /// Install the queue stand-in (not Kueue) on any cluster and run it until Ctrl-C; `up` does so by itself
+    Queue {
+        /// The cluster's kubeconfig
+        #[arg(long)]
+        kubeconfig: PathBuf,
+    },
     /// Run kubectl on a running cluster: `qwex-testbed kubectl alpha get pods -A`
     Kubectl {
         /// The cluster's part
@@ -78,8 +85,15 @@ async fn main() -> Result<()> {
         Order::Down => bed.down().await,
         Order::Status => bed.status(),
         Order::Build => build().await,
+        Order::Queue { kubeconfig } => queue(&kubeconfig).await,
         Order::Kubectl { cluster, arguments } => kubectl::run(&bed, cluster, &arguments).await,
     }
+}
+
+async fn queue(kubeconfig: &Path) -> Result<()> {
+    let _queue = QueueStandIn::start(&std::fs::read_to_string(kubeconfig)?).await?;
+    println!("the queue stand-in runs; Ctrl-C ends it");
+    Ok(tokio::signal::ctrl_c().await?)
 }
 
 async fn build() -> Result<()> {

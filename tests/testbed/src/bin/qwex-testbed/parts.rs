@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use qwex_testbed::Cluster;
 use qwex_testbed::cluster::Spec;
 use qwex_testbed::postgres::Postgres;
+use qwex_testbed::queue::QueueStandIn;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PartName {
@@ -32,12 +33,8 @@ impl PartName {
     /// Starts it in `dir`, which exists for no other; it runs until the value is dropped.
     pub async fn start(self, dir: PathBuf) -> Result<Part> {
         match self {
-            Self::Alpha => Ok(Part::Cluster(Box::new(
-                Cluster::start(Spec::real(self.name()).dir(dir)).await?,
-            ))),
-            Self::Beta => Ok(Part::Cluster(Box::new(
-                Cluster::start(Spec::simulated(self.name()).dir(dir)).await?,
-            ))),
+            Self::Alpha => Part::cluster(Spec::real(self.name()).dir(dir)).await,
+            Self::Beta => Part::cluster(Spec::simulated(self.name()).dir(dir)).await,
             Self::Postgres => Ok(Part::Postgres(Box::new(Postgres::start().await?))),
         }
     }
@@ -45,15 +42,27 @@ impl PartName {
 
 /// A running part.
 pub enum Part {
-    Cluster(Box<Cluster>),
+    Cluster {
+        cluster: Box<Cluster>,
+        _queue: QueueStandIn,
+    },
     Postgres(Box<Postgres>),
 }
 
 impl Part {
+    async fn cluster(spec: Spec) -> Result<Self> {
+        let cluster = Cluster::start(spec).await?;
+        let _queue = QueueStandIn::start(cluster.kubeconfig()).await?;
+        Ok(Self::Cluster {
+            cluster: Box::new(cluster),
+            _queue,
+        })
+    }
+
     /// What to export to use it: variable and value.
     pub fn exports(&self) -> Vec<(String, String)> {
         match self {
-            Self::Cluster(cluster) => {
+            Self::Cluster { cluster, .. } => {
                 let name = cluster.name().to_uppercase();
                 vec![
                     (
