@@ -8,6 +8,7 @@ pub mod config;
 pub mod db;
 pub mod hints;
 pub mod http;
+pub mod placement;
 pub mod projects;
 pub mod recorder;
 pub mod runs;

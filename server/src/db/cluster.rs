@@ -120,13 +120,14 @@ pub struct Connection {
     pub sealed_kubeconfig: Option<Vec<u8>>,
     pub context: Option<String>,
     pub namespace: Option<String>,
+    pub default_queue: Option<QueueName>,
 }
 
 /// The clusters that are to be watched.
 pub async fn list_connections(executor: impl PgExecutor<'_>) -> DbResult<Vec<Connection>> {
     let rows = sqlx::query!(
         r#"
-        SELECT name, kind, generation, identity, sealed_kubeconfig, context, namespace
+        SELECT name, kind, generation, identity, sealed_kubeconfig, context, namespace, default_queue
         FROM cluster WHERE status <> 'removed' ORDER BY name
         "#,
     )
@@ -142,6 +143,7 @@ pub async fn list_connections(executor: impl PgExecutor<'_>) -> DbResult<Vec<Con
                 sealed_kubeconfig: row.sealed_kubeconfig,
                 context: row.context,
                 namespace: row.namespace,
+                default_queue: row.default_queue.map(|name| read_name("default_queue", name)).transpose()?,
             })
         })
         .collect()

@@ -12,6 +12,7 @@ pub mod hint;
 pub mod history;
 pub mod idempotency;
 pub mod lease;
+pub mod log;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;

@@ -1,6 +1,7 @@
 //! The Recorder's statements: lock a batch of runs, write back what moved. Nothing else writes run state.
 
 use jiff::Timestamp;
+use qwex_api::run::PlacementReport;
 use qwex_core::{BackendInfo, EventKind, Failure, Pending, Project, RunId, RunName, RunState};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -299,6 +300,18 @@ pub async fn store_position(conn: &mut PgConnection, cluster: &str, position: &s
         "#,
         cluster,
         position,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the reasoning of the last placement.
+pub async fn store_placement(conn: &mut PgConnection, run: RunId, report: &PlacementReport) -> DbResult<()> {
+    sqlx::query!(
+        "UPDATE run SET placement = $2 WHERE id = $1",
+        run.as_uuid(),
+        Json(report) as _
     )
     .execute(conn)
     .await?;

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use qwex_api::run::PlacementReport;
 use qwex_core::transition::{StayReason, Step};
-use qwex_core::{Attempt, Fact, FailureCode, Observation, Project, RunId, RunName, RunState, RunStatus};
+use qwex_core::{
+    Attempt, EventKind, Fact, FailureCode, Observation, Project, RunId, RunName, RunState, RunStatus,
+};
 use uuid::Uuid;
 
 use super::history;
@@ -28,6 +31,7 @@ pub(super) struct Milestone {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     touched: BTreeSet<RunId>,
+    placed: bool,
     /// Episodes that SQL has already, so that a relist adds no history.
     known: HashMap<(Uuid, i32, String), KnownEpisode>,
     pub attempts: BTreeMap<(Uuid, i32), AttemptUpdate>,
@@ -77,6 +81,23 @@ impl Changes {
             self.touched.insert(run.id);
             self.follow(run, &before, seen);
         }
+    }
+
+    /// Notes that a cluster was chosen, or that none fits.
+    pub fn note_placement(&mut self, run: &mut LockedRun, report: &PlacementReport) {
+        self.touched.insert(run.id);
+        let Some(chosen) = &report.chosen else { return };
+        self.placed = true;
+        run.event_seq += 1;
+        self.events.push(NewEvent {
+            run_id: run.id.as_uuid(),
+            seq: run.event_seq,
+            at: jiff::Timestamp::now(),
+            kind: EventKind::Placed,
+            attempt: to_i32(run.state.attempt.0),
+            message: format!("cluster {chosen} was chosen"),
+            data: serde_json::to_value(report).unwrap_or_default(),
+        });
     }
 
     /// Notes an episode. Returns whether that is news.
@@ -205,7 +226,7 @@ impl Changes {
 
     /// Whether somebody has something to do now.
     pub fn has_work(&self) -> bool {
-        !self.cleanups.is_empty() || !self.cancels.is_empty() || !self.milestones.is_empty()
+        self.placed || !self.cleanups.is_empty() || !self.cancels.is_empty() || !self.milestones.is_empty()
     }
 }
 

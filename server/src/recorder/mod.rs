@@ -12,6 +12,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use qwex_api::run::PlacementReport;
 use qwex_core::{Attempt, ClusterName, Observation, RunId, RunStatus};
 use qwex_runner::WatchPosition;
 use tokio::sync::{mpsc, oneshot};
@@ -33,15 +34,21 @@ pub struct Batch {
     pub guard: Option<LeaseGuard>,
     /// How far the watch has come with these observations.
     pub position: Option<(ClusterName, WatchPosition)>,
+    /// Decisions about clusters.
+    pub placements: Vec<Placed>,
+}
+
+/// A decision about one attempt, with its reasoning.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    pub report: PlacementReport,
 }
 
 impl From<Observation> for Batch {
     fn from(observation: Observation) -> Self {
-        Self {
-            observations: vec![observation],
-            guard: None,
-            position: None,
-        }
+        Self { observations: vec![observation], ..Self::default() }
     }
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::changes::Changes;
-use super::{BATCH, Batch, Entry, Outcome, RecordError, RecorderConfig, distinct_runs};
+use super::{BATCH, Batch, Entry, Outcome, Placed, RecordError, RecorderConfig, distinct_runs};
 use crate::db::record::{self, LockedRun};
-use crate::db::{DbError, DbResult, outbox};
+use crate::db::{DbError, DbResult, dispatch, outbox};
 use crate::hints::Hints;
 
 pub(super) async fn run(
@@ -115,6 +115,29 @@ async fn commit(
     tx.commit().await?;
     hints.tell(&changes.told(), changes.has_work()).await;
     Ok(outcomes)
+}
+
+/// Gives a run that still waits for a cluster to the chosen one, and keeps the reasoning.
+async fn place(
+    tx: &mut PgConnection,
+    placed: &Placed,
+    runs: &mut HashMap<RunId, LockedRun>,
+    changes: &mut Changes,
+) -> DbResult<()> {
+    let Some(run) = runs.get_mut(&placed.run_id) else {
+        return Ok(());
+    };
+    if run.state.attempt != placed.attempt || run.state.is_terminal() {
+        return Ok(());
+    }
+    if let Some(cluster) = &placed.report.chosen
+        && !dispatch::give_to(tx, placed.run_id, placed.attempt, cluster.as_str()).await?
+    {
+        return Ok(());
+    }
+    record::store_placement(tx, placed.run_id, &placed.report).await?;
+    changes.note_placement(run, &placed.report);
+    Ok(())
 }
 
 /// Only batches that tell of episodes pay for the look.
