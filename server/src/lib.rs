@@ -4,12 +4,17 @@
 pub mod answers;
 pub mod auth;
 pub mod cli;
+pub mod clusters;
 pub mod config;
 pub mod db;
+pub mod dispatch;
 pub mod hints;
 pub mod http;
+pub mod logs;
 pub mod placement;
 pub mod projects;
 pub mod recorder;
 pub mod runs;
+pub mod sealing;
 pub mod telemetry;
+pub mod watch;

@@ -36,7 +36,9 @@ impl std::fmt::Debug for Sealer {
 impl Sealer {
     #[must_use]
     pub fn new(key: &SecretKey) -> Self {
-        Self { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key.as_bytes())) }
+        Self {
+            cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key.as_bytes())),
+        }
     }
 
     /// Seals a secret for a place, like `cluster/alpha`.
@@ -44,7 +46,10 @@ impl Sealer {
     pub fn seal(&self, place: &str, secret: &[u8]) -> Vec<u8> {
         let mut nonce = [0_u8; NONCE];
         rand::rng().fill_bytes(&mut nonce);
-        let payload = Payload { msg: secret, aad: place.as_bytes() };
+        let payload = Payload {
+            msg: secret,
+            aad: place.as_bytes(),
+        };
         let sealed = self
             .cipher
             .encrypt(&Nonce::from(nonce), payload)
@@ -63,8 +68,13 @@ impl Sealer {
         if *version != VERSION {
             return Err(SealError::Malformed);
         }
-        let payload = Payload { msg: ciphertext, aad: place.as_bytes() };
-        self.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::WrongKey)
+        let payload = Payload {
+            msg: ciphertext,
+            aad: place.as_bytes(),
+        };
+        self.cipher
+            .decrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| SealError::WrongKey)
     }
 }
 
@@ -78,8 +88,14 @@ mod tests {
         let sealed = sealer.seal("cluster/alpha", b"secret");
         assert_eq!(sealer.open("cluster/alpha", &sealed).unwrap(), b"secret");
         assert_eq!(sealer.open("cluster/beta", &sealed), Err(SealError::WrongKey));
-        assert_eq!(Sealer::new(&SecretKey::random()).open("cluster/alpha", &sealed), Err(SealError::WrongKey));
-        assert_eq!(sealer.open("cluster/alpha", &sealed[..5]), Err(SealError::Malformed));
+        assert_eq!(
+            Sealer::new(&SecretKey::random()).open("cluster/alpha", &sealed),
+            Err(SealError::WrongKey)
+        );
+        assert_eq!(
+            sealer.open("cluster/alpha", &sealed[..5]),
+            Err(SealError::Malformed)
+        );
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
     }
 }

@@ -11,16 +11,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
+use uuid::Uuid;
 
 use crate::answers::Answers;
 use crate::auth::Auth;
+use crate::clusters::{Clusters, Connector, LocalSettings, Supervisor, Tuning};
 use crate::config::{DatabaseSettings, HttpSettings, SecretKey};
 use crate::db::{PoolSizes, Pools, migrate};
+use crate::dispatch;
 use crate::hints::Hints;
 use crate::http::{self, AccessTable, App, Check, Drain, Limiter, Probe};
+use crate::logs::{Archive, ChunkStore};
 use crate::projects::Projects;
 use crate::recorder::{Recorder, RecorderConfig};
 use crate::runs::Runs;
+use crate::sealing::Sealer;
 use crate::telemetry::Metrics;
 
 /// Background work has this long to come to a good point when the server leaves.
@@ -35,6 +40,8 @@ pub struct ReplicaConfig {
     pub archive_url: Url,
     pub secret_key: SecretKey,
     pub metrics: Metrics,
+    /// The embedded cluster, if this replica serves one.
+    pub local: Option<LocalSettings>,
     pub dev: bool,
 }
 
@@ -71,9 +78,10 @@ impl Replica {
         let ReplicaConfig {
             pools,
             http,
-            archive_url: _,
-            secret_key: _,
+            archive_url,
+            secret_key,
             metrics,
+            local,
             dev,
         } = config;
         let (drain, stop, work) = (Drain::new(), CancellationToken::new(), TaskTracker::new());
@@ -82,10 +90,29 @@ impl Replica {
             public_base: http.public_base(),
         };
         let recorder = Recorder::start(&pools, hints.clone(), recorder_config);
-        let runs = Runs::start(&pools, recorder, hints.clone());
+        let runs = Runs::start(&pools, recorder.clone(), hints.clone());
+        let store = ChunkStore::open(&archive_url).context("the log archive cannot be opened")?;
+        let logs = Archive::new(&pools, store, recorder.clone(), hints.clone());
+        let connector = Connector::new(Sealer::new(&secret_key), local, Tuning::default());
+        let clusters = Clusters::new(&pools, hints.clone(), connector.clone());
+        let supervisor = Supervisor {
+            pools: pools.clone(),
+            recorder: recorder.clone(),
+            hints: hints.clone(),
+            archive: logs.clone(),
+            connector,
+            holder: Uuid::now_v7().to_string(),
+        };
         let auth = Auth::new(pools.api.clone());
         let answers = Answers::new(pools.api.clone());
 
+        work.spawn(supervisor.run(stop.clone()));
+        work.spawn(dispatch::place(
+            pools.clone(),
+            recorder,
+            hints.clone(),
+            stop.clone(),
+        ));
         work.spawn(hints.listen(stop.clone()));
         spawn_until(&work, &stop, answers.clone().sweep());
         spawn_until(&work, &stop, keep_partitions(pools.clone()));
@@ -97,6 +124,8 @@ impl Replica {
             projects: Projects::new(pools.api.clone(), auth.clone()),
             auth,
             runs,
+            clusters,
+            logs,
             answers,
             limiter: Limiter::new(http.rate_limit),
             access,

@@ -41,6 +41,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         archive_url,
         secret_key,
         metrics,
+        local: None,
         dev: false,
     })
     .await?;

@@ -54,7 +54,11 @@ pub(super) fn sealed_place(name: &ClusterName) -> String {
 impl Connector {
     #[must_use]
     pub fn new(sealer: Sealer, local: Option<LocalSettings>, tuning: Tuning) -> Self {
-        Self { sealer, local, tuning }
+        Self {
+            sealer,
+            local,
+            tuning,
+        }
     }
 
     pub(super) fn sealer(&self) -> &Sealer {
@@ -77,7 +81,10 @@ impl Connector {
     ) -> Result<K8sBackend, ConnectError> {
         let config = K8sConfig {
             cluster: Some(name.clone()),
-            access: Access::Kubeconfig { yaml: kubeconfig.into(), context },
+            access: Access::Kubeconfig {
+                yaml: kubeconfig.into(),
+                context,
+            },
             namespace: Some(namespace),
             identity,
             tuning: self.tuning.clone(),
@@ -92,12 +99,21 @@ impl Connector {
     pub async fn connect(&self, stored: &Connection) -> Result<Backend, ConnectFailure> {
         match stored.kind.as_str() {
             "k8s" => {
-                let sealed = stored.sealed_kubeconfig.as_ref().ok_or(ConnectFailure::NoKubeconfig)?;
+                let sealed = stored
+                    .sealed_kubeconfig
+                    .as_ref()
+                    .ok_or(ConnectFailure::NoKubeconfig)?;
                 let opened = self.sealer.open(&sealed_place(&stored.name), sealed)?;
                 let kubeconfig = String::from_utf8_lossy(&opened).into_owned();
                 let namespace = stored.namespace.clone().unwrap_or_else(|| "default".to_owned());
                 let backend = self
-                    .connect_kubernetes(&stored.name, kubeconfig, stored.context.clone(), namespace, stored.identity.clone())
+                    .connect_kubernetes(
+                        &stored.name,
+                        kubeconfig,
+                        stored.context.clone(),
+                        namespace,
+                        stored.identity.clone(),
+                    )
                     .await?;
                 Ok(both(stored, Arc::new(backend)))
             }

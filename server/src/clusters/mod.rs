@@ -14,6 +14,7 @@ use qwex_core::ClusterName;
 
 pub use backend::Backend;
 pub use connect::{ConnectFailure, Connector, LocalSettings};
+pub use qwex_runner_k8s::Tuning;
 pub use reach::Reach;
 pub use supervisor::Supervisor;
 
@@ -51,7 +52,11 @@ pub enum ClustersError {
 impl Clusters {
     #[must_use]
     pub fn new(pools: &Pools, hints: Hints, connector: Connector) -> Self {
-        Self { pools: pools.clone(), hints, connector }
+        Self {
+            pools: pools.clone(),
+            hints,
+            connector,
+        }
     }
 
     /// Every cluster that is not removed, by name.
@@ -68,7 +73,10 @@ impl Clusters {
     /// It does not exist, or the database is not there.
     pub async fn get(&self, name: &ClusterName) -> Result<ClusterInfo, ClustersError> {
         let found = cluster::list_clusters(&self.pools.api, Some(name.as_str()), false).await?;
-        found.into_iter().next().ok_or_else(|| ClustersError::NotFound(name.clone()))
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| ClustersError::NotFound(name.clone()))
     }
 
     /// Lets a cluster take no new runs; those it has go on, those not yet handed over are placed anew.
@@ -100,7 +108,10 @@ impl Clusters {
     pub async fn remove(&self, name: &ClusterName) -> Result<(), ClustersError> {
         let known = self.get(name).await?;
         if known.open_runs > 0 {
-            return Err(ClustersError::InUse { name: name.clone(), open_runs: known.open_runs });
+            return Err(ClustersError::InUse {
+                name: name.clone(),
+                open_runs: known.open_runs,
+            });
         }
         self.set_status(name, ClusterStatus::Removed).await
     }

@@ -30,7 +30,12 @@ pub struct Reach {
 impl Reach {
     #[must_use]
     pub fn new(pools: Pools, name: ClusterName) -> Self {
-        Self { pools, name, sight: Arc::new(AtomicU8::new(UNKNOWN)), noted: Arc::default() }
+        Self {
+            pools,
+            name,
+            sight: Arc::new(AtomicU8::new(UNKNOWN)),
+            noted: Arc::default(),
+        }
     }
 
     /// The cluster answered.
@@ -83,8 +88,11 @@ impl Reach {
                 at: jiff::Timestamp::now(),
                 fact: fact.clone(),
             });
-            let batch =
-                Batch { observations: observations.collect(), guard: Some(guard.clone()), ..Batch::default() };
+            let batch = Batch {
+                observations: observations.collect(),
+                guard: Some(guard.clone()),
+                ..Batch::default()
+            };
             if let Err(error) = recorder.record(batch).await {
                 tracing::warn!(cluster = %self.name, error = &error as &dyn std::error::Error, "runs were not told");
                 return;
@@ -108,7 +116,11 @@ impl Reach {
         match dispatch::list_open(&self.pools.work, self.name.as_str()).await {
             Ok(open) => open
                 .into_iter()
-                .map(|one| Handle { run_id: one.run_id, attempt: one.attempt, backend: one.backend })
+                .map(|one| Handle {
+                    run_id: one.run_id,
+                    attempt: one.attempt,
+                    backend: one.backend,
+                })
                 .collect(),
             Err(error) => {
                 tracing::warn!(cluster = %self.name, error = &error as &dyn std::error::Error, "open attempts cannot be read");

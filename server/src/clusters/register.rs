@@ -26,12 +26,19 @@ impl Clusters {
         }
         let report = self.probe(&request).await?;
         let checks = checks(&report, &request);
-        if !report.is_usable() || checks.iter().any(|check| check.check == "default_queue" && !check.ok) {
+        if !report.is_usable()
+            || checks
+                .iter()
+                .any(|check| check.check == "default_queue" && !check.ok)
+        {
             return Err(ClustersError::CheckFailed(checks));
         }
         let namespace = request.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
         let queues = queues(&report, &namespace);
-        let sealed = self.connector.sealer().seal(&sealed_place(&request.name), request.kubeconfig.as_bytes());
+        let sealed = self
+            .connector
+            .sealer()
+            .seal(&sealed_place(&request.name), request.kubeconfig.as_bytes());
         let new = NewCluster {
             name: request.name.clone(),
             kind: "k8s",
@@ -57,10 +64,19 @@ impl Clusters {
         let namespace = request.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
         let backend = self
             .connector
-            .connect_kubernetes(&request.name, request.kubeconfig.clone(), request.context.clone(), namespace, None)
+            .connect_kubernetes(
+                &request.name,
+                request.kubeconfig.clone(),
+                request.context.clone(),
+                namespace,
+                None,
+            )
             .await
             .map_err(|error| ClustersError::BadKubeconfig(error.to_string()))?;
-        backend.probe().await.map_err(|error| ClustersError::CheckFailed(vec![unreached(&error)]))
+        backend
+            .probe()
+            .await
+            .map_err(|error| ClustersError::CheckFailed(vec![unreached(&error)]))
     }
 
     /// Registers the embedded cluster `name`, which runs commands as processes of this machine. Idempotent.
@@ -90,14 +106,30 @@ impl Clusters {
 }
 
 fn unreached(error: &RunnerError) -> ClusterCheck {
-    ClusterCheck { check: "reach".to_owned(), ok: false, message: error.to_string() }
+    ClusterCheck {
+        check: "reach".to_owned(),
+        ok: false,
+        message: error.to_string(),
+    }
 }
 
 fn checks(report: &ProbeReport, request: &AddCluster) -> Vec<ClusterCheck> {
-    let check = |check: &str, ok: bool, message: String| ClusterCheck { check: check.to_owned(), ok, message };
-    let mut checks = vec![check("reach", true, format!("answers as Kubernetes {}", report.version))];
+    let check = |check: &str, ok: bool, message: String| ClusterCheck {
+        check: check.to_owned(),
+        ok,
+        message,
+    };
+    let mut checks = vec![check(
+        "reach",
+        true,
+        format!("answers as Kubernetes {}", report.version),
+    )];
     checks.extend(report.checks.iter().map(|one| {
-        check("rights", one.ok || !one.required, format!("{}: {}", one.name, one.sentence))
+        check(
+            "rights",
+            one.ok || !one.required,
+            format!("{}: {}", one.name, one.sentence),
+        )
     }));
     let kueue = match &report.kueue {
         Some(kueue) => format!("Kueue {} with {} queues", kueue.version, kueue.queues.len()),
@@ -106,10 +138,14 @@ fn checks(report: &ProbeReport, request: &AddCluster) -> Vec<ClusterCheck> {
     checks.push(check("kueue", true, kueue));
     if let Some(queue) = &request.default_queue {
         let namespace = request.namespace.as_deref().unwrap_or(NAMESPACE);
-        let known = queues(report, namespace).iter().any(|name| name == queue.as_str());
+        let known = queues(report, namespace)
+            .iter()
+            .any(|name| name == queue.as_str());
         let message = match known {
             true => format!("queue {queue} exists in namespace {namespace}"),
-            false => format!("there is no LocalQueue {queue} in namespace {namespace}; create it or leave default_queue out"),
+            false => format!(
+                "there is no LocalQueue {queue} in namespace {namespace}; create it or leave default_queue out"
+            ),
         };
         checks.push(check("default_queue", known, message));
     }
@@ -118,5 +154,8 @@ fn checks(report: &ProbeReport, request: &AddCluster) -> Vec<ClusterCheck> {
 
 fn queues(report: &ProbeReport, namespace: &str) -> Vec<String> {
     let queues = report.kueue.iter().flat_map(|kueue| &kueue.queues);
-    queues.filter(|queue| queue.namespace == namespace).map(|queue| queue.name.clone()).collect()
+    queues
+        .filter(|queue| queue.namespace == namespace)
+        .map(|queue| queue.name.clone())
+        .collect()
 }

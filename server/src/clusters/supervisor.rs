@@ -48,7 +48,10 @@ impl Supervisor {
             match self.round(&mut groups, &stop).await {
                 Ok(()) => renewed = tokio::time::Instant::now(),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "leases were not renewed");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "leases were not renewed"
+                    );
                     if renewed.elapsed() >= TTL {
                         end_all(&mut groups).await;
                     }
@@ -62,14 +65,24 @@ impl Supervisor {
         }
         end_all(&mut groups).await;
         if let Err(error) = lease::release_all(&self.pools.work, &self.holder).await {
-            tracing::info!(error = &error as &dyn std::error::Error, "leases lapse by themselves");
+            tracing::info!(
+                error = &error as &dyn std::error::Error,
+                "leases lapse by themselves"
+            );
         }
     }
 
-    async fn round(&self, groups: &mut HashMap<ClusterName, Group>, stop: &CancellationToken) -> DbResult<()> {
+    async fn round(
+        &self,
+        groups: &mut HashMap<ClusterName, Group>,
+        stop: &CancellationToken,
+    ) -> DbResult<()> {
         let stored = cluster::list_connections(&self.pools.work).await?;
-        let gone: Vec<ClusterName> =
-            groups.keys().filter(|name| !stored.iter().any(|one| one.name == **name)).cloned().collect();
+        let gone: Vec<ClusterName> = groups
+            .keys()
+            .filter(|name| !stored.iter().any(|one| one.name == **name))
+            .cloned()
+            .collect();
         for name in gone {
             end(groups, &name).await;
         }
@@ -77,15 +90,23 @@ impl Supervisor {
             let lease_name = format!("cluster/{}", connection.name);
             let held = lease::acquire(&self.pools.work, &lease_name, &self.holder, TTL).await?;
             let fits = groups.get(&connection.name).is_some_and(|group| {
-                Some(group.epoch) == held && group.generation == connection.generation && !group.task.is_finished()
+                Some(group.epoch) == held
+                    && group.generation == connection.generation
+                    && !group.task.is_finished()
             });
             if fits {
                 continue;
             }
             end(groups, &connection.name).await;
             if let Some(epoch) = held {
-                let guard = LeaseGuard { lease: lease_name, epoch };
-                groups.insert(connection.name.clone(), self.start(connection, guard, stop.child_token()));
+                let guard = LeaseGuard {
+                    lease: lease_name,
+                    epoch,
+                };
+                groups.insert(
+                    connection.name.clone(),
+                    self.start(connection, guard, stop.child_token()),
+                );
             }
         }
         Ok(())
@@ -95,7 +116,12 @@ impl Supervisor {
         let (generation, epoch) = (connection.generation, guard.epoch);
         tracing::info!(cluster = %connection.name, epoch, "this replica serves the cluster");
         let task = tokio::spawn(self.clone().serve(connection, guard, stop.clone()));
-        Group { generation, epoch, stop, task }
+        Group {
+            generation,
+            epoch,
+            stop,
+            task,
+        }
     }
 
     /// Serves one cluster until told to stop. What ends before is started again by the next round.

@@ -143,7 +143,10 @@ pub async fn list_connections(executor: impl PgExecutor<'_>) -> DbResult<Vec<Con
                 sealed_kubeconfig: row.sealed_kubeconfig,
                 context: row.context,
                 namespace: row.namespace,
-                default_queue: row.default_queue.map(|name| read_name("default_queue", name)).transpose()?,
+                default_queue: row
+                    .default_queue
+                    .map(|name| read_name("default_queue", name))
+                    .transpose()?,
             })
         })
         .collect()

@@ -103,7 +103,10 @@ pub async fn list_streams(
 }
 
 fn read_verdict(word: &str) -> DbResult<LogVerdict> {
-    LogVerdict::from_word(word).ok_or_else(|| DbError::Unreadable { column: "verdict", value: word.to_owned() })
+    LogVerdict::from_word(word).ok_or_else(|| DbError::Unreadable {
+        column: "verdict",
+        value: word.to_owned(),
+    })
 }
 
 /// A sealed chunk of a stream.
@@ -219,7 +222,10 @@ pub async fn find_tail(
     .await?;
     Ok(row.map(|row| {
         let behind = u64::try_from(row.behind).unwrap_or(0);
-        (u64::try_from(row.start).unwrap_or(0), behind.saturating_sub(lines))
+        (
+            u64::try_from(row.start).unwrap_or(0),
+            behind.saturating_sub(lines),
+        )
     }))
 }
 
@@ -249,7 +255,11 @@ pub async fn seal_stream(
 }
 
 /// Writes the summary of a run's whole log, if the run is over and it is not there yet. Returns whether it is there.
-pub async fn store_summary(executor: impl PgExecutor<'_>, run: RunId, summary: &LogSummary) -> DbResult<bool> {
+pub async fn store_summary(
+    executor: impl PgExecutor<'_>,
+    run: RunId,
+    summary: &LogSummary,
+) -> DbResult<bool> {
     let done = sqlx::query!(
         r#"
         UPDATE run SET logs = coalesce(logs, $2), version = version + CASE WHEN logs IS NULL THEN 1 ELSE 0 END

@@ -14,14 +14,23 @@ const IN_FLIGHT: usize = 16;
 pub(super) async fn run(context: &Context) {
     while context.next_round().await {
         if let Err(error) = round(context).await {
-            tracing::warn!(cluster = context.cluster(), error = &error as &dyn std::error::Error, "cancelling paused");
+            tracing::warn!(
+                cluster = context.cluster(),
+                error = &error as &dyn std::error::Error,
+                "cancelling paused"
+            );
         }
     }
 }
 
 async fn round(context: &Context) -> crate::db::DbResult<()> {
-    let claimed =
-        dispatch::claim(&context.pools.work, Claim::ToCancel(context.cluster()), CLAIM, CLAIM_SECONDS).await?;
+    let claimed = dispatch::claim(
+        &context.pools.work,
+        Claim::ToCancel(context.cluster()),
+        CLAIM,
+        CLAIM_SECONDS,
+    )
+    .await?;
     futures::stream::iter(claimed)
         .for_each_concurrent(IN_FLIGHT, |intent| async move { cancel(context, &intent).await })
         .await;
@@ -34,7 +43,11 @@ async fn cancel(context: &Context, intent: &Claimed) {
         None => unpinned(context, intent.run_id, intent.attempt),
     };
     let uid = backend.uid.clone();
-    let handle = Handle { run_id: intent.run_id, attempt: intent.attempt, backend };
+    let handle = Handle {
+        run_id: intent.run_id,
+        attempt: intent.attempt,
+        backend,
+    };
     let (error, wait) = match within(context.backend.runner.cancel(&handle)).await {
         Ok(CancelProgress::Stopped) => {
             stopped(context, &handle, uid).await;
@@ -44,9 +57,19 @@ async fn cancel(context: &Context, intent: &Claimed) {
         Err(error) => (error.to_string(), retry_seconds(intent.tries)),
     };
     tracing::debug!(run = %intent.run_id, cluster = context.cluster(), error, "not stopped yet");
-    let put = dispatch::put_back(&context.pools.work, intent.run_id, intent.attempt, Some(&error), wait).await;
+    let put = dispatch::put_back(
+        &context.pools.work,
+        intent.run_id,
+        intent.attempt,
+        Some(&error),
+        wait,
+    )
+    .await;
     if let Err(error) = put {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the claim lapses by itself");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the claim lapses by itself"
+        );
     }
 }
 
@@ -59,9 +82,25 @@ async fn stopped(context: &Context, handle: &Handle, uid: Option<qwex_core::Obje
             Vec::new()
         }
     };
-    let ending = Ending::Stopped { message: "cancelled".to_owned(), exit_code: None, signal: None };
-    observations.push(context.observation(handle.run_id, handle.attempt, uid, Fact::Ended { ending, started_at: None }));
-    let batch = Batch { observations, guard: Some(context.guard.clone()), ..Batch::default() };
+    let ending = Ending::Stopped {
+        message: "cancelled".to_owned(),
+        exit_code: None,
+        signal: None,
+    };
+    observations.push(context.observation(
+        handle.run_id,
+        handle.attempt,
+        uid,
+        Fact::Ended {
+            ending,
+            started_at: None,
+        },
+    ));
+    let batch = Batch {
+        observations,
+        guard: Some(context.guard.clone()),
+        ..Batch::default()
+    };
     if let Err(error) = context.recorder.record(batch).await {
         tracing::warn!(run = %handle.run_id, error = &error as &dyn std::error::Error, "not recorded; the claim lapses");
     }

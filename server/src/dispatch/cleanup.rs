@@ -16,7 +16,11 @@ pub async fn run(context: Context) {
         let more = match round(&context).await {
             Ok(count) => count > 0,
             Err(error) => {
-                tracing::warn!(cluster = context.cluster(), error = &error as &dyn std::error::Error, "clean-up paused");
+                tracing::warn!(
+                    cluster = context.cluster(),
+                    error = &error as &dyn std::error::Error,
+                    "clean-up paused"
+                );
                 false
             }
         };
@@ -36,7 +40,11 @@ async fn round(context: &Context) -> crate::db::DbResult<usize> {
 }
 
 async fn finish(context: &Context, owed: &ClaimedCleanup) {
-    let handle = Handle { run_id: owed.run_id, attempt: owed.attempt, backend: owed.backend.clone() };
+    let handle = Handle {
+        run_id: owed.run_id,
+        attempt: owed.attempt,
+        backend: owed.backend.clone(),
+    };
     let result = match steps(context, owed, &handle).await {
         Ok(true) => cleanup::done(&context.pools.work, owed.run_id, owed.attempt).await,
         Ok(false) => put_back(context, owed).await,
@@ -46,7 +54,10 @@ async fn finish(context: &Context, owed: &ClaimedCleanup) {
         }
     };
     if let Err(error) = result {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the claim lapses by itself");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the claim lapses by itself"
+        );
     }
 }
 
@@ -62,7 +73,11 @@ async fn steps(context: &Context, owed: &ClaimedCleanup, handle: &Handle) -> Res
     {
         return Ok(false);
     }
-    if !context.archive.finish(&context.guard, &context.backend, handle).await? {
+    if !context
+        .archive
+        .finish(&context.guard, &context.backend, handle)
+        .await?
+    {
         return Ok(false);
     }
     match within(context.backend.runner.release(handle)).await {

@@ -10,7 +10,7 @@ mod start;
 
 use std::time::Duration;
 
-use qwex_core::{Attempt, Fact, Observation, ObjectUid, RunId};
+use qwex_core::{Attempt, Fact, ObjectUid, Observation, RunId};
 use tokio_util::sync::CancellationToken;
 
 pub use cleanup::run as clean_up;
@@ -58,8 +58,20 @@ impl Context {
         self.backend.name.as_str()
     }
 
-    fn observation(&self, run_id: RunId, attempt: Attempt, uid: Option<ObjectUid>, fact: Fact) -> Observation {
-        Observation { run_id, attempt, uid, at: jiff::Timestamp::now(), fact }
+    fn observation(
+        &self,
+        run_id: RunId,
+        attempt: Attempt,
+        uid: Option<ObjectUid>,
+        fact: Fact,
+    ) -> Observation {
+        Observation {
+            run_id,
+            attempt,
+            uid,
+            at: jiff::Timestamp::now(),
+            fact,
+        }
     }
 }
 

@@ -59,10 +59,17 @@ async fn round(pools: &Pools, recorder: &Recorder) -> DbResult<usize> {
                 batch.observations.push(queued(intent, message));
             }
         }
-        batch.placements.push(Placed { run_id: intent.run_id, attempt: intent.attempt, report });
+        batch.placements.push(Placed {
+            run_id: intent.run_id,
+            attempt: intent.attempt,
+            report,
+        });
     }
     if let Err(error) = recorder.record(batch).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "placements were not recorded; the claims lapse");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "placements were not recorded; the claims lapse"
+        );
         return Ok(0);
     }
     for (intent, message) in waiting {
@@ -73,14 +80,37 @@ async fn round(pools: &Pools, recorder: &Recorder) -> DbResult<usize> {
 }
 
 fn queued(intent: &Claimed, message: String) -> Observation {
-    observation(intent, Fact::Waiting { code: PendingCode::Queued, message, round: 0 })
+    observation(
+        intent,
+        Fact::Waiting {
+            code: PendingCode::Queued,
+            message,
+            round: 0,
+        },
+    )
 }
 
 fn withdrawn(intent: &Claimed) -> Observation {
-    let ending = Ending::Stopped { message: "cancelled before it started".to_owned(), exit_code: None, signal: None };
-    observation(intent, Fact::Ended { ending, started_at: None })
+    let ending = Ending::Stopped {
+        message: "cancelled before it started".to_owned(),
+        exit_code: None,
+        signal: None,
+    };
+    observation(
+        intent,
+        Fact::Ended {
+            ending,
+            started_at: None,
+        },
+    )
 }
 
 fn observation(intent: &Claimed, fact: Fact) -> Observation {
-    Observation { run_id: intent.run_id, attempt: intent.attempt, uid: None, at: Timestamp::now(), fact }
+    Observation {
+        run_id: intent.run_id,
+        attempt: intent.attempt,
+        uid: None,
+        at: Timestamp::now(),
+        fact,
+    }
 }

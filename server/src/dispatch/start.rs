@@ -21,7 +21,11 @@ pub(super) async fn run(context: &Context) {
                 }
             }
             Err(error) => {
-                tracing::warn!(cluster = context.cluster(), error = &error as &dyn std::error::Error, "dispatch paused");
+                tracing::warn!(
+                    cluster = context.cluster(),
+                    error = &error as &dyn std::error::Error,
+                    "dispatch paused"
+                );
                 if !context.next_round().await {
                     return;
                 }
@@ -35,8 +39,13 @@ async fn round(context: &Context) -> crate::db::DbResult<bool> {
     if context.stop.is_cancelled() {
         return Ok(false);
     }
-    let claimed =
-        dispatch::claim(&context.pools.work, Claim::ToStart(context.cluster()), CLAIM, CLAIM_SECONDS).await?;
+    let claimed = dispatch::claim(
+        &context.pools.work,
+        Claim::ToStart(context.cluster()),
+        CLAIM,
+        CLAIM_SECONDS,
+    )
+    .await?;
     let count = claimed.len();
     futures::stream::iter(claimed)
         .for_each_concurrent(IN_FLIGHT, |intent| async move { start(context, intent).await })
@@ -46,7 +55,11 @@ async fn round(context: &Context) -> crate::db::DbResult<bool> {
 
 async fn start(context: &Context, intent: Claimed) {
     let began = std::time::Instant::now();
-    let result = if intent.cancel_requested { withdraw(context, &intent).await } else { submit(context, &intent).await };
+    let result = if intent.cancel_requested {
+        withdraw(context, &intent).await
+    } else {
+        submit(context, &intent).await
+    };
     let outcome = match &result {
         Ok(()) => "ok",
         Err(error) if error.is_retryable() => "retry",
@@ -66,8 +79,15 @@ async fn submit(context: &Context, intent: &Claimed) -> Result<(), RunnerError> 
     let submitted = within(context.backend.runner.submit(&work)).await?;
     let uid = submitted.backend.uid.clone();
     tracing::info!(run = %intent.run_id, attempt = intent.attempt.0, cluster = context.cluster(), adopted = submitted.adopted, "handed over");
-    let fact = Fact::Dispatched { backend: submitted.backend };
-    record(context, intent, context.observation(intent.run_id, intent.attempt, uid, fact)).await;
+    let fact = Fact::Dispatched {
+        backend: submitted.backend,
+    };
+    record(
+        context,
+        intent,
+        context.observation(intent.run_id, intent.attempt, uid, fact),
+    )
+    .await;
     Ok(())
 }
 
@@ -97,9 +117,21 @@ async fn withdraw(context: &Context, intent: &Claimed) -> Result<(), RunnerError
             return Err(RunnerError::Failed { message });
         }
     }
-    let ending = Ending::Stopped { message: "cancelled before it started".to_owned(), exit_code: None, signal: None };
-    let fact = Fact::Ended { ending, started_at: None };
-    record(context, intent, context.observation(intent.run_id, intent.attempt, None, fact)).await;
+    let ending = Ending::Stopped {
+        message: "cancelled before it started".to_owned(),
+        exit_code: None,
+        signal: None,
+    };
+    let fact = Fact::Ended {
+        ending,
+        started_at: None,
+    };
+    record(
+        context,
+        intent,
+        context.observation(intent.run_id, intent.attempt, None, fact),
+    )
+    .await;
     Ok(())
 }
 
@@ -107,7 +139,10 @@ async fn withdraw(context: &Context, intent: &Claimed) -> Result<(), RunnerError
 async fn later(context: &Context, intent: &Claimed, error: &RunnerError) {
     let message = error.to_string();
     let wait = match error {
-        RunnerError::Throttled { retry_after: Some(after), .. } => after.as_secs_f64().min(60.0),
+        RunnerError::Throttled {
+            retry_after: Some(after),
+            ..
+        } => after.as_secs_f64().min(60.0),
         RunnerError::Throttled { .. }
         | RunnerError::Rejected { .. }
         | RunnerError::NameConflict { .. }
@@ -120,23 +155,43 @@ async fn later(context: &Context, intent: &Claimed, error: &RunnerError) {
     };
     tracing::warn!(run = %intent.run_id, cluster = context.cluster(), tries = intent.tries, message, "not handed over yet");
     let told = intent.last_error.as_deref() == Some(message.as_str());
-    let put = dispatch::put_back(&context.pools.work, intent.run_id, intent.attempt, Some(&message), wait).await;
+    let put = dispatch::put_back(
+        &context.pools.work,
+        intent.run_id,
+        intent.attempt,
+        Some(&message),
+        wait,
+    )
+    .await;
     if let Err(error) = put {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the claim lapses by itself");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the claim lapses by itself"
+        );
     }
     if !told {
         let message = format!("cluster {} does not take it yet: {message}", context.cluster());
-        let fact = Fact::Waiting { code: PendingCode::Queued, message, round: 0 };
-        record(context, intent, context.observation(intent.run_id, intent.attempt, None, fact)).await;
+        let fact = Fact::Waiting {
+            code: PendingCode::Queued,
+            message,
+            round: 0,
+        };
+        record(
+            context,
+            intent,
+            context.observation(intent.run_id, intent.attempt, None, fact),
+        )
+        .await;
     }
 }
 
 /// The cluster refuses for ever.
 async fn refuse(context: &Context, intent: &Claimed, error: RunnerError) {
     let failure = match error {
-        RunnerError::NameConflict { object, message } => {
-            Failure::new(FailureCode::NameConflict, format!("{object} exists and is not ours: {message}"))
-        }
+        RunnerError::NameConflict { object, message } => Failure::new(
+            FailureCode::NameConflict,
+            format!("{object} exists and is not ours: {message}"),
+        ),
         RunnerError::Rejected { message }
         | RunnerError::NotFound { message }
         | RunnerError::Unsupported { message }
@@ -146,22 +201,31 @@ async fn refuse(context: &Context, intent: &Claimed, error: RunnerError) {
         | RunnerError::PositionGone { message }
         | RunnerError::Failed { message } => Failure::new(FailureCode::Rejected, message),
     };
-    let fact = Fact::Ended { ending: Ending::Failed { failure }, started_at: None };
-    record(context, intent, context.observation(intent.run_id, intent.attempt, None, fact)).await;
+    let fact = Fact::Ended {
+        ending: Ending::Failed { failure },
+        started_at: None,
+    };
+    record(
+        context,
+        intent,
+        context.observation(intent.run_id, intent.attempt, None, fact),
+    )
+    .await;
 }
 
 /// Not recorded means not done: the claim lapses and the next one finds the object.
 async fn record(context: &Context, intent: &Claimed, observation: qwex_core::Observation) {
-    let batch = Batch { guard: Some(context.guard.clone()), ..observation.into() };
+    let batch = Batch {
+        guard: Some(context.guard.clone()),
+        ..observation.into()
+    };
     if let Err(error) = context.recorder.record(batch).await {
         tracing::warn!(run = %intent.run_id, error = &error as &dyn std::error::Error, "not recorded; the claim lapses");
     }
 }
 
 /// Bounds a call to a cluster.
-pub(super) async fn within<T>(
-    call: impl Future<Output = Result<T, RunnerError>>,
-) -> Result<T, RunnerError> {
+pub(super) async fn within<T>(call: impl Future<Output = Result<T, RunnerError>>) -> Result<T, RunnerError> {
     match tokio::time::timeout(CALL_DEADLINE, call).await {
         Ok(result) => result,
         Err(_) => Err(RunnerError::Unreachable {

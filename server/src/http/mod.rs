@@ -34,6 +34,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::answers::Answers;
 use crate::auth::Auth;
+use crate::clusters::Clusters;
+use crate::logs::Archive;
 use crate::projects::Projects;
 use crate::runs::Runs;
 use crate::telemetry::Metrics;
@@ -51,6 +53,8 @@ pub struct App {
     pub auth: Auth,
     pub projects: Projects,
     pub runs: Runs,
+    pub clusters: Clusters,
+    pub logs: Archive,
     pub answers: Answers,
     pub limiter: Limiter,
     pub access: AccessTable,

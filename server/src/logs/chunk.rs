@@ -77,7 +77,12 @@ impl Chunk {
         let lines = self.lines.iter().filter(|line| line.at_byte >= skip);
         Self {
             bytes: self.bytes.slice(skip.min(self.bytes.len())..),
-            lines: lines.map(|line| LineTime { at_byte: line.at_byte - skip, time: line.time }).collect(),
+            lines: lines
+                .map(|line| LineTime {
+                    at_byte: line.at_byte - skip,
+                    time: line.time,
+                })
+                .collect(),
         }
     }
 }
@@ -85,9 +90,16 @@ impl Chunk {
 /// Gives each line its beginning.
 fn place(bytes: &[u8], begins: bool, times: &[Timestamp]) -> Vec<LineTime> {
     let first = begins.then_some(0);
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let ends = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .map(|(at, _)| at + 1);
     let starts = first.into_iter().chain(ends.filter(|at| *at < bytes.len()));
-    starts.zip(times).map(|(at_byte, time)| LineTime { at_byte, time: *time }).collect()
+    starts
+        .zip(times)
+        .map(|(at_byte, time)| LineTime { at_byte, time: *time })
+        .collect()
 }
 
 fn read_times(packed: &[u8]) -> Vec<Timestamp> {
@@ -128,10 +140,18 @@ mod tests {
 
     fn chunk(bytes: Vec<u8>, begins: bool, millis: i64) -> Chunk {
         let count = bytes.len() + 1;
-        let times: Vec<Timestamp> =
-            (0..count as i64).map(|n| Timestamp::from_millisecond(millis + n * 7 - n % 3).unwrap()).collect();
-        let lines = if bytes.is_empty() { Vec::new() } else { place(&bytes, begins, &times) };
-        Chunk { bytes: bytes.into(), lines }
+        let times: Vec<Timestamp> = (0..count as i64)
+            .map(|n| Timestamp::from_millisecond(millis + n * 7 - n % 3).unwrap())
+            .collect();
+        let lines = if bytes.is_empty() {
+            Vec::new()
+        } else {
+            place(&bytes, begins, &times)
+        };
+        Chunk {
+            bytes: bytes.into(),
+            lines,
+        }
     }
 
     proptest! {
@@ -152,7 +172,10 @@ mod tests {
         let whole = chunk(b"one\ntwo\nthree".to_vec(), true, 5);
         let part = whole.behind(4);
         assert_eq!(part.bytes, "two\nthree");
-        assert_eq!(part.lines.iter().map(|line| line.at_byte).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(
+            part.lines.iter().map(|line| line.at_byte).collect::<Vec<_>>(),
+            [0, 4]
+        );
         assert_eq!(whole.behind(99).bytes, "");
     }
 }

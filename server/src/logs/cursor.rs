@@ -33,7 +33,10 @@ impl FromStr for Cursor {
             let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
             let plain = String::from_utf8(bytes).ok()?;
             let (ordinal, offset) = plain.strip_prefix("l1.")?.split_once('.')?;
-            let cursor = Self { ordinal: ordinal.parse().ok()?, offset: offset.parse().ok()? };
+            let cursor = Self {
+                ordinal: ordinal.parse().ok()?,
+                offset: offset.parse().ok()?,
+            };
             (cursor.ordinal >= 0).then_some(cursor)
         };
         read().ok_or_else(|| CursorError(text.to_owned()))
@@ -46,7 +49,10 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes_and_nothing_else() {
-        let cursor = Cursor { ordinal: 3, offset: u64::MAX };
+        let cursor = Cursor {
+            ordinal: 3,
+            offset: u64::MAX,
+        };
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         for bad in ["", "x", "bDEuMC4", "bDEuLTEuMA", "%%%"] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");

@@ -46,7 +46,16 @@ enum Over {
 impl Follower {
     pub fn new(archive: Archive, guard: LeaseGuard, backend: Backend, row: StreamRow, tail: Tail) -> Self {
         let hash = (row.bytes == 0).then(Sha256::new);
-        Self { archive, guard, backend, position: row.position.clone(), lines: row.lines, row, tail, hash }
+        Self {
+            archive,
+            guard,
+            backend,
+            position: row.position.clone(),
+            lines: row.lines,
+            row,
+            tail,
+            hash,
+        }
     }
 
     /// Runs until the stream is sealed, or the lease has passed on.
@@ -64,7 +73,11 @@ impl Follower {
                 Err(error) if error.is_final() => return self.note(&error),
                 Err(error) => self.note(&error),
             }
-            failures = if self.position.offset > before { 0 } else { failures.saturating_add(1) };
+            failures = if self.position.offset > before {
+                0
+            } else {
+                failures.saturating_add(1)
+            };
             metrics::counter!("qwex_log_restarts_total").increment(1);
             tokio::time::sleep((Duration::from_millis(100) * failures.min(100)).min(PAUSE)).await;
         }
@@ -76,7 +89,11 @@ impl Follower {
 
     async fn read(&mut self) -> Result<Over, LogError> {
         let from = self.tail_position();
-        let mut stream = self.backend.watcher.read_log(&self.row.source, from, true).await?;
+        let mut stream = self
+            .backend
+            .watcher
+            .read_log(&self.row.source, from, true)
+            .await?;
         let mut due: Option<Instant> = None;
         loop {
             let item = tokio::select! {
@@ -118,16 +135,23 @@ impl Follower {
 
     /// Behind the last byte that was read: what waits in the tail is not read twice.
     fn tail_position(&self) -> LogPosition {
-        self.tail.ready().map_or_else(|| self.position.clone(), |ready| ready.position)
+        self.tail
+            .ready()
+            .map_or_else(|| self.position.clone(), |ready| ready.position)
     }
 
     /// Archives what waits: object first, then its row, then it counts.
     async fn flush(&mut self) -> Result<(), LogError> {
-        let Some(ready) = self.tail.ready() else { return Ok(()) };
+        let Some(ready) = self.tail.ready() else {
+            return Ok(());
+        };
         let (run, ordinal) = (self.row.source.run_id, self.row.ordinal);
         let began = std::time::Instant::now();
-        let (object_key, stored_length) =
-            self.archive.store.put(run, ordinal, ready.start, ready.chunk.clone()).await?;
+        let (object_key, stored_length) = self
+            .archive
+            .store
+            .put(run, ordinal, ready.start, ready.chunk.clone())
+            .await?;
         let length = ready.chunk.bytes.len();
         let lines = ready.chunk.lines.len() as u64;
         let row = ChunkRow {
@@ -140,7 +164,13 @@ impl Follower {
             stored_length,
             gap_before: ready.gap_before,
         };
-        let mut tx = self.archive.pools.work.begin().await.map_err(crate::db::DbError::from)?;
+        let mut tx = self
+            .archive
+            .pools
+            .work
+            .begin()
+            .await
+            .map_err(crate::db::DbError::from)?;
         record::check_lease(&mut tx, &self.guard).await?;
         log::insert_chunk(&mut tx, run, ordinal, &row, self.lines, &ready.position).await?;
         tx.commit().await.map_err(crate::db::DbError::from)?;
@@ -164,9 +194,21 @@ impl Follower {
             None => self.archive.hash_streams(run, &[ordinal]).await?,
         };
         let gaps = self.archive.gaps(run, ordinal, self.tail.trailing_gap()).await?;
-        let verdict = if gaps.is_empty() { LogVerdict::Complete } else { LogVerdict::Gap };
+        let verdict = if gaps.is_empty() {
+            LogVerdict::Complete
+        } else {
+            LogVerdict::Gap
+        };
         let message = (!gaps.is_empty()).then(|| gaps.join("; "));
-        log::seal_stream(&self.archive.pools.work, run, ordinal, verdict, &sha256, message.as_deref()).await?;
+        log::seal_stream(
+            &self.archive.pools.work,
+            run,
+            ordinal,
+            verdict,
+            &sha256,
+            message.as_deref(),
+        )
+        .await?;
         if let Some(message) = message {
             self.archive.tell_incomplete(&self.row.source, message).await;
         }

@@ -32,7 +32,11 @@ struct Begun {
 impl LineSplitter {
     #[must_use]
     pub fn new(options: &ReadOptions) -> Self {
-        Self { since: options.since, until: options.until, ..Self::default() }
+        Self {
+            since: options.since,
+            until: options.until,
+            ..Self::default()
+        }
     }
 
     /// The lines that a piece completes.
@@ -67,7 +71,11 @@ impl LineSplitter {
 
     /// The last line, where it has no newline.
     pub fn rest(&mut self) -> Option<LogLine> {
-        let line = if self.held.is_empty() { None } else { self.take(false) };
+        let line = if self.held.is_empty() {
+            None
+        } else {
+            self.take(false)
+        };
         line.filter(|line| self.is_wanted(line))
     }
 
@@ -77,12 +85,23 @@ impl LineSplitter {
 
     fn hold(&mut self, piece: &LogPiece, time: Timestamp, bytes: &[u8], behind: usize) {
         self.held.extend_from_slice(bytes);
-        let next = Cursor { ordinal: piece.at.ordinal, offset: piece.at.offset + behind as u64 };
+        let next = Cursor {
+            ordinal: piece.at.ordinal,
+            offset: piece.at.offset + behind as u64,
+        };
         match &mut self.begun {
             Some(begun) => begun.next = next,
             None => {
-                let piece = LogPiece { bytes: bytes::Bytes::new(), lines: Vec::new(), ..piece.clone() };
-                self.begun = Some(Begun { piece, at: time, next });
+                let piece = LogPiece {
+                    bytes: bytes::Bytes::new(),
+                    lines: Vec::new(),
+                    ..piece.clone()
+                };
+                self.begun = Some(Begun {
+                    piece,
+                    at: time,
+                    next,
+                });
             }
         }
     }
@@ -137,7 +156,10 @@ mod tests {
             bytes: bytes::Bytes::from_static(bytes),
             lines: lines
                 .iter()
-                .map(|(at_byte, second)| LineTime { at_byte: *at_byte, time: Timestamp::from_second(*second).unwrap() })
+                .map(|(at_byte, second)| LineTime {
+                    at_byte: *at_byte,
+                    time: Timestamp::from_second(*second).unwrap(),
+                })
                 .collect(),
             gap: None,
         }
@@ -148,7 +170,14 @@ mod tests {
         let mut splitter = LineSplitter::default();
         let first = splitter.push(&piece(0, b"one\ntw", &[(0, 1), (4, 2)]));
         assert_eq!(first[0].text.as_deref(), Some("one"));
-        assert_eq!(first[0].cursor, Cursor { ordinal: 0, offset: 4 }.to_string());
+        assert_eq!(
+            first[0].cursor,
+            Cursor {
+                ordinal: 0,
+                offset: 4
+            }
+            .to_string()
+        );
         let second = splitter.push(&piece(6, b"o\nthree", &[(2, 3)]));
         assert_eq!(second[0].text.as_deref(), Some("two"));
         assert_eq!(second[0].at, Timestamp::from_second(2).unwrap());
@@ -173,7 +202,10 @@ mod tests {
         };
         let mut splitter = LineSplitter::new(&options);
         let lines = splitter.push(&piece(0, b"a\nb\nc\n", &[(0, 1), (2, 2), (4, 3)]));
-        assert_eq!(lines.into_iter().filter_map(|line| line.text).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            lines.into_iter().filter_map(|line| line.text).collect::<Vec<_>>(),
+            ["b"]
+        );
     }
 
     #[test]

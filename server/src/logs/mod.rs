@@ -36,7 +36,12 @@ use tail::Tail;
 type SourceKey = (RunId, Attempt, EpisodeId, String);
 
 fn key_of(source: &LogSource) -> SourceKey {
-    (source.run_id, source.attempt, source.episode.clone(), source.stream.clone())
+    (
+        source.run_id,
+        source.attempt,
+        source.episode.clone(),
+        source.stream.clone(),
+    )
 }
 
 /// A stream that this replica follows.
@@ -60,7 +65,13 @@ pub struct Archive {
 impl Archive {
     #[must_use]
     pub fn new(pools: &Pools, store: ChunkStore, recorder: Recorder, hints: Hints) -> Self {
-        Self { pools: pools.clone(), store, recorder, hints, followed: Arc::default() }
+        Self {
+            pools: pools.clone(),
+            store,
+            recorder,
+            hints,
+            followed: Arc::default(),
+        }
     }
 
     fn with_followed<T>(&self, act: impl FnOnce(&mut HashMap<SourceKey, Followed>) -> T) -> T {
@@ -82,12 +93,19 @@ impl Archive {
         log::ensure_stream(&self.pools.work, &source, backend.name.as_str()).await?;
         let rows = log::list_streams(&self.pools.work, source.run_id, Some(source.attempt)).await?;
         let key = key_of(&source);
-        let Some(row) = rows.into_iter().find(|row| key_of(&row.source) == key && !row.is_sealed()) else {
+        let Some(row) = rows
+            .into_iter()
+            .find(|row| key_of(&row.source) == key && !row.is_sealed())
+        else {
             return Ok(());
         };
         let tail = Tail::new(row.position.clone());
         let stop = CancellationToken::new();
-        let followed = Followed { cluster: backend.name.clone(), tail: tail.clone(), stop: stop.clone() };
+        let followed = Followed {
+            cluster: backend.name.clone(),
+            tail: tail.clone(),
+            stop: stop.clone(),
+        };
         let new = self.with_followed(|all| match all.contains_key(&key) {
             true => false,
             false => all.insert(key.clone(), followed).is_none(),
@@ -119,8 +137,15 @@ impl Archive {
     ///
     /// # Errors
     /// The cluster or the database cannot say now.
-    pub async fn finish(&self, guard: &LeaseGuard, backend: &Backend, handle: &Handle) -> Result<bool, RunnerError> {
-        let unavailable = |error: crate::db::DbError| RunnerError::Failed { message: error.to_string() };
+    pub async fn finish(
+        &self,
+        guard: &LeaseGuard,
+        backend: &Backend,
+        handle: &Handle,
+    ) -> Result<bool, RunnerError> {
+        let unavailable = |error: crate::db::DbError| RunnerError::Failed {
+            message: error.to_string(),
+        };
         let rows = || log::list_streams(&self.pools.work, handle.run_id, Some(handle.attempt));
         let known = rows().await.map_err(unavailable)?;
         if known.is_empty() || known.iter().any(|row| !row.is_sealed()) {
@@ -129,14 +154,25 @@ impl Archive {
                 Err(RunnerError::NotFound { .. }) => Vec::new(),
                 Err(error) => return Err(error),
             };
-            let lost = known.into_iter().filter(|row| !row.is_sealed()).map(|row| row.source);
+            let lost = known
+                .into_iter()
+                .filter(|row| !row.is_sealed())
+                .map(|row| row.source);
             for source in sources.into_iter().chain(lost) {
                 self.follow(guard, backend, source).await;
             }
         }
-        let sealed = rows().await.map_err(unavailable)?.iter().all(log::StreamRow::is_sealed);
+        let sealed = rows()
+            .await
+            .map_err(unavailable)?
+            .iter()
+            .all(log::StreamRow::is_sealed);
         if sealed {
-            self.summarise(handle.run_id).await.map_err(|error| RunnerError::Failed { message: error.to_string() })?;
+            self.summarise(handle.run_id)
+                .await
+                .map_err(|error| RunnerError::Failed {
+                    message: error.to_string(),
+                })?;
         }
         Ok(sealed)
     }

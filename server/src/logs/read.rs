@@ -51,7 +51,10 @@ impl LogPiece {
     /// Where to go on behind this piece.
     #[must_use]
     pub fn next(&self) -> Cursor {
-        Cursor { ordinal: self.at.ordinal, offset: self.at.offset + self.bytes.len() as u64 }
+        Cursor {
+            ordinal: self.at.ordinal,
+            offset: self.at.offset + self.bytes.len() as u64,
+        }
     }
 }
 
@@ -82,7 +85,8 @@ impl Archive {
                 let settled = log::is_settled(&archive.pools.api, run).await?;
                 let streams = log::list_streams(&archive.pools.api, run, None).await?;
                 let mut live = None;
-                for stream in streams.iter().filter(|one| one.ordinal >= at.ordinal) {
+                let begin = at.ordinal;
+                for stream in streams.iter().filter(|one| one.ordinal >= begin) {
                     if stream.ordinal > at.ordinal {
                         at = Cursor { ordinal: stream.ordinal, offset: 0 };
                     }
@@ -112,20 +116,32 @@ impl Archive {
         if let Some(cursor) = options.cursor {
             return Ok(cursor);
         }
-        let Some(mut wanted_lines) = options.tail else { return Ok(Cursor::default()) };
+        let Some(mut wanted_lines) = options.tail else {
+            return Ok(Cursor::default());
+        };
         let streams = log::list_streams(&self.pools.api, run, None).await?;
         for stream in streams.iter().rev().filter(|one| wanted(one, options)) {
-            let live = self.tail_of(&stream.source).and_then(|tail| tail.read(stream.bytes));
+            let live = self
+                .tail_of(&stream.source)
+                .and_then(|tail| tail.read(stream.bytes));
             let live_lines = live.as_ref().map_or(0, |(chunk, _)| chunk.lines.len() as u64);
             if stream.lines + live_lines < wanted_lines {
                 wanted_lines -= stream.lines + live_lines;
                 continue;
             }
             let offset = match live {
-                Some((chunk, _)) if live_lines >= wanted_lines => stream.bytes + skip_lines(&chunk, live_lines - wanted_lines),
-                Some(_) | None => self.tail_offset(run, stream.ordinal, wanted_lines - live_lines).await?,
+                Some((chunk, _)) if live_lines >= wanted_lines => {
+                    stream.bytes + skip_lines(&chunk, live_lines - wanted_lines)
+                }
+                Some(_) | None => {
+                    self.tail_offset(run, stream.ordinal, wanted_lines - live_lines)
+                        .await?
+                }
             };
-            return Ok(Cursor { ordinal: stream.ordinal, offset });
+            return Ok(Cursor {
+                ordinal: stream.ordinal,
+                offset,
+            });
         }
         Ok(Cursor::default())
     }
@@ -155,7 +171,10 @@ impl Archive {
         let piece = move |at: u64, chunk: Chunk, gap: Option<String>| LogPiece {
             attempt: stream.source.attempt,
             stream: stream.source.stream.clone(),
-            at: Cursor { ordinal: stream.ordinal, offset: at },
+            at: Cursor {
+                ordinal: stream.ordinal,
+                offset: at,
+            },
             bytes: chunk.bytes,
             lines: chunk.lines,
             gap,
@@ -184,13 +203,20 @@ impl Archive {
 }
 
 fn wanted(stream: &StreamRow, options: &ReadOptions) -> bool {
-    options.attempt.is_none_or(|attempt| stream.source.attempt == attempt)
-        && options.stream.as_ref().is_none_or(|name| stream.source.stream == *name)
+    options
+        .attempt
+        .is_none_or(|attempt| stream.source.attempt == attempt)
+        && options
+            .stream
+            .as_ref()
+            .is_none_or(|name| stream.source.stream == *name)
 }
 
 /// Offset of the line behind the first `lines` lines of a chunk.
 fn skip_lines(chunk: &Chunk, lines: u64) -> u64 {
-    let at = usize::try_from(lines).ok().and_then(|lines| chunk.lines.get(lines));
+    let at = usize::try_from(lines)
+        .ok()
+        .and_then(|lines| chunk.lines.get(lines));
     at.map_or(chunk.bytes.len() as u64, |line| line.at_byte as u64)
 }
 

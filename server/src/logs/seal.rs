@@ -68,7 +68,12 @@ impl Archive {
     }
 
     /// Why bytes of a stream are missing; empty if none are.
-    pub(super) async fn gaps(&self, run: RunId, ordinal: i32, trailing: Option<String>) -> DbResult<Vec<String>> {
+    pub(super) async fn gaps(
+        &self,
+        run: RunId,
+        ordinal: i32,
+        trailing: Option<String>,
+    ) -> DbResult<Vec<String>> {
         let mut gaps = Vec::new();
         let mut chunks = std::pin::pin!(self.chunks(run, ordinal, 0));
         while let Some(row) = chunks.try_next().await? {
@@ -100,7 +105,10 @@ impl Archive {
         }
         let sha256 = match streams.as_slice() {
             [only] => only.sha256.clone().unwrap_or_default(),
-            several => self.hash_streams(run, &several.iter().map(|one| one.ordinal).collect::<Vec<_>>()).await?,
+            several => {
+                self.hash_streams(run, &several.iter().map(|one| one.ordinal).collect::<Vec<_>>())
+                    .await?
+            }
         };
         let summary = LogSummary {
             verdict: worst(streams.iter().filter_map(|stream| stream.verdict)),

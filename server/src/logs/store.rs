@@ -23,7 +23,11 @@ pub enum StoreError {
     #[error("the archive did not answer in time")]
     Slow,
     #[error("the chunk {key} is broken")]
-    Broken { key: String, #[source] source: ChunkError },
+    Broken {
+        key: String,
+        #[source]
+        source: ChunkError,
+    },
 }
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -41,11 +45,15 @@ impl ChunkStore {
     /// The kind of URL is not known, or the directory cannot be made.
     pub fn open(url: &Url) -> Result<Self, StoreError> {
         let dir = match url.scheme() {
-            "file" => url.to_file_path().map_err(|()| StoreError::UnknownKind(url.clone()))?,
+            "file" => url
+                .to_file_path()
+                .map_err(|()| StoreError::UnknownKind(url.clone()))?,
             _ => return Err(StoreError::UnknownKind(url.clone())),
         };
         std::fs::create_dir_all(&dir).map_err(StoreError::Directory)?;
-        Ok(Self { objects: Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true)) })
+        Ok(Self {
+            objects: Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true)),
+        })
     }
 
     /// Stores a chunk durably. Returns its key and its stored length in bytes.
@@ -57,21 +65,32 @@ impl ChunkStore {
         chunk: Chunk,
     ) -> Result<(String, u64), StoreError> {
         let key = format!("runs/{run}/{ordinal}/{start:020}.qwl");
-        let broken = |source| StoreError::Broken { key: key.clone(), source };
+        let broken = |source| StoreError::Broken {
+            key: key.clone(),
+            source,
+        };
         let packed = tokio::task::spawn_blocking(move || chunk.pack()).await;
         let packed = packed.map_err(|_| StoreError::Slow)?.map_err(broken)?;
         let length = packed.len() as u64;
-        let put = self.objects.put(&Path::from(key.as_str()), PutPayload::from(packed));
-        tokio::time::timeout(DEADLINE, put).await.map_err(|_| StoreError::Slow)??;
+        let path = Path::from(key.as_str());
+        let put = self.objects.put(&path, PutPayload::from(packed));
+        tokio::time::timeout(DEADLINE, put)
+            .await
+            .map_err(|_| StoreError::Slow)??;
         Ok((key, length))
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Chunk, StoreError> {
         let path = Path::from(key);
         let get = async { self.objects.get(&path).await?.bytes().await };
-        let packed = tokio::time::timeout(DEADLINE, get).await.map_err(|_| StoreError::Slow)??;
+        let packed = tokio::time::timeout(DEADLINE, get)
+            .await
+            .map_err(|_| StoreError::Slow)??;
         let chunk = tokio::task::spawn_blocking(move || Chunk::unpack(&packed)).await;
-        let broken = |source| StoreError::Broken { key: key.to_owned(), source };
+        let broken = |source| StoreError::Broken {
+            key: key.to_owned(),
+            source,
+        };
         chunk.map_err(|_| StoreError::Slow)?.map_err(broken)
     }
 }

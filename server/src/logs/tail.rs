@@ -36,8 +36,15 @@ pub(super) struct Ready {
 
 impl Tail {
     pub fn new(position: LogPosition) -> Self {
-        let inner = Inner { start: position.offset, position, ..Inner::default() };
-        Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::new(watch::channel(0).0) }
+        let inner = Inner {
+            start: position.offset,
+            position,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            changed: Arc::new(watch::channel(0).0),
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
@@ -50,7 +57,10 @@ impl Tail {
             let base = inner.bytes.len();
             inner.bytes.extend_from_slice(&chunk.bytes);
             let lines = chunk.lines.iter();
-            inner.lines.extend(lines.map(|line| LineTime { at_byte: line.at_byte + base, time: line.time }));
+            inner.lines.extend(lines.map(|line| LineTime {
+                at_byte: line.at_byte + base,
+                time: line.time,
+            }));
             inner.position = chunk.position.clone();
             inner.bytes.len()
         });
@@ -61,20 +71,32 @@ impl Tail {
     /// Bytes are missing before what comes next.
     pub fn mark_gap(&self, message: &str) {
         self.with(|inner| {
-            let text = inner.gap_before.take().map_or_else(|| message.to_owned(), |old| format!("{old}; {message}"));
+            let text = inner
+                .gap_before
+                .take()
+                .map_or_else(|| message.to_owned(), |old| format!("{old}; {message}"));
             inner.gap_before = Some(text);
         });
     }
 
     /// A gap behind which no byte came.
     pub fn trailing_gap(&self) -> Option<String> {
-        self.with(|inner| if inner.bytes.is_empty() { inner.gap_before.clone() } else { None })
+        self.with(|inner| {
+            if inner.bytes.is_empty() {
+                inner.gap_before.clone()
+            } else {
+                None
+            }
+        })
     }
 
     /// All that waits; it stays readable until [`Tail::archived`].
     pub fn ready(&self) -> Option<Ready> {
         self.with(|inner| {
-            let chunk = Chunk { bytes: inner.bytes.clone().freeze(), lines: inner.lines.clone() };
+            let chunk = Chunk {
+                bytes: inner.bytes.clone().freeze(),
+                lines: inner.lines.clone(),
+            };
             let ready = Ready {
                 start: inner.start,
                 chunk,
@@ -106,7 +128,10 @@ impl Tail {
             if skip >= inner.bytes.len() {
                 return None;
             }
-            let chunk = Chunk { bytes: inner.bytes.clone().freeze(), lines: inner.lines.clone() };
+            let chunk = Chunk {
+                bytes: inner.bytes.clone().freeze(),
+                lines: inner.lines.clone(),
+            };
             let gap = inner.gap_before.clone().filter(|_| skip == 0);
             Some((chunk.behind(skip), gap))
         })

@@ -48,7 +48,10 @@ pub struct Placed {
 
 impl From<Observation> for Batch {
     fn from(observation: Observation) -> Self {
-        Self { observations: vec![observation], ..Self::default() }
+        Self {
+            observations: vec![observation],
+            ..Self::default()
+        }
     }
 }
 

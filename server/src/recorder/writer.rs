@@ -104,6 +104,9 @@ async fn commit(
     };
     let mut runs: HashMap<RunId, LockedRun> = locked.into_iter().map(|run| (run.id, run)).collect();
     let mut changes = Changes::with_known(known_episodes(&mut tx, batches).await?);
+    for placed in batches.iter().flat_map(|batch| &batch.placements) {
+        place(&mut tx, placed, &mut runs, &mut changes).await?;
+    }
     let outcomes = batches
         .iter()
         .map(|batch| apply(batch, &mut runs, &mut changes))

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use qwex_api::run::{RerunRequest, SubmitRequest};
-use qwex_core::{Project, Run, RunId, SpecProblem, validate_labels};
+use qwex_core::{ClusterName, Project, Run, RunId, SpecProblem, validate_labels};
 use sha2::{Digest, Sha256};
 
 use super::{Runs, RunsError};
@@ -51,6 +51,7 @@ impl Runs {
                 detail: error.to_string(),
             });
         }
+        problems.extend(self.check_cluster(spec.cluster.as_ref()).await?);
         if !problems.is_empty() {
             return Err(RunsError::Invalid(problems));
         }
@@ -95,6 +96,19 @@ impl Runs {
         // Scoped by the run, so that one key reruns one run.
         let key = key.map(|key| format!("rerun/{id}/{key}"));
         self.submit(who, request, key).await
+    }
+
+    /// A cluster that is not registered would be waited for in vain.
+    async fn check_cluster(&self, cluster: Option<&ClusterName>) -> Result<Option<SpecProblem>, RunsError> {
+        let Some(cluster) = cluster else { return Ok(None) };
+        if db::cluster::cluster_exists(&self.pools.api, cluster).await? {
+            return Ok(None);
+        }
+        Ok(Some(SpecProblem {
+            pointer: "/cluster".to_owned(),
+            code: "unknown",
+            detail: format!("there is no cluster {cluster}; `GET /v1/clusters` lists those there are"),
+        }))
     }
 
     async fn check_project(&self, who: &Principal, project: &Project) -> Result<(), RunsError> {

@@ -60,10 +60,15 @@ pub async fn run(context: Context) {
             ended = watch_once(&context, relist, &mut failures) => ended,
         };
         metrics::counter!("qwex_watch_restarts_total", "cluster" => name.to_string()).increment(1);
-        relist = matches!(ended, Ended::Sweep | Ended::Backend(RunnerError::PositionGone { .. }));
+        relist = matches!(
+            ended,
+            Ended::Sweep | Ended::Backend(RunnerError::PositionGone { .. })
+        );
         match &ended {
             Ended::Record(RecordError::Fenced) => return,
-            Ended::Closed | Ended::Sweep => tracing::debug!(cluster = %name, why = %ended, "the watch starts again"),
+            Ended::Closed | Ended::Sweep => {
+                tracing::debug!(cluster = %name, why = %ended, "the watch starts again")
+            }
             Ended::Deaf | Ended::Backend(_) | Ended::Record(_) => {
                 tracing::info!(cluster = %name, why = %ended, failures, "the watch starts again");
                 failures = failures.saturating_add(1);
@@ -81,7 +86,11 @@ pub async fn run(context: Context) {
 }
 
 async fn watch_once(context: &Context, relist: bool, failures: &mut u32) -> Ended {
-    let from = if relist { None } else { context.reach.position().await };
+    let from = if relist {
+        None
+    } else {
+        context.reach.position().await
+    };
     match follow(context, from, failures).await {
         Ok(never) => match never {},
         Err(ended) => ended,
@@ -94,7 +103,9 @@ async fn follow(
     failures: &mut u32,
 ) -> Result<std::convert::Infallible, Ended> {
     let opening = context.backend.watcher.watch(from);
-    let stream = tokio::time::timeout(Duration::from_secs(60), opening).await.map_err(|_| Ended::Deaf)??;
+    let stream = tokio::time::timeout(Duration::from_secs(60), opening)
+        .await
+        .map_err(|_| Ended::Deaf)??;
     let sweep_at = tokio::time::Instant::now() + SWEEP;
     let mut ready: futures::stream::ReadyChunks<SightingStream> = stream.ready_chunks(BATCH);
     loop {
@@ -138,7 +149,10 @@ async fn take(context: &Context, sightings: Vec<Sighting>) -> Result<(), Ended> 
     }
     // Logs first: their streams must be known before the run can be over.
     for source in logs {
-        context.archive.follow(&context.guard, &context.backend, source).await;
+        context
+            .archive
+            .follow(&context.guard, &context.backend, source)
+            .await;
     }
     if !observations.is_empty() || position.is_some() {
         let cluster: ClusterName = context.backend.name.clone();
