@@ -4,6 +4,7 @@
 use std::io;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub supervisors: Mutex<Vec<Child>>,
     /// Wakes the watches: something was submitted or cancelled here.
     pub changed: Notify,
+    /// When released attempts were last looked through.
+    pub swept: Mutex<Option<Instant>>,
 }
 
 impl LocalBackend {
@@ -52,6 +55,7 @@ impl LocalBackend {
                 root: dir,
                 supervisors: Mutex::new(Vec::new()),
                 changed: Notify::new(),
+                swept: Mutex::new(None),
             }),
         })
     }

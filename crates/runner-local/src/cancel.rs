@@ -1,21 +1,27 @@
 //! Stops an attempt for good, and forgets it when told to.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use qwex_runner::durable::{Dir, Durability};
 use qwex_runner::{CancelProgress, Handle, RunnerError};
 
 use crate::backend::{Inner, LocalBackend, failed, is_pinned};
-use crate::identity::ProcessId;
+use crate::identity::{Life, ProcessId};
 use crate::layout::Key;
 use crate::records::{
     self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord,
 };
 use crate::snapshot::{self, Lost, Snapshot, Stage};
 use crate::{supervise, survivors};
+
+/// Removing what was released long ago looks at every attempt.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
 
 impl LocalBackend {
     /// [`qwex_runner::Runner::cancel`] without a runtime.
@@ -63,7 +69,36 @@ impl LocalBackend {
         {
             dir.write(RELEASED, b"", Durability::Process).map_err(broken)?;
         }
-        self.inner.sweep().map_err(broken)
+        match self.inner.config.retention {
+            None => Ok(()),
+            Some(Duration::ZERO) => self.inner.remove(key).map_err(broken),
+            Some(retention) if self.inner.is_time_to_sweep() => self.inner.sweep(retention).map_err(broken),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Tells every supervisor to end its run, as at a shutdown of the machine: for the owner of an
+    /// embedded cluster who goes away for good. Waits at most `limit`; tells how many still run.
+    pub fn stop_all_sync(&self, limit: Duration) -> Result<usize, RunnerError> {
+        let deadline = Instant::now() + limit;
+        let mut told = BTreeSet::new();
+        loop {
+            self.inner.reap();
+            let left = self.inner.attended().map_err(|error| RunnerError::Failed {
+                message: format!("cannot read {}: {error}", self.inner.config.root.display()),
+            })?;
+            for (key, supervisor) in &left {
+                if told.insert(*key) {
+                    supervisor
+                        .signal(Signal::SIGTERM)
+                        .map_err(|error| failed("stop", *key, &error))?;
+                }
+            }
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(left.len());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -121,27 +156,54 @@ impl Inner {
         })
     }
 
-    /// Removes released attempts whose time is over.
-    fn sweep(&self) -> io::Result<()> {
-        let Some(retention) = self.config.retention else {
-            return Ok(());
-        };
+    /// Every attempt that runs, with its supervisor.
+    fn attended(&self) -> io::Result<Vec<(Key, ProcessId)>> {
+        let mut attended = Vec::new();
         for key in self.config.layout.scan(&self.root)? {
             let Some(dir) = self.config.layout.open(&self.root, key)? else {
                 continue;
             };
-            let Ok(mark) = dir.open_file(RELEASED, nix::fcntl::OFlag::O_RDONLY) else {
+            if supervise::has_end(&dir)? {
+                continue;
+            }
+            let supervisor: Option<SupervisorRecord> = records::read(&dir, SUPERVISOR)?;
+            let alive = supervisor.filter(|supervisor| supervisor.process.life() == Life::Alive);
+            attended.extend(alive.map(|supervisor| (key, supervisor.process)));
+        }
+        Ok(attended)
+    }
+
+    fn is_time_to_sweep(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = swept.is_none_or(|swept| swept.elapsed() >= BETWEEN_SWEEPS);
+        if due {
+            *swept = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Removes released attempts whose time is over.
+    fn sweep(&self, retention: Duration) -> io::Result<()> {
+        for key in self.config.layout.scan(&self.root)? {
+            let Some(dir) = self.config.layout.open(&self.root, key)? else {
+                continue;
+            };
+            let Ok(mark) = dir.open_file(RELEASED, OFlag::O_RDONLY) else {
                 continue;
             };
             let age = SystemTime::now()
                 .duration_since(mark.metadata()?.modified()?)
                 .unwrap_or_default();
             if age >= retention {
-                let (parent, name) = self.config.layout.place(&self.root, key)?;
-                parent.remove_tree(&name)?;
+                self.remove(key)?;
             }
         }
         Ok(())
+    }
+
+    fn remove(&self, key: Key) -> io::Result<()> {
+        let (parent, name) = self.config.layout.place(&self.root, key)?;
+        parent.remove_tree(&name)
     }
 }
 

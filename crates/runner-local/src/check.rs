@@ -1,6 +1,7 @@
 //! What a spec may not ask of a process on this machine. Refused before anything is written, each with
 //! a way out.
 
+use qwex_core::JobSpec;
 use qwex_runner::{RunnerError, Work};
 
 use crate::config::LocalConfig;
@@ -48,6 +49,19 @@ pub fn work(config: &LocalConfig, work: &Work) -> Result<(), RunnerError> {
         return rejected(format!("the working directory {dir:?} is no absolute path"));
     }
     Ok(())
+}
+
+/// What a spec may ask for, does not get here, and is told so.
+pub fn unused(spec: &JobSpec) -> Vec<String> {
+    let image = spec.image.as_ref().map(|image| format!("the image {image}"));
+    let cpu = spec
+        .resources
+        .cpu
+        .as_ref()
+        .map(|cpu| format!("the cpu limit {cpu}"));
+    let memory = spec.resources.memory.as_ref();
+    let memory = memory.map(|memory| format!("the memory limit {memory}"));
+    [image, cpu, memory].into_iter().flatten().collect()
 }
 
 fn unsupported(message: &str) -> Result<(), RunnerError> {

@@ -17,7 +17,8 @@ pub struct LocalConfig {
     pub root: PathBuf,
     pub layout: Layout,
     /// Program and first arguments of the supervisor; the directory of the attempt is appended. The
-    /// program calls [`crate::supervise::main`]. An absolute path.
+    /// program calls [`crate::supervise::main`]. An absolute path; [`LocalConfig::own_supervisor`] for
+    /// a program that is its own supervisor.
     pub supervisor: Vec<OsString>,
     pub output: OutputMode,
     /// Name of the registered cluster; `None` on a laptop.
@@ -50,6 +51,12 @@ impl Environment {
 }
 
 impl LocalConfig {
+    /// This very program with a subcommand: also after its file was replaced by a newer version.
+    #[must_use]
+    pub fn own_supervisor(subcommand: &str) -> Vec<OsString> {
+        vec!["/proc/self/exe".into(), subcommand.into()]
+    }
+
     /// For runs of one person on their own machine: split output, the caller's environment and
     /// directory, kept for ever.
     #[must_use]

@@ -1,8 +1,10 @@
 //! Reads the log files of an attempt: raw bytes by offset, so that a reader resumes without a hole or
 //! a repeat.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -16,11 +18,14 @@ use crate::config::LocalConfig;
 use crate::layout::Key;
 use crate::records::OutputMode;
 use crate::snapshot::Snapshot;
+use crate::supervise;
 
 /// Most bytes of one chunk.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: u64 = 256 * 1024;
 const QUICK: Duration = Duration::from_millis(10);
 const SLOW: Duration = Duration::from_millis(100);
+/// A supervisor that dies without leaving an end is noticed after this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A file that was not written to for this long holds old data, not what was written just now.
 const OLD: Duration = Duration::from_secs(1);
 
@@ -101,12 +106,16 @@ fn known_stream(name: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// A reader's place in one log file.
-#[derive(Debug, Clone, Copy)]
+/// A reader's place in one log file. Looks are cheap: the file stays open, and between looks that read
+/// every record only the presence of the end is checked.
+#[derive(Debug)]
 pub struct Tail {
     pub key: Key,
     pub stream: &'static str,
     pub offset: u64,
+    dir: Option<Dir>,
+    file: Option<File>,
+    looked: Option<Instant>,
 }
 
 /// What a look at the file gave.
@@ -127,20 +136,16 @@ impl Tail {
             key,
             stream,
             offset: 0,
+            dir: None,
+            file: None,
+            looked: None,
         }
     }
 
     /// Reads the next bytes, if there are any.
     pub fn read(&mut self, backend: &LocalBackend) -> Result<TailRead, RunnerError> {
         // Whether it is over must be known before the file is read to its end.
-        let silent = match backend.inner.snapshot(self.key)? {
-            Some(snapshot) => snapshot.is_silent(),
-            None => {
-                return Err(RunnerError::NotFound {
-                    message: format!("run {} has no directory any more", self.key.run_id),
-                });
-            }
-        };
+        let silent = self.is_silent(backend)?;
         match self.next_chunk(backend) {
             Ok(Some(chunk)) => Ok(TailRead::Bytes(chunk)),
             Ok(None) if silent => Ok(TailRead::End),
@@ -149,28 +154,67 @@ impl Tail {
         }
     }
 
+    fn is_silent(&mut self, backend: &LocalBackend) -> Result<bool, RunnerError> {
+        let ended = match &self.dir {
+            Some(dir) => supervise::has_end(dir).map_err(|error| failed("read", self.key, &error))?,
+            None => false,
+        };
+        if !ended && self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return Ok(false);
+        }
+        self.looked = Some(Instant::now());
+        let inner = &backend.inner;
+        let snapshot = inner.snapshot(self.key)?.ok_or_else(|| RunnerError::NotFound {
+            message: format!("run {} has no directory any more", self.key.run_id),
+        })?;
+        self.dir = inner
+            .config
+            .layout
+            .open(&inner.root, self.key)
+            .map_err(|error| failed("read", self.key, &error))?;
+        Ok(snapshot.is_silent())
+    }
+
     /// The bytes from here on, at most [`CHUNK`]; `None` at the end of the file.
     pub fn next_chunk(&mut self, backend: &LocalBackend) -> io::Result<Option<LogChunk>> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => match self.open(backend)? {
+                Some(file) => file,
+                None => return Ok(None),
+            },
+        };
+        let chunk = self.chunk_of(&mut file);
+        self.file = Some(file);
+        chunk
+    }
+
+    fn open(&self, backend: &LocalBackend) -> io::Result<Option<File>> {
         let config = &backend.inner.config;
         let path = config.layout.log_path(&config.root, self.key, self.stream);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-        else {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
             return Ok(None);
         };
-        let mut file = match Dir::open(parent)?.open_file(name, OFlag::O_RDONLY) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let starts_line = self.starts_line(&mut file)?;
+        match Dir::open(parent).and_then(|dir| dir.open_file(name, OFlag::O_RDONLY)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn chunk_of(&mut self, file: &mut File) -> io::Result<Option<LogChunk>> {
+        if file.metadata()?.len() <= self.offset {
+            return Ok(None);
+        }
+        let starts_line = self.starts_line(file)?;
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
-        file.by_ref().take(CHUNK as u64).read_to_end(&mut bytes)?;
+        file.by_ref().take(CHUNK).read_to_end(&mut bytes)?;
         if bytes.is_empty() {
             return Ok(None);
         }
         self.offset += bytes.len() as u64;
-        let lines = line_starts(&bytes, starts_line, time_of(&file)?);
+        let lines = line_starts(&bytes, starts_line, time_of(file)?);
         Ok(Some(LogChunk {
             bytes: Bytes::from(bytes),
             lines,
@@ -182,7 +226,7 @@ impl Tail {
     }
 
     /// Whether the byte at the offset is the first of its line.
-    fn starts_line(&self, file: &mut std::fs::File) -> io::Result<bool> {
+    fn starts_line(&self, file: &mut File) -> io::Result<bool> {
         let Some(before) = self.offset.checked_sub(1) else {
             return Ok(true);
         };
@@ -207,7 +251,7 @@ fn line_starts(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<LineTime
 }
 
 /// Now, or when the file was last written to if that is long ago.
-fn time_of(file: &std::fs::File) -> io::Result<Timestamp> {
+fn time_of(file: &File) -> io::Result<Timestamp> {
     let modified = file.metadata()?.modified()?;
     let age = modified.elapsed().unwrap_or_default();
     if age < OLD {

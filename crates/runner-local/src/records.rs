@@ -46,8 +46,8 @@ pub struct WorkRecord {
     pub output: OutputMode,
     /// Where the log files go, relative to the directory of the attempt.
     pub log_dir: PathBuf,
-    /// The image that the spec names and nobody uses here.
-    pub unused_image: Option<String>,
+    /// What the spec names and a process of this machine does not get, for people.
+    pub unused: Vec<String>,
     pub created_at: Timestamp,
 }
 

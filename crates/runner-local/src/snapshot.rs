@@ -50,7 +50,14 @@ impl Snapshot {
     /// Reads an attempt; `None` if its directory holds no work yet.
     pub fn read(dir: &Dir, key: Key) -> io::Result<Option<Self>> {
         let Some(work) = records::read::<WorkRecord>(dir, WORK)? else {
-            return Ok(None);
+            // An attempt that cannot be read is not absent.
+            return match dir.has(WORK)? {
+                true => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{WORK} is damaged"),
+                )),
+                false => Ok(None),
+            };
         };
         let supervisor: Option<SupervisorRecord> = records::read(dir, SUPERVISOR)?;
         // First whether it lives, then whether there is an end: it writes the end before it goes.
@@ -146,11 +153,11 @@ impl Snapshot {
     }
 
     fn starting(&self) -> Fact {
-        let message = match &self.work.unused_image {
-            Some(image) => {
-                format!("starting as a process of this machine; the image {image} is not used")
-            }
-            None => "starting as a process of this machine".to_owned(),
+        let message = if self.work.unused.is_empty() {
+            "starting as a process of this machine".to_owned()
+        } else {
+            let unused = self.work.unused.join(", ");
+            format!("starting as a process of this machine; not used here: {unused}")
         };
         Fact::Waiting {
             code: PendingCode::Starting,

@@ -121,7 +121,7 @@ impl Inner {
             grace_ms: u64::try_from(self.config.grace.as_millis()).unwrap_or(u64::MAX),
             output: self.config.output,
             log_dir: self.config.layout.log_dir(key).to_owned(),
-            unused_image: spec.image.clone(),
+            unused: check::unused(spec),
             created_at: Timestamp::now(),
         }
     }

@@ -180,7 +180,7 @@ impl Told {
             let ready = logs::sources(&inner.config, &snapshot);
             news.extend(ready.into_iter().map(Sighting::LogReady));
         }
-        self.last = Some(snapshot);
+        self.last = (!self.over).then_some(snapshot);
         Ok(Some(news))
     }
 

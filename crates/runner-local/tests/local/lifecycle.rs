@@ -1,10 +1,12 @@
 //! From submit to the end, the way the server and the client use it.
 
-use futures::StreamExt;
-use qwex_core::{Ending, Fact, FailureCode};
-use qwex_runner::{Runner, RunnerError, Sighting, Watcher};
+use std::time::Duration;
 
-use crate::support::{embedded, laptop, shell, work};
+use futures::StreamExt;
+use qwex_core::{Ending, Fact, FailureCode, ObjectUid};
+use qwex_runner::{CancelProgress, Runner, RunnerError, Sighting, Watcher};
+
+use crate::support::{embedded, embedded_with, laptop, shell, work};
 
 fn failure(ending: Ending) -> (FailureCode, Option<i32>, Option<i32>) {
     match ending {
@@ -108,7 +110,10 @@ async fn a_watch_tells_the_whole_story_and_says_that_the_image_is_not_used() {
             Sighting::Seen(seen) => {
                 let last = matches!(seen.fact, Fact::Ended { .. });
                 if let Fact::Waiting { message, .. } = &seen.fact {
-                    assert!(message.contains("busybox:1 is not used"), "{message}");
+                    assert!(
+                        message.contains("not used here: the image busybox:1"),
+                        "{message}"
+                    );
                 }
                 story.push(seen.fact);
                 if last {
@@ -133,4 +138,86 @@ async fn a_watch_tells_the_whole_story_and_says_that_the_image_is_not_used() {
         ),
         "{story:?}"
     );
+}
+
+#[test]
+fn a_released_attempt_is_removed_when_its_time_is_over() {
+    let bench = embedded_with(|config| config.retention = Some(Duration::ZERO));
+    let run = work(&["true"]);
+    let handle = bench.submit(&run);
+    bench.wait(&handle);
+    bench.backend.release_sync(&handle).unwrap();
+    assert!(!bench.backend.config().root.join(run.object_name()).exists());
+    let kept = embedded_with(|config| config.retention = Some(Duration::from_secs(3600)));
+    let handle = kept.submit(&run);
+    kept.wait(&handle);
+    kept.backend.release_sync(&handle).unwrap();
+    assert!(kept.backend.config().root.join(run.object_name()).exists());
+}
+
+#[test]
+fn a_run_under_way_cannot_be_released() {
+    let bench = embedded();
+    let handle = bench.submit(&work(&["sleep", "300"]));
+    assert!(bench.backend.release_sync(&handle).is_err());
+    assert_eq!(bench.backend.stop_all_sync(Duration::from_secs(20)).unwrap(), 0);
+    bench.backend.release_sync(&handle).unwrap();
+}
+
+#[test]
+fn stopping_all_is_no_cancel_and_no_failure_of_the_command() {
+    let bench = embedded();
+    let handles: Vec<_> = (0..3).map(|_| bench.submit(&work(&["sleep", "300"]))).collect();
+    assert_eq!(bench.backend.stop_all_sync(Duration::from_secs(20)).unwrap(), 0);
+    for handle in handles {
+        let end = bench.wait(&handle);
+        assert!(matches!(end, Ending::Stopped { signal: Some(15), .. }), "{end:?}");
+    }
+}
+
+#[test]
+fn another_uid_than_the_handles_is_never_touched() {
+    let bench = embedded();
+    let run = work(&["sleep", "300"]);
+    let mut handle = bench.submit(&run);
+    let real = handle.backend.uid.replace(ObjectUid("another".to_owned()));
+    assert_eq!(
+        bench.backend.cancel_sync(&handle).unwrap(),
+        CancelProgress::Stopped
+    );
+    let seen = bench.backend.observe_sync(&handle).unwrap();
+    assert!(matches!(seen[0].fact, Fact::Gone { .. }), "{seen:?}");
+    handle.backend.uid = real;
+    let seen = bench.backend.observe_sync(&handle).unwrap();
+    assert!(!seen.iter().any(|seen| matches!(seen.fact, Fact::Ended { .. })));
+    bench.backend.stop_all_sync(Duration::from_secs(20)).unwrap();
+}
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_tells_the_ends_of_two_hundred_runs_at_once() {
+    let bench = embedded();
+    let mut watch = bench.backend.watch(None).await.unwrap();
+    let runs: Vec<_> = (0..200).map(|n| shell(&format!("exit {}", n % 7))).collect();
+    let submits = runs.iter().map(|run| bench.backend.submit(run));
+    let begun = std::time::Instant::now();
+    let submitted = futures::future::try_join_all(submits).await.unwrap();
+    let took = begun.elapsed();
+    assert!(submitted.iter().all(|submitted| !submitted.adopted));
+    let mut ends = std::collections::BTreeMap::new();
+    while ends.len() < runs.len() {
+        let next = tokio::time::timeout(crate::support::LIMIT, watch.next());
+        if let Sighting::Seen(seen) = next.await.unwrap().unwrap().unwrap()
+            && let Fact::Ended { ending, .. } = seen.fact
+        {
+            assert!(ends.insert(seen.run_id, ending).is_none(), "an end is told once");
+        }
+    }
+    eprintln!("200 submits took {took:?}, 200 ends {:?}", begun.elapsed());
+    for (n, run) in runs.iter().enumerate() {
+        let code = match &ends[&run.run_id] {
+            Ending::Succeeded { .. } => Some(0),
+            Ending::Failed { failure } => failure.exit_code,
+            Ending::Stopped { .. } => None,
+        };
+        assert_eq!(code, Some(i32::try_from(n % 7).unwrap()));
+    }
 }

@@ -31,8 +31,7 @@ fn main() -> ExitCode {
 
 /// Submits a script and follows it, as `qwexctl run` does.
 fn run(root: &str, id: &str, script: &str) -> Outcome {
-    let own = std::env::current_exe()?;
-    let supervisor = vec![own.into(), "supervise".into()];
+    let supervisor = LocalConfig::own_supervisor("supervise");
     let backend = LocalBackend::new(LocalConfig::laptop(root, supervisor, "/".into()))?;
     let work = Work {
         run_id: id.parse()?,
