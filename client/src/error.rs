@@ -6,7 +6,9 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 use qwex_api::{ErrorCode, Problem};
+use qwex_runner::{RunnerError, StoreError};
 
+use crate::local::LocalError;
 use crate::output::escape::one_line;
 use crate::remote::ApiError;
 
@@ -193,6 +195,50 @@ impl From<ApiError> for CliError {
                 .code("http_client"),
         }
     }
+}
+
+impl From<LocalError> for CliError {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::Store(error) => from_store(&error),
+            LocalError::Runner(error) => from_runner(&error),
+            LocalError::Surroundings { .. } => {
+                Self::new(Exit::Failure, error.to_string()).code("surroundings")
+            }
+        }
+    }
+}
+
+fn from_store(error: &StoreError) -> CliError {
+    let (exit, code) = match error {
+        StoreError::NotFound { .. } => (Exit::NotFound, "not_found"),
+        StoreError::Ambiguous { .. } => (Exit::Conflict, "ambiguous"),
+        StoreError::Conflict { .. } => (Exit::Conflict, "run_id_taken"),
+        StoreError::Active { .. } => (Exit::Conflict, "wrong_state"),
+        StoreError::Io { .. } => (Exit::Failure, "run_store"),
+        StoreError::Damaged { .. } => (Exit::Failure, "run_damaged"),
+        StoreError::Newer { .. } => (Exit::Failure, "run_newer"),
+    };
+    let told = CliError::new(exit, error.to_string()).code(code);
+    match std::error::Error::source(error) {
+        Some(source) => told.why(source.to_string()),
+        None => told,
+    }
+}
+
+fn from_runner(error: &RunnerError) -> CliError {
+    let (exit, code) = match error {
+        RunnerError::Rejected { .. } => (Exit::Usage, "rejected"),
+        RunnerError::Unsupported { .. } => (Exit::Usage, "unsupported"),
+        RunnerError::NameConflict { .. } => (Exit::Conflict, "name_conflict"),
+        RunnerError::NotFound { .. } => (Exit::NotFound, "not_found"),
+        RunnerError::Unauthorized { .. } => (Exit::Forbidden, "unauthorized"),
+        RunnerError::Unreachable { .. } | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
+        RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => (Exit::Failure, "backend_failed"),
+    };
+    CliError::new(exit, "the backend local refused or failed")
+        .why(error.to_string())
+        .code(code)
 }
 
 /// The exit code of a problem document.

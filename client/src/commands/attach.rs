@@ -3,20 +3,27 @@
 use super::foreground::{Options, follow};
 use super::interrupt::Interrupts;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
+use super::{Done, local_run};
 use crate::cli::AttachArgs;
 use crate::error::CliError;
 
 pub async fn attach(session: &Session, args: &AttachArgs) -> Done {
+    attached(session, args).await.map_err(CliError::in_foreground)
+}
+
+async fn attached(session: &Session, args: &AttachArgs) -> Done {
     let interrupts = Interrupts::listen()?;
-    let client = session.client().map_err(CliError::in_foreground)?;
-    let id = resolve::remote(session, client.as_ref(), &args.run)
-        .await
-        .map_err(CliError::in_foreground)?;
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: args.tail,
         raw: args.raw,
     };
-    follow(session, client, id, &options, interrupts).await
+    match find(session, &args.run).await? {
+        Target::Remote(client, id) => follow(session, client, id, &options, interrupts).await,
+        Target::Local(local, id) => {
+            let run = local.get(id)?;
+            local_run::follow(session, &local, run, &options, interrupts).await
+        }
+    }
 }

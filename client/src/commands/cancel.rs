@@ -2,22 +2,25 @@
 
 use qwex_core::{Run, RunId};
 
+use super::Done;
 use super::foreground::until_over;
+use super::local_run::STOPPING;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
 use crate::cli::CancelArgs;
 use crate::error::CliError;
 use crate::output;
 use crate::remote::{Answer, JobApiClient};
 
 pub async fn cancel(session: &Session, args: &CancelArgs) -> Done {
-    let client = session.client()?;
     for word in &args.runs {
-        let id = resolve::remote(session, client.as_ref(), word).await?;
-        let run = one(client.as_ref(), id, args.wait).await?;
+        let run = match find(session, word).await? {
+            Target::Remote(client, id) => one(client.as_ref(), id, args.wait).await?,
+            Target::Local(local, id) => Answer::of(local.cancel(id, STOPPING).await?),
+        };
         session
             .out
-            .one(&run.json, &id.to_string(), || words(&run.value))?;
+            .one(&run.json, &run.value.id.to_string(), || words(&run.value))?;
     }
     Ok(0)
 }

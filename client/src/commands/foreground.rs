@@ -74,7 +74,8 @@ pub async fn follow(
     }
 }
 
-fn printer(session: &Session, options: &Options) -> Printer {
+/// Log lines go where the command wrote them; stdout is left to the run's object if one was asked for.
+pub fn printer(session: &Session, options: &Options) -> Printer {
     let look = Look {
         raw: options.raw,
         apart: true,

@@ -3,23 +3,28 @@
 use qwex_api::run::RunRow;
 use qwex_core::Run;
 
+use super::Done;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
 use crate::cli::GetArgs;
 use crate::remote::Answer;
 
 pub async fn get(session: &Session, args: &GetArgs) -> Done {
-    let client = session.client()?;
     let mut runs = Vec::new();
     for word in &args.runs {
-        let id = resolve::remote(session, client.as_ref(), word).await?;
-        runs.push(client.get_run(id, None).await?);
+        runs.push(match find(session, word).await? {
+            Target::Remote(client, id) => client.get_run(id, None).await?,
+            Target::Local(local, id) => {
+                let run = local.settled(local.get(id)?).await?;
+                Answer::of(run)
+            }
+        });
     }
     print(session, &runs)
 }
 
 /// One run is printed as an object, several as a list.
-fn print(session: &Session, runs: &[Answer<Run>]) -> Done {
+pub fn print(session: &Session, runs: &[Answer<Run>]) -> Done {
     let rows: Vec<RunRow> = runs.iter().map(|run| row_of(&run.value)).collect();
     match runs {
         [run] if !session.out.for_people() => {

@@ -12,7 +12,8 @@ use super::exit_code;
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::printer::{Look, Printer};
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
+use super::{Done, local_logs};
 use crate::cli::LogsArgs;
 use crate::error::CliError;
 use crate::output::print;
@@ -20,8 +21,10 @@ use crate::remote::{JobApiClient, LogQuery, LogsItem, follow_log};
 
 pub async fn logs(session: &Session, args: &LogsArgs) -> Done {
     let grep = args.grep.as_deref().map(pattern).transpose()?;
-    let client = session.client()?;
-    let id = resolve::remote(session, client.as_ref(), &args.run).await?;
+    let (client, id) = match find(session, &args.run).await? {
+        Target::Local(local, id) => return local_logs::logs(session, &local, id, args, grep).await,
+        Target::Remote(client, id) => (client, id),
+    };
     let query = query(args, Timestamp::now());
     match &args.download {
         Some(path) => download(session, client.as_ref(), id, &query, path).await,

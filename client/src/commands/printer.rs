@@ -29,6 +29,15 @@ enum Way {
     Err,
 }
 
+/// A line, or a part of one that goes on.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    content: &'a [u8],
+    stream: &'a str,
+    partial: bool,
+    at: Option<jiff::Timestamp>,
+}
+
 pub struct Printer {
     look: Look,
     out: BufWriter<io::Stdout>,
@@ -57,46 +66,78 @@ impl Printer {
     /// Prints one item; a gap becomes a note on stderr.
     pub fn line(&mut self, line: &LogLine) -> io::Result<()> {
         if let Some(gap) = &line.gap {
-            self.flush()?;
-            self.progress.stage("gap", gap);
-            return Ok(());
+            return self.gap(gap);
         }
-        let content = content_of(line);
-        let Some(grep) = &self.look.grep else {
-            return self.write(line, &content);
+        let piece = Piece {
+            content: &content_of(line),
+            stream: &line.stream,
+            partial: line.partial,
+            at: Some(line.at),
         };
-        self.held.extend_from_slice(&content);
-        if line.partial {
-            return Ok(());
-        }
-        let whole = std::mem::take(&mut self.held);
-        if grep.is_match(&whole) {
-            return self.write(line, &whole);
+        self.piece(piece)
+    }
+
+    /// Bytes are missing here; told on stderr.
+    pub fn gap(&mut self, message: &str) -> io::Result<()> {
+        self.flush()?;
+        self.progress.stage("gap", message);
+        Ok(())
+    }
+
+    /// Prints raw bytes of a stream, as many lines or parts of them as there are.
+    pub fn bytes(&mut self, stream: &str, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = part.strip_suffix(b"\n");
+            let (content, partial) = (line.unwrap_or(part), line.is_none());
+            self.piece(Piece {
+                content,
+                stream,
+                partial,
+                at: None,
+            })?;
         }
         Ok(())
     }
 
-    fn write(&mut self, line: &LogLine, content: &[u8]) -> io::Result<()> {
-        let err = self.look.aside || (self.look.apart && line.stream == "stderr");
+    fn piece(&mut self, piece: Piece<'_>) -> io::Result<()> {
+        let Some(grep) = &self.look.grep else {
+            return self.write(&piece);
+        };
+        self.held.extend_from_slice(piece.content);
+        if piece.partial {
+            return Ok(());
+        }
+        let whole = std::mem::take(&mut self.held);
+        if grep.is_match(&whole) {
+            return self.write(&Piece {
+                content: &whole,
+                ..piece
+            });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &Piece<'_>) -> io::Result<()> {
+        let err = self.look.aside || (self.look.apart && piece.stream == "stderr");
         let (way, terminal) = if err {
             (Way::Err, self.err_is_terminal)
         } else {
             (Way::Out, self.out_is_terminal)
         };
-        let mut bytes = Vec::with_capacity(content.len() + 32);
         if self.open.is_some_and(|open| open != way) {
-            // The other stream's open line would swallow the head of this one.
+            // On one terminal the order of both streams is the order of writing.
             self.flush()?;
         }
-        if self.look.timestamps && self.open.is_none() {
-            bytes.extend_from_slice(format!("{} ", line.at).as_bytes());
+        let mut bytes = Vec::with_capacity(piece.content.len() + 32);
+        if let (true, None, Some(at)) = (self.look.timestamps, self.open, piece.at) {
+            bytes.extend_from_slice(format!("{at} ").as_bytes());
         }
         if terminal && !self.look.raw {
-            bytes.extend_from_slice(escape::log_line(content).as_bytes());
+            bytes.extend_from_slice(escape::log_line(piece.content).as_bytes());
         } else {
-            bytes.extend_from_slice(content);
+            bytes.extend_from_slice(piece.content);
         }
-        if line.partial {
+        if piece.partial {
             self.open = Some(way);
         } else {
             bytes.push(b'\n');

@@ -4,22 +4,67 @@ use jiff::Timestamp;
 use qwex_api::run::RunRow;
 
 use super::Done;
+use super::get::row_of;
 use super::session::Session;
 use crate::cli::PsArgs;
 use crate::error::CliError;
+use crate::local::Local;
 use crate::remote::{Answer, JobApiClient, RunFilter};
 
 /// Largest page asked for.
 const PAGE: usize = 200;
 
 pub async fn ps(session: &Session, args: &PsArgs) -> Done {
-    let client = session.client()?;
-    let rows = rows(client.as_ref(), filter(session, args), args.limit).await?;
+    let rows = if args.local || (!args.remote && session.settings.server.is_none()) {
+        here(session, args)?
+    } else {
+        let client = session.client()?;
+        rows(client.as_ref(), filter(session, args), args.limit).await?
+    };
     session.out.list(rows.iter().map(|row| (&row.value, &row.json)))?;
     if rows.is_empty() && session.out.for_people() {
         session.progress.note("no runs");
     }
     Ok(0)
+}
+
+/// The runs of this directory that the flags mean.
+fn here(session: &Session, args: &PsArgs) -> Result<Vec<Answer<RunRow>>, CliError> {
+    let Some(local) = Local::find()? else {
+        return Ok(Vec::new());
+    };
+    let (runs, damaged) = local.list()?;
+    for sentence in damaged {
+        session.progress.note(&sentence);
+    }
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let filter = filter(session, args);
+    let rows = runs.iter().map(row_of).filter(|row| is_meant(row, &filter));
+    Ok(rows.take(limit).map(Answer::of).collect())
+}
+
+/// The filter of the API, for records of this machine. Their project is no border.
+fn is_meant(row: &RunRow, filter: &RunFilter) -> bool {
+    let label = |wanted: &String| {
+        let (key, value) = wanted.split_once('=').unwrap_or((wanted, ""));
+        row.labels.get(key).is_some_and(|known| known == value)
+    };
+    (filter.statuses.is_empty() || filter.statuses.contains(&row.status))
+        && filter
+            .name
+            .as_ref()
+            .is_none_or(|name| row.name.as_ref().is_some_and(|known| known.as_str() == name))
+        && filter.labels.iter().all(label)
+        && filter
+            .cluster
+            .as_ref()
+            .is_none_or(|cluster| row.cluster.as_ref() == Some(cluster))
+        && filter
+            .queue
+            .as_ref()
+            .is_none_or(|queue| row.queue.as_ref() == Some(queue))
+        && filter.created_after.is_none_or(|after| row.created_at > after)
+        && filter.created_before.is_none_or(|before| row.created_at < before)
 }
 
 fn filter(session: &Session, args: &PsArgs) -> RunFilter {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qwex_api::run::{Command, SubmitRequest};
 use qwex_core::spec::Placement;
-use qwex_core::{Resources, RetryPolicy, RunId};
+use qwex_core::{Resources, RetryPolicy, RunId, validate_labels};
 
 use super::session::variable;
 use crate::cli::{Pair, RunArgs};
@@ -20,8 +20,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
         memory: args.memory.clone(),
         gpu: args.gpu,
     };
-    check(args, image.as_deref(), &resources)?;
-    Ok(SubmitRequest {
+    let request = SubmitRequest {
         id: Some(args.id.unwrap_or_else(RunId::mint)),
         name: args.name.clone(),
         project: settings.project.as_ref().map(|project| project.value.clone()),
@@ -43,7 +42,9 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
             require: pairs(&args.require),
         },
         pull_policy: args.pull,
-    })
+    };
+    check(&request)?;
+    Ok(request)
 }
 
 fn pairs(pairs: &[Pair]) -> BTreeMap<String, String> {
@@ -81,22 +82,17 @@ fn environment(
     Ok(env)
 }
 
-fn check(args: &RunArgs, image: Option<&str>, resources: &Resources) -> Result<(), CliError> {
-    if let Some(image) = image.filter(|image| image.is_empty() || image.contains(char::is_whitespace)) {
-        return Err(CliError::usage(format!("{image:?} is not the name of an image"))
-            .why("a name of an image has no spaces and is not empty")
-            .fix("write it like python:3.12-slim or registry.example.com/team/app:v1"));
+/// Refuses what no backend takes, in the words that the server would use.
+fn check(request: &SubmitRequest) -> Result<(), CliError> {
+    let mut problems = request.clone().into_spec().validate().err().unwrap_or_default();
+    problems.extend(validate_labels(&request.labels).err().unwrap_or_default());
+    let Some(first) = problems.first() else {
+        return Ok(());
+    };
+    let mut error =
+        CliError::usage(first.detail.clone()).why(format!("the field {} of the run", first.pointer));
+    for more in &problems[1..] {
+        error = error.fix(format!("also {}: {}", more.pointer, more.detail));
     }
-    if args.command.first().is_some_and(String::is_empty) {
-        return Err(CliError::usage("the command is empty").fix("qwexctl run [FLAGS] -- CMD…"));
-    }
-    let quantity = |error: qwex_core::resources::QuantityError| CliError::usage(error.to_string());
-    resources.cpu_millis().map_err(quantity)?;
-    resources.memory_bytes().map_err(quantity)?;
-    if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
-        return Err(CliError::usage(format!(
-            "--workdir {dir:?} is not an absolute path"
-        )));
-    }
-    Ok(())
+    Err(error)
 }

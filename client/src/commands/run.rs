@@ -3,11 +3,11 @@
 use qwex_api::run::SubmitRequest;
 use qwex_core::RunId;
 
-use super::Done;
 use super::foreground::{Options, follow};
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::request::request;
 use super::session::Session;
+use super::{Done, local_run};
 use crate::cli::{BackendChoice, RunArgs};
 use crate::error::{CliError, Exit};
 use crate::remote::{JobApiClient, Submission};
@@ -17,8 +17,8 @@ pub async fn run(session: &Session, args: RunArgs) -> Done {
     let request = request(&session.settings, &args)?;
     let done = match backend {
         BackendChoice::Remote => remote(session, &args, request).await,
-        BackendChoice::Local
-        | BackendChoice::Docker
+        BackendChoice::Local => local_run::run(session, &args, request).await,
+        BackendChoice::Docker
         | BackendChoice::Podman
         | BackendChoice::Ssh
         | BackendChoice::K8s

@@ -2,16 +2,19 @@
 
 use qwex_core::{Run, RunId, RunStatus, Span};
 
+use super::get::print;
 use super::session::Session;
-use super::{Done, exit_code, resolve};
+use super::target::{Target, find};
+use super::{Done, exit_code};
 use crate::cli::{WaitArgs, WaitFor};
 use crate::error::{CliError, Exit};
+use crate::local::Local;
 use crate::progress::Stages;
 use crate::remote::{Answer, JobApiClient};
 
 /// Longest long-poll asked of the server, and the pause where a run cannot be long-polled for.
 const POLL: Span = Span::from_secs(30);
-const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 pub async fn wait(session: &Session, args: &WaitArgs) -> Done {
     let all = all(session, args);
@@ -31,33 +34,40 @@ pub async fn wait(session: &Session, args: &WaitArgs) -> Done {
 
 /// The exit code of the first run, in order, that has one other than 0.
 async fn all(session: &Session, args: &WaitArgs) -> Done {
-    let client = session.client()?;
-    let mut ids = Vec::new();
+    let mut targets = Vec::new();
     for word in &args.runs {
-        ids.push(resolve::remote(session, client.as_ref(), word).await?);
+        targets.push(find(session, word).await?);
     }
     let mut runs = Vec::new();
-    for id in ids {
-        runs.push(one(session, client.as_ref(), id, args.what).await?);
+    for target in targets {
+        runs.push(match target {
+            Target::Remote(client, id) => one(session, client.as_ref(), id, args.what).await?,
+            Target::Local(local, id) => here(session, &local, id, args.what).await?,
+        });
     }
     if !session.out.for_people() {
-        match runs.as_slice() {
-            [run] => session
-                .out
-                .one(&run.json, &run.value.id.to_string(), String::new)?,
-            runs => {
-                let rows: Vec<_> = runs.iter().map(|run| super::get::row_of(&run.value)).collect();
-                session
-                    .out
-                    .list(rows.iter().zip(runs.iter().map(|run| &run.json)))?;
-            }
-        }
+        print(session, &runs)?;
     }
     Ok(runs
         .iter()
         .map(|run| code(&run.value))
         .find(|code| *code != 0)
         .unwrap_or(0))
+}
+
+async fn here(session: &Session, local: &Local, id: RunId, what: WaitFor) -> Result<Answer<Run>, CliError> {
+    let run = match what {
+        WaitFor::End => local.wait(id).await?,
+        WaitFor::Running => loop {
+            let run = local.get(id)?;
+            if run.status != RunStatus::Pending {
+                break run;
+            }
+            tokio::time::sleep(LOOK).await;
+        },
+    };
+    Stages::new(session.progress).of_run(&run);
+    Ok(Answer::of(run))
 }
 
 /// A run that only had to begin and runs is a success.

@@ -1,7 +1,13 @@
 //! Runs without a server: processes of this machine, recorded in `.qwex/runs` of this directory. Knows no HTTP API.
 
+mod error;
+mod runs;
+
 use std::path::Path;
 use std::process::ExitCode;
+
+pub use error::LocalError;
+pub use runs::{Local, NewRun, handle_of};
 
 /// The hidden subcommand that becomes the supervisor of a detached run.
 pub const SUPERVISE: &str = "__supervise";

@@ -34,6 +34,16 @@ impl<T: DeserializeOwned> Answer<T> {
     }
 }
 
+impl<T: Serialize> Answer<T> {
+    /// A value of our own, with the JSON it has on the wire.
+    #[must_use]
+    pub fn of(value: T) -> Self {
+        let json = serde_json::to_vec(&value).expect("wire types serialise");
+        let json = serde_json::from_slice(&json).expect("what was just written is JSON");
+        Self { value, json }
+    }
+}
+
 impl<T: DeserializeOwned> Listing<T> {
     /// Reads a page.
     ///

@@ -1,0 +1,53 @@
+//! Whether a word on the command line means a run of this directory or one of the server.
+
+use std::sync::Arc;
+
+use qwex_core::RunId;
+use qwex_runner::StoreError;
+
+use super::resolve;
+use super::session::Session;
+use crate::error::CliError;
+use crate::local::{Local, LocalError};
+use crate::remote::JobApiClient;
+
+/// A run and who has it.
+pub enum Target {
+    Local(Box<Local>, RunId),
+    Remote(Arc<dyn JobApiClient>, RunId),
+}
+
+/// Finds the run: one of this directory if the word means one here, else one of the server. Of two newest ones the
+/// newer is meant.
+pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
+    let here = here(word)?;
+    let Some((local, id)) = here else {
+        let client = session.client()?;
+        let id = resolve::remote(session, client.as_ref(), word).await?;
+        return Ok(Target::Remote(client, id));
+    };
+    if word.starts_with('@') && session.settings.server.is_some() {
+        let client = session.client()?;
+        match resolve::remote(session, client.as_ref(), word).await {
+            // Ids begin with their time.
+            Ok(there) if there > id => return Ok(Target::Remote(client, there)),
+            Ok(_) => {}
+            Err(error) => session.progress.note(&format!(
+                "{}, so the newest of this directory is meant",
+                error.what
+            )),
+        }
+    }
+    Ok(Target::Local(Box::new(local), id))
+}
+
+fn here(word: &str) -> Result<Option<(Local, RunId)>, CliError> {
+    let Some(local) = Local::find()? else {
+        return Ok(None);
+    };
+    match local.resolve(word) {
+        Ok(id) => Ok(Some((local, id))),
+        Err(LocalError::Store(StoreError::NotFound { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
