@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clusters;
 pub mod config;
 pub mod db;
+pub mod dev;
 pub mod dispatch;
 pub mod hints;
 pub mod http;

@@ -1,6 +1,6 @@
 //! `qwexcloud healthcheck`: for images without curl.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let url = format!("http://{}/readyz", reachable(options.listen));
+    let url = format!("http://{}/readyz", super::replica::reachable(options.listen));
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(options.timeout))
@@ -39,14 +39,4 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// A listener on every address is asked on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }

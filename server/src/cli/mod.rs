@@ -1,5 +1,6 @@
 //! The command line of `qwexcloud`, and the place where the rooms are wired together.
 
+mod dev;
 mod healthcheck;
 mod migrate;
 mod replica;
@@ -7,6 +8,7 @@ mod serve;
 mod token;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs everything on this machine: server, database, an embedded cluster
+    Dev(dev::Options),
     /// Runs a replica
     Serve(serve::Options),
     /// Brings the database to the schema of this version
@@ -35,6 +39,9 @@ enum Command {
     Healthcheck(healthcheck::Options),
     /// Prints the OpenAPI document
     Openapi,
+    /// Supervises one attempt of the embedded cluster
+    #[command(name = crate::dev::SUPERVISE, hide = true)]
+    Supervise { dir: PathBuf },
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +90,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Openapi => {
             std::io::stdout().write_all(crate::http::document_text().as_bytes())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Supervise { dir } => Ok(crate::dev::supervise(&dir)),
+        Command::Dev(options) => {
+            telemetry::init_tracing(&options.log)?;
+            many_threads()?.block_on(dev::run(options))
         }
         Command::Serve(options) => {
             let Settings { log, .. } = &options.settings;

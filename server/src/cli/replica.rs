@@ -1,6 +1,7 @@
 //! One replica: every service of the server, wired together, served and ended. `serve` and `dev` differ in where its
 //! parts come from.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,17 @@ pub fn open_pools(settings: &DatabaseSettings) -> anyhow::Result<Pools> {
         work,
     };
     Pools::open(&settings.url, sizes).context("the database URL is not valid")
+}
+
+/// A listener on every address is reached on loopback.
+#[must_use]
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 impl Replica {
@@ -145,12 +157,22 @@ impl Replica {
         })
     }
 
+    /// The registry of clusters.
+    #[must_use]
+    pub fn clusters(&self) -> &Clusters {
+        &self.app.clusters
+    }
+
     /// Serves until a signal, then leaves: not ready, no new connections, streams end, work comes to a good point.
-    /// A second signal ends the process at once.
+    /// A second signal ends the process at once. `lost` resolves when a part is lost without which it cannot serve.
     ///
     /// # Errors
-    /// The address of the metrics is taken, or signals cannot be heard.
-    pub async fn run(self, listener: TcpListener) -> anyhow::Result<()> {
+    /// The address of the metrics is taken, signals cannot be heard, or a part was lost.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        lost: impl Future<Output = anyhow::Error>,
+    ) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving");
         let serving = tokio::spawn(http::serve(
@@ -166,8 +188,13 @@ impl Replica {
             // It answers until the very end: what happens while leaving is of interest.
             tokio::spawn(http::serve(listener, router, Drain::new()));
         }
-        let name = signals.next().await;
-        tracing::info!(signal = name, "leaving; a second signal ends at once");
+        let ended = tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "leaving; a second signal ends at once");
+                Ok(())
+            }
+            error = lost => Err(error),
+        };
         tokio::spawn(async move {
             let name = signals.next().await;
             tracing::warn!(signal = name, "ending at once");
@@ -175,7 +202,7 @@ impl Replica {
         });
         self.leave(serving).await;
         tracing::info!("left");
-        Ok(())
+        ended
     }
 
     async fn leave(self, serving: tokio::task::JoinHandle<()>) {

@@ -45,7 +45,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         dev: false,
     })
     .await?;
-    replica.run(listener).await?;
+    replica.run(listener, std::future::pending()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -82,7 +82,7 @@ pub fn router(app: Arc<App>) -> Router {
     let (documented, _) = routes().split_for_parts();
     documented
         .merge(docs::routes())
-        .fallback(|| async { HttpError::not_found("such route; see /docs") })
+        .fallback(|| async { HttpError::new(ErrorCode::NotFound, "there is no such route; see /docs") })
         .method_not_allowed_fallback(|| async {
             HttpError::new(
                 ErrorCode::MethodNotAllowed,

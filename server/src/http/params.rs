@@ -38,7 +38,10 @@ fn refuse(rejection: &QueryRejection) -> HttpError {
         message = source.to_string();
         next = source.source();
     }
-    if let Some(unknown) = suggest::unknown_field(&message) {
+    let after_path = message
+        .split_once(": ")
+        .map_or(message.as_str(), |(_, rest)| rest);
+    if let Some(unknown) = suggest::unknown_field(after_path) {
         return HttpError::parameter(&unknown.name, "there is no such parameter").with_hint(unknown.hint());
     }
     match message.split_once(": ") {
