@@ -150,6 +150,7 @@ fn check_move(before: &RunState, seen: &Observation, after: &RunState) {
         assert_eq!(attempt_failure(before, seen), after.failure);
     }
     if after.attempt == before.attempt {
+        check_edge(before, after);
         assert!(
             before.uid().is_none() || before.uid() == after.uid(),
             "a UID was replaced"
@@ -159,6 +160,28 @@ fn check_move(before: &RunState, seen: &Observation, after: &RunState) {
     } else {
         check_retry(before, seen, after);
     }
+}
+
+/// The edges of the state machine within an attempt. Backwards leads only a later round, and never to before
+/// the object was made.
+fn check_edge(before: &RunState, after: &RunState) {
+    let goes_back = before.status == RunStatus::Running && after.status == RunStatus::Pending;
+    assert!(
+        !goes_back || after.round > before.round,
+        "{before:?} fell to {after:?}"
+    );
+    let made = before.uid().is_some() || before.status == RunStatus::Running;
+    let before_made = |code| {
+        matches!(
+            code,
+            PendingCode::Accepted | PendingCode::Queued | PendingCode::Backoff
+        )
+    };
+    let waits = after.pending.as_ref().map(|pending| pending.code);
+    assert!(
+        !made || !waits.is_some_and(before_made),
+        "{before:?} fell to {after:?}"
+    );
 }
 
 fn check_after_the_end(before: &RunState, seen: &Observation, after: &RunState) {
