@@ -31,7 +31,7 @@ struct Arguments {
 enum Order {
     /// Start the parts in the background, wait until they are ready and print what to export
     Up {
-        /// Only these parts
+        /// Only these parts; otherwise alpha, beta and postgres
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<PartName>,
         /// Stay in the foreground; the parts end with this process, however it ends
@@ -61,7 +61,18 @@ enum Order {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that anyhow adds: what failed is on this machine, not in the program.
+            eprintln!("qwex-testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     // The clients' complaints about servers that are not up yet would bury the rest.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
     tracing_subscriber::fmt()
@@ -73,7 +84,7 @@ async fn main() -> Result<()> {
     match order {
         Order::Up { only, foreground } => {
             let only = if only.is_empty() {
-                PartName::ALL.to_vec()
+                PartName::USUAL.to_vec()
             } else {
                 only
             };

@@ -1,13 +1,17 @@
 //! The parts a bed can have: how each is started and what it tells others.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use qwex_testbed::Cluster;
 use qwex_testbed::cluster::Spec;
+use qwex_testbed::dockerd::Dockerd;
+use qwex_testbed::podman::Podman;
 use qwex_testbed::postgres::Postgres;
 use qwex_testbed::queue::QueueStandIn;
+use qwex_testbed::sshd::Sshd;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PartName {
@@ -17,16 +21,26 @@ pub enum PartName {
     Beta,
     /// Database server
     Postgres,
+    /// Docker
+    Docker,
+    /// Podman
+    Podman,
+    /// A host to reach by ssh
+    Ssh,
 }
 
 impl PartName {
-    pub const ALL: [Self; 3] = [Self::Alpha, Self::Beta, Self::Postgres];
+    /// What is started when nothing is said.
+    pub const USUAL: [Self; 3] = [Self::Alpha, Self::Beta, Self::Postgres];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Alpha => "alpha",
             Self::Beta => "beta",
             Self::Postgres => "postgres",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Ssh => "ssh",
         }
     }
 
@@ -36,6 +50,17 @@ impl PartName {
             Self::Alpha => Part::cluster(Spec::real(self.name()).dir(dir)).await,
             Self::Beta => Part::cluster(Spec::simulated(self.name()).dir(dir)).await,
             Self::Postgres => Ok(Part::Postgres(Box::new(Postgres::start().await?))),
+            Self::Docker => {
+                let docker = Dockerd::start().await?;
+                docker.load_busybox().await?;
+                Ok(Part::Docker(docker))
+            }
+            Self::Podman => {
+                let podman = Podman::start().await?;
+                podman.load_busybox().await?;
+                Ok(Part::Podman(podman))
+            }
+            Self::Ssh => Ok(Part::Ssh(Sshd::start().await?)),
         }
     }
 }
@@ -47,6 +72,9 @@ pub enum Part {
         _queue: QueueStandIn,
     },
     Postgres(Box<Postgres>),
+    Docker(Dockerd),
+    Podman(Podman),
+    Ssh(Sshd),
 }
 
 impl Part {
@@ -65,17 +93,21 @@ impl Part {
             Self::Cluster { cluster, .. } => {
                 let name = cluster.name().to_uppercase();
                 vec![
-                    (
-                        format!("QWEX_TESTBED_{name}"),
-                        cluster.dir().display().to_string(),
-                    ),
-                    (
+                    export(format!("QWEX_TESTBED_{name}"), cluster.dir().display()),
+                    export(
                         format!("QWEX_{name}_KUBECONFIG"),
-                        cluster.kubeconfig_path().display().to_string(),
+                        cluster.kubeconfig_path().display(),
                     ),
                 ]
             }
-            Self::Postgres(postgres) => vec![("QWEX_TESTBED_POSTGRES".to_owned(), postgres.url())],
+            Self::Postgres(postgres) => vec![export("QWEX_TESTBED_POSTGRES", postgres.url())],
+            Self::Docker(docker) => vec![export("DOCKER_HOST", docker.host())],
+            Self::Podman(podman) => vec![export("CONTAINER_HOST", podman.host())],
+            Self::Ssh(ssh) => vec![export("QWEX_TESTBED_SSH_CONFIG", ssh.config().display())],
         }
     }
+}
+
+fn export(variable: impl Into<String>, value: impl Display) -> (String, String) {
+    (variable.into(), value.to_string())
 }
