@@ -140,7 +140,7 @@ impl Inner {
         if lost.survivors.is_empty() {
             return Ok(CancelProgress::Stopped);
         }
-        let asked: Option<CancelRecord> = records::read(dir, CANCEL)?;
+        let asked: Option<CancelRecord> = records::read_or_absent(dir, CANCEL)?;
         let waited = asked.map_or(Duration::ZERO, |asked| {
             Duration::try_from(Timestamp::now().duration_since(asked.asked_at)).unwrap_or_default()
         });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use qwex_core::{Attempt, RunId};
 use qwex_runner::durable::Dir;
+use serde::{Deserialize, Serialize};
 
 /// Shape of the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub enum Layout {
     /// `<root>/<run id>/a<attempt>/` beside the run's record; the log files of the first attempt lie
     /// beside the record too, those of later ones in their own directory.
     ByRun,
+}
+
+/// Where the log files lie, as seen from the directory of the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogPlace {
+    Within,
+    /// In the directory that holds it.
+    Above,
 }
 
 /// Names an attempt.
@@ -29,7 +39,7 @@ impl Layout {
     /// The directory in which the attempt's directory lies, and the latter's name.
     pub fn place(self, root: &Dir, key: Key) -> io::Result<(Dir, String)> {
         match self {
-            Self::ByObject => Ok((Dir::open(root.path())?, key.run_id.object_name(key.attempt))),
+            Self::ByObject => Ok((root.try_clone()?, key.run_id.object_name(key.attempt))),
             Self::ByRun => Ok((root.open_dir(&key.run_id.to_string())?, attempt_name(key.attempt))),
         }
     }
@@ -55,27 +65,39 @@ impl Layout {
         }
     }
 
-    /// Directory of the log files, relative to that of the attempt.
+    /// Where the log files of an attempt are.
     #[must_use]
-    pub fn log_dir(self, key: Key) -> &'static Path {
+    pub fn log_place(self, key: Key) -> LogPlace {
         match self {
-            Self::ByRun if key.attempt == Attempt::FIRST => Path::new(".."),
-            Self::ByRun | Self::ByObject => Path::new("."),
+            Self::ByRun if key.attempt == Attempt::FIRST => LogPlace::Above,
+            Self::ByRun | Self::ByObject => LogPlace::Within,
         }
     }
 
-    /// Path of a log file.
+    /// Opens the directory of the log files; `None` if there is none.
+    pub fn open_logs(self, root: &Dir, key: Key) -> io::Result<Option<Dir>> {
+        match self.log_place(key) {
+            LogPlace::Within => self.open(root, key),
+            LogPlace::Above => match self.place(root, key) {
+                Ok((parent, _)) => Ok(Some(parent)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Path of a log file, for people.
     #[must_use]
     pub fn log_path(self, root: &Path, key: Key, stream: &str) -> PathBuf {
-        let file = format!("{stream}.log");
-        match self {
-            Self::ByObject => root.join(key.run_id.object_name(key.attempt)).join(file),
-            Self::ByRun if key.attempt == Attempt::FIRST => root.join(key.run_id.to_string()).join(file),
-            Self::ByRun => root
-                .join(key.run_id.to_string())
-                .join(attempt_name(key.attempt))
-                .join(file),
-        }
+        let within = match self {
+            Self::ByObject => root.join(key.run_id.object_name(key.attempt)),
+            Self::ByRun => root.join(key.run_id.to_string()).join(attempt_name(key.attempt)),
+        };
+        let dir = match self.log_place(key) {
+            LogPlace::Within => within.as_path(),
+            LogPlace::Above => within.parent().unwrap_or(root),
+        };
+        dir.join(format!("{stream}.log"))
     }
 
     /// Every attempt that has a directory. Whatever else lies in the root is none of ours.

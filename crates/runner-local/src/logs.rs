@@ -1,7 +1,6 @@
 //! Reads the log files of an attempt: raw bytes by offset, so that a reader resumes without a hole or
 //! a repeat.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
@@ -190,12 +189,11 @@ impl Tail {
     }
 
     fn open(&self, backend: &LocalBackend) -> io::Result<Option<File>> {
-        let config = &backend.inner.config;
-        let path = config.layout.log_path(&config.root, self.key, self.stream);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        let inner = &backend.inner;
+        let Some(dir) = inner.config.layout.open_logs(&inner.root, self.key)? else {
             return Ok(None);
         };
-        match Dir::open(parent).and_then(|dir| dir.open_file(name, OFlag::O_RDONLY)) {
+        match dir.open_file(&format!("{}.log", self.stream), OFlag::O_RDONLY) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::ProcessId;
+use crate::layout::LogPlace;
 
 pub const WORK: &str = "work.json";
 pub const SUPERVISOR: &str = "supervisor.json";
@@ -44,8 +45,7 @@ pub struct WorkRecord {
     /// From TERM to KILL.
     pub grace_ms: u64,
     pub output: OutputMode,
-    /// Where the log files go, relative to the directory of the attempt.
-    pub log_dir: PathBuf,
+    pub log_place: LogPlace,
     /// What the spec names and a process of this machine does not get, for people.
     pub unused: Vec<String>,
     pub created_at: Timestamp,
@@ -121,18 +121,29 @@ pub enum EndCause {
     Stopped,
 }
 
-/// Reads a record; a torn one counts as absent, because its writer renames whole files into place and
-/// the next start writes it anew.
+/// Reads a record that a command may have been started on. One that cannot be read is an error: taking
+/// it for absent could start the command a second time.
 pub fn read<T: DeserializeOwned>(dir: &Dir, name: &str) -> io::Result<Option<T>> {
     let Some(bytes) = dir.read(name)? else {
         return Ok(None);
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(record) => Ok(Some(record)),
-        Err(error) => {
-            tracing::warn!(file = %dir.path().join(name).display(), %error, "a record is not readable");
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let path = dir.path().join(name);
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is damaged: {error}", path.display()),
+        )
+    })
+}
+
+/// Reads a record without which the attempt is only less known; a damaged one counts as absent.
+pub fn read_or_absent<T: DeserializeOwned>(dir: &Dir, name: &str) -> io::Result<Option<T>> {
+    match read(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(%error, "a record counts as absent");
             Ok(None)
         }
+        read => read,
     }
 }
 

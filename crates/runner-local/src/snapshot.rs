@@ -50,22 +50,15 @@ impl Snapshot {
     /// Reads an attempt; `None` if its directory holds no work yet.
     pub fn read(dir: &Dir, key: Key) -> io::Result<Option<Self>> {
         let Some(work) = records::read::<WorkRecord>(dir, WORK)? else {
-            // An attempt that cannot be read is not absent.
-            return match dir.has(WORK)? {
-                true => Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{WORK} is damaged"),
-                )),
-                false => Ok(None),
-            };
+            return Ok(None);
         };
         let supervisor: Option<SupervisorRecord> = records::read(dir, SUPERVISOR)?;
         // First whether it lives, then whether there is an end: it writes the end before it goes.
         let life = supervisor.as_ref().map(|supervisor| supervisor.process.life());
-        let end: Option<EndRecord> = records::read(dir, END)?;
+        let end: Option<EndRecord> = records::read_or_absent(dir, END)?;
         let start: Option<StartRecord> = match &end {
             Some(end) => end.start.clone(),
-            None => records::read(dir, START)?,
+            None => records::read_or_absent(dir, START)?,
         };
         let stage = match (end, life) {
             (Some(end), _) => Stage::Ended(end),

@@ -120,7 +120,7 @@ impl Inner {
                 .map(|timeout| u64::try_from(timeout.as_duration().as_millis()).unwrap_or(u64::MAX)),
             grace_ms: u64::try_from(self.config.grace.as_millis()).unwrap_or(u64::MAX),
             output: self.config.output,
-            log_dir: self.config.layout.log_dir(key).to_owned(),
+            log_place: self.config.layout.log_place(key),
             unused: check::unused(spec),
             created_at: Timestamp::now(),
         }

@@ -48,6 +48,14 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
+    /// The same directory once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            path: self.path.clone(),
+        })
+    }
+
     /// Makes the directory `name`, readable by its owner only; `AlreadyExists` if anything has the name.
     pub fn create_dir(&self, name: &str) -> io::Result<Self> {
         mkdirat(self.fd.as_fd(), one_component(name)?, Mode::S_IRWXU)?;

@@ -16,6 +16,7 @@ use qwex_runner::durable::Dir;
 
 use super::ending::{self, Asked};
 use crate::identity::ProcessId;
+use crate::layout::LogPlace;
 use crate::oom::OomKills;
 use crate::records::{CANCEL, EndRecord, OutputMode, StartRecord, WorkRecord};
 use crate::survivors::{self, ATTEMPT, Mark, RUN_ID, SUPERVISES};
@@ -143,9 +144,9 @@ fn start_error(program: &str, error: &io::Error) -> Refusal {
 }
 
 fn outputs(dir: &Dir, work: &WorkRecord) -> io::Result<(File, File)> {
-    let place = match work.log_dir.to_str() {
-        Some(".") => Dir::open(dir.path())?,
-        _ => Dir::open(dir.path().join(&work.log_dir))?,
+    let place = match work.log_place {
+        LogPlace::Within => dir.try_clone()?,
+        LogPlace::Above => Dir::open(dir.path().join(".."))?,
     };
     let open = |stream: &str| {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND;

@@ -42,6 +42,12 @@ pub fn main(dir: &Path) -> ExitCode {
 }
 
 fn supervise(dir: &Path) -> io::Result<()> {
+    if threads()? > 1 {
+        // Signals are blocked for this thread only; another one would take them and end us.
+        return Err(io::Error::other(
+            "a supervisor must begin before any thread is started",
+        ));
+    }
     // Fails only for the leader of a process group, who has no terminal to lose.
     nix::unistd::setsid().ok();
     set_child_subreaper(true)?;
@@ -71,6 +77,10 @@ fn supervise(dir: &Path) -> io::Result<()> {
     let reserve = ending::Reserve::set_aside(&dir);
     let end = run(&dir, &work, &signals)?;
     ending::store(&dir, &end, reserve)
+}
+
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
 /// Runs the command, unless the attempt was cancelled before.
