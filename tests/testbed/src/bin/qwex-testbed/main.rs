@@ -7,6 +7,8 @@ mod parts;
 
 use std::path::{Path, PathBuf};
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use qwex_testbed::artifacts::{Program, program};
