@@ -6,7 +6,6 @@ mod kubectl;
 mod parts;
 
 use std::path::{Path, PathBuf};
-
 use std::process::ExitCode;
 
 use anyhow::Result;
