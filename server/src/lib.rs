@@ -19,3 +19,4 @@ pub mod runs;
 pub mod sealing;
 pub mod telemetry;
 pub mod watch;
+pub mod webhooks;

@@ -6,6 +6,7 @@
 
 pub mod cleanup;
 pub mod cluster;
+pub mod delivery;
 pub mod dispatch;
 pub mod error;
 pub mod hint;
@@ -21,6 +22,7 @@ pub mod record;
 pub mod run;
 pub mod submit;
 pub mod token;
+pub mod webhook;
 
 pub use error::{DbError, DbResult};
 pub use pool::{PoolSizes, Pools};

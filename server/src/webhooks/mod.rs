@@ -1,0 +1,53 @@
+//! Webhooks: endpoints and what they are owed. `Webhooks` is the service that `http` calls; `Deliverer` is the
+//! background work that empties the outbox. The rows it delivers are written by others, in the transaction of the
+//! run's state; nothing here knows of runs.
+
+mod error;
+mod guard;
+mod secret;
+mod service;
+mod sign;
+mod url;
+
+use std::time::Duration;
+
+pub use error::WebhooksError;
+pub use service::{DeliveryPage, Webhooks};
+
+/// Waits after the first, second… failed try; the first try is at once. Eight tries over about 28 hours.
+pub const SCHEDULE: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(10 * 3600),
+];
+
+/// How webhooks behave.
+#[derive(Debug, Clone)]
+pub struct WebhooksConfig {
+    /// Whether endpoints on this machine's loopback may be called: only where the server is one's own, as in `dev`.
+    pub allow_loopback: bool,
+    /// Waits after the first, second… failed try. A delivery is dead after one try more than this has entries.
+    pub schedule: Vec<Duration>,
+    /// Most time of one try: name, connection, request and answer with its body.
+    pub deadline: Duration,
+    /// An endpoint is disabled when a delivery dies and nothing has arrived for this long.
+    pub patience: Duration,
+    /// How long the old secret signs as well after a rotation.
+    pub overlap: Duration,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            allow_loopback: false,
+            schedule: SCHEDULE.to_vec(),
+            deadline: Duration::from_secs(20),
+            patience: Duration::from_secs(5 * 24 * 3600),
+            overlap: Duration::from_secs(24 * 3600),
+        }
+    }
+}
