@@ -154,6 +154,16 @@ impl HttpProxy {
         Ok(serde_json::to_string_pretty(&self.kubeconfig)?)
     }
 
+    /// A client that goes through the proxy. It belongs to the runtime that asked.
+    ///
+    /// # Errors
+    /// The kubeconfig was not understood, which would be a mistake in here.
+    pub async fn client(&self) -> Result<kube::Client> {
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
     /// Adds a rule; earlier ones come first.
     pub fn rule(&self, rule: Rule) -> RuleId {
         self.shared.rules().add(rule)

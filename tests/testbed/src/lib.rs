@@ -9,6 +9,7 @@ pub mod dockerd;
 mod engine;
 pub mod http_proxy;
 pub mod images;
+pub mod link;
 pub mod podman;
 pub mod ports;
 pub mod postgres;

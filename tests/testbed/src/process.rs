@@ -32,6 +32,7 @@ pub struct Spec {
     dir: Option<PathBuf>,
     user: Option<(Uid, Gid)>,
     namespaced: bool,
+    isolated: bool,
     log: PathBuf,
 }
 
@@ -45,6 +46,7 @@ impl Spec {
             dir: None,
             user: None,
             namespaced: false,
+            isolated: false,
             log: log.into(),
         }
     }
@@ -83,6 +85,12 @@ impl Spec {
     pub fn namespaced(mut self) -> Self {
         self.namespaced = true;
         self
+    }
+
+    /// As [`Spec::namespaced`], with a network namespace of its own that has no link yet.
+    pub fn isolated(mut self) -> Self {
+        self.isolated = true;
+        self.namespaced()
     }
 
     /// Starts the program.
@@ -136,8 +144,8 @@ impl Spec {
                 "--fork",
                 "--kill-child=SIGKILL",
                 "--mount-proc",
-                "--",
             ]);
+            unshare.args(self.isolated.then_some("--net")).arg("--");
             unshare.args(["sh", "-c", FIRST_IN_NAMESPACE, "sh"]);
             unshare.arg(&self.program);
             unshare
@@ -316,6 +324,19 @@ impl Process {
     pub async fn stop(mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         self.signal(signal)?;
         self.wait(limit).await
+    }
+
+    /// The first process inside the namespaces of a namespaced child, as seen from here.
+    ///
+    /// # Errors
+    /// The child is not namespaced, or ended.
+    pub fn first_inside(&self) -> Result<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let first = children.split_whitespace().next().filter(|_| self.group);
+        Ok(first
+            .with_context(|| format!("{} has nothing in namespaces", self.name))?
+            .parse()?)
     }
 
     fn nix_pid(&self) -> Pid {

@@ -13,6 +13,8 @@ pub enum Part {
     Docker,
     Podman,
     Sshd,
+    /// `ip` and `nsenter`, for links to namespaces.
+    Ip,
     Containerd,
     Go,
     Chromium,
@@ -30,6 +32,7 @@ impl Part {
             Self::Docker => (&["dockerd", "docker"], "docker.io"),
             Self::Podman => (&["podman", "runc"], "podman runc"),
             Self::Sshd => (&["sshd", "ssh", "ssh-keygen"], "openssh-server openssh-client"),
+            Self::Ip => (&["ip", "nsenter"], "iproute2 util-linux"),
             Self::Containerd => (
                 &["containerd", "ctr", "runc"],
                 "containerd runc containernetworking-plugins",

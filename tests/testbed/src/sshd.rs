@@ -1,5 +1,6 @@
-//! A private sshd on a loopback port with throwaway keys: the "remote host" of tests. For link loss put a
-//! [`TcpProxy`](crate::tcp_proxy::TcpProxy) before it and take [`Sshd::config_through`].
+//! A private sshd with throwaway keys: the "remote host" of tests, on a loopback port, or at the far end of a [`Link`]
+//! that can be cut. For gentler faults put a [`TcpProxy`](crate::tcp_proxy::TcpProxy) before it and take
+//! [`Sshd::config_through`].
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,20 +15,24 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::link::Link;
 use crate::process::{Process, Spec, find};
 use crate::{engine, ports, scratch};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// What clients call the host.
 const NAME: &str = "testbed";
+/// In a network namespace of its own no port is taken.
+const SSH_PORT: u16 = 22;
 
 /// A running sshd. Dropping it kills it; started by root, with everything that was started through it.
 #[derive(Debug)]
 pub struct Sshd {
     dir: PathBuf,
-    port: u16,
+    addr: SocketAddr,
     user: String,
     process: Process,
+    link: Option<Link>,
 }
 
 impl Sshd {
@@ -36,38 +41,52 @@ impl Sshd {
     /// # Errors
     /// sshd is missing, or does not come up within 30 s.
     pub async fn start() -> Result<Self> {
+        let (dir, port) = (prepare().await?, ports::free()?);
+        fs::write(dir.join("sshd_config"), server_config(&dir, "127.0.0.1", port))?;
+        let process = serve(&dir, false)?;
+        Self::ready(dir, (Ipv4Addr::LOCALHOST, port).into(), process, None).await
+    }
+
+    /// As [`Sshd::start`], but in a network namespace of its own, reached only by [`Sshd::link`]. Needs root.
+    ///
+    /// # Errors
+    /// As [`Sshd::start`], or no link can be laid.
+    pub async fn start_behind_link() -> Result<Self> {
+        let dir = prepare().await?;
+        fs::write(dir.join("sshd_config"), server_config(&dir, "0.0.0.0", SSH_PORT))?;
+        let process = serve(&dir, true)?;
+        process
+            .ready(LIMIT, || async { process.first_inside().ok() })
+            .await?;
+        let link = Link::to(&process).await?;
+        Self::ready(dir, (link.there(), SSH_PORT).into(), process, Some(link)).await
+    }
+
+    async fn ready(dir: PathBuf, addr: SocketAddr, process: Process, link: Option<Link>) -> Result<Self> {
         let user = User::from_uid(Uid::effective())?
             .context("the current user has no name")?
             .name;
-        let (dir, port) = (scratch::dir("sshd")?, ports::free()?);
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
-        for key in ["host_key", "client_key"] {
-            let mut keygen = Command::new("ssh-keygen");
-            keygen
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", NAME, "-f"])
-                .arg(dir.join(key));
-            engine::output(keygen).await?;
-        }
-        fs::copy(dir.join("client_key.pub"), dir.join("authorized_keys"))?;
-        let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
-        fs::write(dir.join("known_hosts"), format!("{NAME} {host_key}"))?;
-        fs::write(dir.join("sshd_config"), server_config(&dir, port))?;
-        let process = serve(&dir)?;
         let this = Self {
             dir,
-            port,
+            addr,
             user,
             process,
+            link,
         };
-        fs::write(this.config(), this.client_config(this.addr()))?;
+        fs::write(this.config(), this.client_config(addr))?;
         this.process
-            .ready(LIMIT, || async { greets(this.addr()).await.ok() })
+            .ready(LIMIT, || async { greets(addr).await.ok() })
             .await?;
         Ok(this)
     }
 
+    /// The link to it, where it was started behind one.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        self.addr
     }
 
     /// The user to log in as.
@@ -132,26 +151,48 @@ impl Sshd {
     }
 }
 
-fn server_config(dir: &Path, port: u16) -> String {
+/// A directory with fresh keys for host and client.
+async fn prepare() -> Result<PathBuf> {
+    let dir = scratch::dir("sshd")?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+    for key in ["host_key", "client_key"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", NAME, "-f"])
+            .arg(dir.join(key));
+        engine::output(keygen).await?;
+    }
+    fs::copy(dir.join("client_key.pub"), dir.join("authorized_keys"))?;
+    let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
+    fs::write(dir.join("known_hosts"), format!("{NAME} {host_key}"))?;
+    Ok(dir)
+}
+
+fn server_config(dir: &Path, listen: &str, port: u16) -> String {
     let dir = dir.display();
     format!(
-        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host_key\nPidFile none\nUsePAM no\n\
+        "ListenAddress {listen}\nPort {port}\nHostKey {dir}/host_key\nPidFile none\nUsePAM no\n\
          AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nPermitRootLogin prohibit-password\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\nMaxSessions 100\n\
          LogLevel VERBOSE\nSubsystem sftp internal-sftp\n"
     )
 }
 
-fn serve(dir: &Path) -> Result<Process> {
+fn serve(dir: &Path, isolated: bool) -> Result<Process> {
     let program = find("sshd").context("sshd is not installed: apt-get install openssh-server")?;
     let spec = |first: &Path| Spec::new(first, dir.join("sshd.log"));
     let options = |spec: Spec| spec.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
-    if Uid::effective().is_root() {
+    if isolated || Uid::effective().is_root() {
         // Root's sshd insists on this directory, and /run is empty in there.
         let shell = spec(Path::new("sh"))
             .args(["-c", "mkdir /run/sshd && exec \"$@\"", "sh"])
             .arg(program);
-        options(shell).namespaced().start()
+        let spec = options(shell).namespaced();
+        if isolated {
+            spec.isolated().start()
+        } else {
+            spec.start()
+        }
     } else {
         options(spec(&program)).start()
     }

@@ -10,6 +10,7 @@ use qwex_testbed::podman::Podman;
 use qwex_testbed::sshd::Sshd;
 use qwex_testbed::tcp_proxy::{Fault, Faults, TcpProxy};
 use qwex_testbed::{require, wait};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::process::processes_with;
@@ -204,5 +205,39 @@ async fn ssh_survives_a_lost_link() -> Result<()> {
     assert_eq!(ended.code(), Some(255), "the client notices the dead link");
     proxy.set(Faults::NONE);
     assert_eq!(sshd.run("echo back").await?, "back\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ssh_goes_on_after_a_short_cut_of_the_link() -> Result<()> {
+    require!(Root, Sshd, Ip);
+    let sshd = Sshd::start_behind_link().await?;
+    let link = sshd.link().unwrap();
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F")
+        .arg(sshd.config())
+        .args(["-o", "ConnectTimeout=1", "testbed"]);
+    let mut session = ssh
+        .arg("read line; echo got $line")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    sshd.run("true").await?;
+
+    link.cut().await?;
+    let mut probe = Command::new("ssh");
+    probe
+        .arg("-F")
+        .arg(sshd.config())
+        .args(["-o", "ConnectTimeout=1", "testbed", "true"]);
+    assert_eq!(probe.stderr(Stdio::null()).status().await?.code(), Some(255));
+    let mut stdin = session.stdin.take().unwrap();
+    stdin.write_all(b"through\n").await?;
+    stdin.shutdown().await?;
+    assert!(session.try_wait()?.is_none(), "a cut link tells nobody");
+
+    link.mend().await?;
+    let output = tokio::time::timeout(LIMIT, session.wait_with_output()).await??;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "got through\n");
     Ok(())
 }

@@ -3,8 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 use qwex_testbed::http_proxy::{Amount, Answer, HttpProxy, Rule, Verb};
 use qwex_testbed::webhook_sink::{self, WebhookSink};
+use qwex_testbed::{require, shared};
 use reqwest::{Certificate, Client, Response};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -81,9 +85,7 @@ async fn a_kube_client_takes_the_kubeconfig() {
     let bed = Bed::start().await;
     bed.proxy
         .rule(Rule::new(Answer::status(410)).verb(Verb::List).resource("pods"));
-    let config =
-        kube::Config::from_custom_kubeconfig(bed.proxy.kubeconfig().clone(), &Default::default()).await;
-    let client = kube::Client::try_from(config.unwrap()).unwrap();
+    let client = bed.proxy.client().await.unwrap();
     let pods = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client, "n");
     let Err(kube::Error::Api(status)) = pods.list(&Default::default()).await else {
         panic!("no API error")
@@ -230,4 +232,43 @@ async fn an_api_server_that_is_gone_is_a_closed_connection() {
         .await;
     assert!(reply.is_err());
     assert_eq!(bed.proxy.ledger()[0].status, None);
+}
+
+/// FP7 before a real API server: the create that is carried out though the client is told otherwise, and the rights of
+/// the user the proxy was started for.
+#[tokio::test]
+async fn stands_before_a_real_api_server() {
+    require!(Go);
+    let beta = shared::beta().await.unwrap();
+    let namespace = beta.namespace("proxy").await.unwrap();
+    let proxy = HttpProxy::start(&beta.kubeconfig_path()).await.unwrap();
+    let ambiguous = Rule::new(Answer::apply_then_504())
+        .verb(Verb::Create)
+        .resource("configmaps");
+    proxy.rule(ambiguous.times(1));
+    let maps: Api<ConfigMap> = Api::namespaced(proxy.client().await.unwrap(), &namespace);
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some("one".into()),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    // The client repeats the create by itself and meets its own object: kube-rs does so on 429, 503 and 504.
+    let Err(kube::Error::Api(status)) = maps.create(&PostParams::default(), &map).await else {
+        panic!("the second create was refused")
+    };
+    assert_eq!((status.code, status.reason.as_str()), (409, "AlreadyExists"));
+    let forwarded = |entry: &qwex_testbed::http_proxy::Entry| entry.upstream == Some(201);
+    assert_eq!(proxy.count(forwarded), 1, "{:?}", proxy.ledger());
+    maps.get("one").await.unwrap();
+
+    let nobody = HttpProxy::for_user(&beta.mint_user("nobody", &[]).unwrap())
+        .await
+        .unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(nobody.client().await.unwrap(), &namespace);
+    let Err(kube::Error::Api(status)) = maps.get("one").await else {
+        panic!("nobody may read it")
+    };
+    assert_eq!(status.code, 403);
 }
