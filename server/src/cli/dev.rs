@@ -10,12 +10,11 @@ use tokio::net::TcpListener;
 
 use super::replica::{self, Replica, ReplicaConfig};
 use crate::auth::Auth;
-use crate::clusters::LocalSettings;
 use crate::config::{
     DatabaseSettings, HttpSettings, LogSettings, SecretKey, StorageSettings, user_config_dir,
 };
-use crate::db::migrate;
-use crate::dev::{self, Postgres, context_file};
+use crate::db::{lease, migrate};
+use crate::dev::{Postgres, context_file};
 use crate::projects::Projects;
 use crate::telemetry::Metrics;
 
@@ -81,10 +80,9 @@ async fn serve(
     let url = format!("http://{}", replica::reachable(http.listen));
     let auth = Auth::new(pools.api.clone());
     let projects = Projects::new(pools.api.clone(), auth.clone());
-    let local = LocalSettings {
-        root: data_dir.join("local"),
-        supervisor: dev::supervisor_command()?,
-    };
+    let local = super::serve::local_settings(data_dir)?;
+    // A server that was killed held its clusters for some seconds more.
+    lease::expire_all(&pools.work).await?;
     let replica = Replica::start(ReplicaConfig {
         pools,
         http,

@@ -1,15 +1,19 @@
 //! `qwexcloud serve`: a replica for real use.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use qwex_core::ClusterName;
 use tokio::net::TcpListener;
 
 use crate::cli::replica::{Replica, ReplicaConfig};
+use crate::clusters::LocalSettings;
 use crate::config::Settings;
 use crate::db::Pools;
 use crate::db::migrate::{self, SchemaError};
+use crate::dev;
 use crate::telemetry::Metrics;
 
 /// Postgres may start at the same time as the replica.
@@ -22,10 +26,18 @@ pub struct Options {
     /// Migrates the database at start, if it is behind
     #[arg(long, env = "QWEX_MIGRATE")]
     migrate: bool,
+    /// Also serves a cluster of this name which runs commands as processes of this machine, under this user:
+    /// for machines whose users are trusted
+    #[arg(long, env = "QWEX_LOCAL_CLUSTER", value_name = "NAME")]
+    local_cluster: Option<ClusterName>,
 }
 
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Options { settings, migrate } = options;
+    let Options {
+        settings,
+        migrate,
+        local_cluster,
+    } = options;
     let metrics = Metrics::install()?;
     let secret_key = settings.storage.secret_key()?;
     let archive_url = settings.storage.archive_url()?;
@@ -35,18 +47,33 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("failed to listen on {}", settings.http.listen))?;
     let pools = super::replica::open_pools(&settings.database)?;
     ready_schema(&pools, migrate).await?;
+    let local = match local_cluster {
+        Some(_) => Some(local_settings(&settings.storage.data_dir()?)?),
+        None => None,
+    };
     let replica = Replica::start(ReplicaConfig {
         pools,
         http: settings.http,
         archive_url,
         secret_key,
         metrics,
-        local: None,
+        local,
         dev: false,
     })
     .await?;
+    if let Some(name) = &local_cluster {
+        replica.clusters().ensure_local(name).await?;
+    }
     replica.run(listener, std::future::pending()).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where an embedded cluster keeps its attempts, and who supervises them.
+pub fn local_settings(data_dir: &Path) -> anyhow::Result<LocalSettings> {
+    Ok(LocalSettings {
+        root: data_dir.join("local"),
+        supervisor: dev::supervisor_command()?,
+    })
 }
 
 /// Waits for the database, and for a schema that this version can use.

@@ -144,10 +144,13 @@ impl RecordError {
 
 /// The runs of a batch, each once.
 fn distinct_runs(batch: &[&Batch]) -> Vec<RunId> {
-    let mut ids: Vec<RunId> = batch
+    let seen = batch
         .iter()
-        .flat_map(|batch| batch.observations.iter().map(|seen| seen.run_id))
-        .collect();
+        .flat_map(|batch| batch.observations.iter().map(|seen| seen.run_id));
+    let placed = batch
+        .iter()
+        .flat_map(|batch| batch.placements.iter().map(|placed| placed.run_id));
+    let mut ids: Vec<RunId> = seen.chain(placed).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
