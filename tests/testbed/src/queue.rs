@@ -269,12 +269,17 @@ async fn settle(client: &Client, kinds: &Kinds, world: &mut World) -> bool {
         if writes.is_empty() {
             return false;
         }
+        // One that fails must not hold up the rest: its namespace may be on its way out.
+        let mut failed = false;
         for write in writes {
             if let Err(error) = carry_out(client, kinds, world, &write).await {
                 // Mostly an object that changed or went away meanwhile; the watch will tell.
                 tracing::info!(%error, ?write, "the queue stand-in could not write");
-                return true;
+                failed = true;
             }
+        }
+        if failed {
+            return true;
         }
     }
 }
