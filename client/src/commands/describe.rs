@@ -8,16 +8,28 @@ use qwex_api::run::AttemptInfo;
 use qwex_core::{Run, RunEvent};
 use serde::Serialize;
 
+use super::Done;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
 use crate::cli::DescribeArgs;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, age, pairs, table};
 use crate::remote::{Answer, EventQuery, Listing, Verbatim};
 
 pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
-    let client = session.client()?;
-    let id = resolve::remote(session, client.as_ref(), &args.run).await?;
+    let (client, id) = match find(session, &args.run).await? {
+        Target::Remote(client, id) => (client, id),
+        Target::Local(local, id) => {
+            let run = local.settled(local.get(id)?).await?;
+            let place = format!(
+                "{:<14}{}\n",
+                "Record:",
+                local.path().join(id.to_string()).display()
+            );
+            session.out.one(&run, &id.to_string(), || head(&run) + &place)?;
+            return Ok(0);
+        }
+    };
     let run = client.get_run(id, None).await?;
     let attempts = client.list_attempts(id).await?;
     let events = client.list_events(id, EventQuery::default()).await?;

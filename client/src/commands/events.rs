@@ -3,16 +3,24 @@
 use futures::StreamExt;
 use qwex_core::RunEvent;
 
+use super::Done;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
 use crate::cli::EventsArgs;
 use crate::error::CliError;
 use crate::output::{Output, Row, print, table};
 use crate::remote::{Answer, EventQuery, EventsItem, follow_events};
 
 pub async fn events(session: &Session, args: &EventsArgs) -> Done {
-    let client = session.client()?;
-    let id = resolve::remote(session, client.as_ref(), &args.run).await?;
+    let (client, id) = match find(session, &args.run).await? {
+        Target::Remote(client, id) => (client, id),
+        Target::Local(_, id) => {
+            return Err(CliError::usage(format!(
+                "run {id} is one of this machine, and those keep no history"
+            ))
+            .fix(format!("see what it is now: `qwexctl describe {id}`")));
+        }
+    };
     if !args.follow {
         let page = client.list_events(id, EventQuery::default()).await?;
         session

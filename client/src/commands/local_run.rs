@@ -33,19 +33,34 @@ pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest) -> D
     }
     let interrupts = Interrupts::listen()?;
     let local = Local::open()?;
-    let run = local.submit(new(session, args, request))?;
-    let id = run.id;
-    if args.detach {
-        session.out.one(&run, &id.to_string(), || format!("{id}\n"))?;
-        return Ok(0);
-    }
-    session.progress.stage("submitted", &format!("run {id} on this machine"));
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: None,
         raw: false,
     };
-    follow(session, &local, run, &options, interrupts).await
+    let new = new(session, args, request);
+    start(session, &local, new, args.detach, &options, interrupts).await
+}
+
+/// Starts a run and follows it, or prints its id.
+pub async fn start(
+    session: &Session,
+    local: &Local,
+    new: NewRun,
+    detach: bool,
+    options: &Options,
+    interrupts: Interrupts,
+) -> Done {
+    let run = local.submit(new)?;
+    let id = run.id;
+    if detach {
+        session.out.one(&run, &id.to_string(), || format!("{id}\n"))?;
+        return Ok(0);
+    }
+    session
+        .progress
+        .stage("submitted", &format!("run {id} on this machine"));
+    follow(session, local, run, options, interrupts).await
 }
 
 /// What the project file says for containers and clusters is not meant for a process of this machine.

@@ -46,6 +46,8 @@ pub struct Printer {
     progress: Progress,
     /// Parts of a line that is not over, while it must be seen whole to be judged.
     held: Vec<u8>,
+    /// When the held line began.
+    held_at: Option<jiff::Timestamp>,
     /// The last line has no newline yet.
     open: Option<Way>,
 }
@@ -59,6 +61,7 @@ impl Printer {
             err_is_terminal: io::stderr().is_terminal(),
             progress,
             held: Vec::new(),
+            held_at: None,
             open: None,
         }
     }
@@ -103,14 +106,16 @@ impl Printer {
         let Some(grep) = &self.look.grep else {
             return self.write(&piece);
         };
+        self.held_at = self.held_at.or(piece.at);
         self.held.extend_from_slice(piece.content);
         if piece.partial {
             return Ok(());
         }
-        let whole = std::mem::take(&mut self.held);
+        let (whole, at) = (std::mem::take(&mut self.held), self.held_at.take());
         if grep.is_match(&whole) {
             return self.write(&Piece {
                 content: &whole,
+                at,
                 ..piece
             });
         }
@@ -156,15 +161,15 @@ impl Printer {
 
     /// The stream is over: on a terminal the prompt must not hang behind an unfinished line.
     pub fn finish(&mut self) -> io::Result<()> {
-        let held = std::mem::take(&mut self.held);
-        if self
-            .look
-            .grep
-            .as_ref()
-            .is_some_and(|grep| !held.is_empty() && grep.is_match(&held))
-        {
-            self.out.write_all(&held)?;
-            self.open = Some(Way::Out);
+        let (held, at) = (std::mem::take(&mut self.held), self.held_at.take());
+        let wanted = |grep: &Regex| !held.is_empty() && grep.is_match(&held);
+        if self.look.grep.as_ref().is_some_and(wanted) {
+            self.write(&Piece {
+                content: &held,
+                stream: "",
+                partial: true,
+                at,
+            })?;
         }
         if self.open.take() == Some(Way::Out) && self.out_is_terminal {
             self.out.write_all(b"\n")?;

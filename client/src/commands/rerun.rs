@@ -1,14 +1,16 @@
 //! `rerun`: the same again as a new run.
 
 use qwex_api::run::RerunRequest;
-use qwex_core::RunId;
+use qwex_core::{Run, RunId};
 
 use super::foreground::{Options, follow};
 use super::interrupt::Interrupts;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
+use super::{Done, local_run};
 use crate::cli::RerunArgs;
 use crate::error::CliError;
+use crate::local::NewRun;
 
 pub async fn rerun(session: &Session, args: &RerunArgs) -> Done {
     if args.detach {
@@ -19,8 +21,18 @@ pub async fn rerun(session: &Session, args: &RerunArgs) -> Done {
 
 async fn begin(session: &Session, args: &RerunArgs) -> Done {
     let interrupts = Interrupts::listen()?;
-    let client = session.client()?;
-    let old = resolve::remote(session, client.as_ref(), &args.run).await?;
+    let options = Options {
+        cancel_on_interrupt: args.cancel_on_interrupt,
+        tail: None,
+        raw: false,
+    };
+    let (client, old) = match find(session, &args.run).await? {
+        Target::Remote(client, id) => (client, id),
+        Target::Local(local, id) => {
+            let new = again(args, local.get(id)?)?;
+            return local_run::start(session, &local, new, args.detach, &options, interrupts).await;
+        }
+    };
     let request = RerunRequest {
         id: Some(RunId::mint()),
         cluster: args.cluster.clone(),
@@ -37,10 +49,21 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
     session
         .progress
         .stage("submitted", &format!("run {id}, again what {old} was"));
-    let options = Options {
-        cancel_on_interrupt: args.cancel_on_interrupt,
-        tail: None,
-        raw: false,
-    };
     follow(session, client, id, &options, interrupts).await
+}
+
+fn again(args: &RerunArgs, old: Run) -> Result<NewRun, CliError> {
+    if args.cluster.is_some() || args.queue.is_some() {
+        return Err(
+            CliError::usage("a run of this machine has no cluster and no queue")
+                .fix("leave --cluster and --queue out, or submit it: `qwexctl run --remote …`"),
+        );
+    }
+    Ok(NewRun {
+        id: RunId::mint(),
+        name: old.name,
+        project: old.project,
+        labels: old.labels,
+        spec: old.spec,
+    })
 }

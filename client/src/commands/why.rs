@@ -1,21 +1,43 @@
 //! `why`: why a run waits, why it failed, or why it ran where it did.
 
 use qwex_api::run::Why;
+use qwex_core::Run;
 
+use super::Done;
+use super::get::row_of;
 use super::session::Session;
-use super::{Done, resolve};
+use super::target::{Target, find};
 use crate::cli::WhyArgs;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, table};
+use crate::remote::Answer;
 
 pub async fn why(session: &Session, args: &WhyArgs) -> Done {
-    let client = session.client()?;
-    let id = resolve::remote(session, client.as_ref(), &args.run).await?;
-    let why = client.why(id).await?;
-    session
-        .out
-        .one(&why.json, &id.to_string(), || words(&why.value))?;
+    let why = match find(session, &args.run).await? {
+        Target::Remote(client, id) => client.why(id).await?,
+        Target::Local(local, id) => Answer::of(here(&local.get(id)?)),
+    };
+    let id = why.value.run.id.to_string();
+    session.out.one(&why.json, &id, || words(&why.value))?;
     Ok(0)
+}
+
+/// A run of this machine was placed nowhere; its record says the rest.
+fn here(run: &Run) -> Why {
+    let message = match (&run.pending, &run.failure) {
+        (Some(pending), _) => pending.message.clone(),
+        (None, Some(failure)) => failure.message.clone(),
+        (None, None) => format!("it is a process of this machine, started by {}", run.created_by),
+    };
+    Why {
+        run: row_of(run),
+        summary: message,
+        hint: run
+            .failure
+            .as_ref()
+            .map(|_| format!("read its log: qwexctl logs {}", run.id)),
+        placement: None,
+    }
 }
 
 fn words(why: &Why) -> String {

@@ -35,11 +35,12 @@ impl JobApiClient for HttpJobApiClient {
 
     async fn submit(&self, request: &SubmitRequest) -> Result<Submission> {
         let mut call = post(&["runs"], Some(request));
-        call.key = request.id.map(|id| id.to_string()).or(call.key);
-        let patience = match request.id {
-            Some(_) => Patience::Submit(self.retry_for),
-            None => Patience::Once,
-        };
+        let mut patience = Patience::Once;
+        if request.id.is_some() {
+            // The run id is the key: a repeat is told apart from a second run by the server's own record.
+            call.key = None;
+            patience = Patience::Submit(self.retry_for);
+        }
         let (status, run) = self.answer(&call, patience).await?;
         let is_new = status == StatusCode::CREATED;
         Ok(Submission { run, is_new })
@@ -67,8 +68,12 @@ impl JobApiClient for HttpJobApiClient {
 
     async fn rerun(&self, id: RunId, request: &RerunRequest) -> Result<Answer<Run>> {
         let mut call = post(&["runs", &id.to_string(), "rerun"], Some(request));
-        call.key = request.id.map(|id| id.to_string()).or(call.key);
-        let (_, run) = self.answer(&call, Patience::Submit(self.retry_for)).await?;
+        let mut patience = Patience::Once;
+        if request.id.is_some() {
+            call.key = None;
+            patience = Patience::Submit(self.retry_for);
+        }
+        let (_, run) = self.answer(&call, patience).await?;
         Ok(run)
     }
 

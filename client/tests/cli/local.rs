@@ -1,0 +1,138 @@
+//! Runs of this machine, without a server: real processes.
+
+use serde_json::Value;
+
+use crate::support::{User, seen};
+
+#[test]
+fn the_exit_code_and_both_streams_are_the_commands_own() {
+    let user = User::new();
+    let seen = seen(user.qwexctl(&[
+        "run",
+        "--progress",
+        "none",
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 7",
+    ]));
+    assert_eq!(
+        (seen.code, seen.out.as_str(), seen.err.as_str()),
+        (7, "out\n", "err\n")
+    );
+}
+
+#[test]
+fn arguments_reach_the_command_untouched() {
+    let seen = seen(User::new().qwexctl(&["run", "--", "printf", "%s|", "--help", "-o", "a b", ""]));
+    assert_eq!(
+        (seen.code, seen.out.as_str()),
+        (0, "--help|-o|a b||"),
+        "{}",
+        seen.err
+    );
+}
+
+#[test]
+fn a_command_that_is_not_there_is_127_and_a_signal_128_and_more() {
+    let user = User::new();
+    assert_eq!(seen(user.qwexctl(&["run", "--", "/does/not/exist"])).code, 127);
+    assert_eq!(seen(user.qwexctl(&["run", "--", "/etc/passwd"])).code, 126);
+    assert_eq!(
+        seen(user.qwexctl(&["run", "--", "sh", "-c", "kill -9 $$"])).code,
+        137
+    );
+}
+
+#[test]
+fn a_detached_run_is_waited_for_read_and_listed() {
+    let user = User::new();
+    let started = seen(user.qwexctl(&[
+        "run",
+        "-d",
+        "--name",
+        "slow",
+        "--",
+        "sh",
+        "-c",
+        "echo one; echo two; exit 4",
+    ]));
+    let id = started.out.trim().to_owned();
+    assert_eq!((started.code, id.len()), (0, 36), "{}", started.err);
+    assert_eq!(seen(user.qwexctl(&["wait", "slow"])).code, 4);
+    assert_eq!(seen(user.qwexctl(&["logs", "@latest"])).out, "one\ntwo\n");
+    assert_eq!(seen(user.qwexctl(&["logs", "-f", &id])).out, "one\ntwo\n");
+    assert_eq!(seen(user.qwexctl(&["logs", "-n", "1", &id[..30]])).out, "two\n");
+    assert_eq!(seen(user.qwexctl(&["logs", "--grep", "^o", &id])).out, "one\n");
+    assert_eq!(seen(user.qwexctl(&["attach", &id])).code, 4);
+    assert_eq!(seen(user.qwexctl(&["ps", "-q"])).out.trim(), id);
+    assert_eq!(seen(user.qwexctl(&["ps", "-q", "--status", "succeeded"])).out, "");
+    let got: Value =
+        serde_json::from_str(&seen(user.qwexctl(&["get", "@last-failed", "-o", "json"])).out).unwrap();
+    assert_eq!(got["exit_code"], 4);
+    assert_eq!(got["logs"]["lines"], 2);
+    let why = seen(user.qwexctl(&["why", &id]));
+    assert!(why.out.contains("exit code 4"), "{}", why.out);
+}
+
+#[test]
+fn a_run_is_cancelled_and_run_again() {
+    let user = User::new();
+    let id = seen(user.qwexctl(&["run", "-d", "--", "sleep", "600"]))
+        .out
+        .trim()
+        .to_owned();
+    let cancelled = seen(user.qwexctl(&["cancel", &id]));
+    assert_eq!(cancelled.code, 0, "{}", cancelled.err);
+    let got: Value = serde_json::from_str(&seen(user.qwexctl(&["get", &id, "-o", "json"])).out).unwrap();
+    assert_eq!(got["status"], "cancelled");
+    let again = seen(user.qwexctl(&["rerun", "-d", &id]));
+    let second = again.out.trim().to_owned();
+    assert_ne!(second, id);
+    assert_eq!(seen(user.qwexctl(&["stop", &second])).code, 0);
+}
+
+#[test]
+fn any_byte_reaches_a_pipe() {
+    let user = User::new();
+    let mut command = user.qwexctl(&["run", "--", "printf", r"\000\377\033[31m\r\n%s", "no newline"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.stdout, b"\x00\xff\x1b[31m\r\nno newline");
+}
+
+#[test]
+fn with_json_the_log_steps_aside() {
+    let seen = seen(User::new().qwexctl(&["run", "-o", "json", "--", "echo", "hello"]));
+    let run: Value = serde_json::from_str(&seen.out).unwrap();
+    assert_eq!(run["status"], "succeeded");
+    assert!(seen.err.contains("hello\n"), "{}", seen.err);
+}
+
+#[test]
+fn the_project_file_sets_variables_and_flags_beat_it() {
+    let user = User::new();
+    std::fs::write(
+        user.dir().join("qwex.yaml"),
+        "image: python:3\nenv: { A: file, B: file }\n",
+    )
+    .unwrap();
+    let seen = seen(user.qwexctl(&["run", "-e", "B=flag", "--", "sh", "-c", "echo $A $B"]));
+    assert_eq!((seen.code, seen.out.as_str()), (0, "file flag\n"), "{}", seen.err);
+}
+
+#[test]
+fn what_this_backend_has_not_is_refused_with_a_way_out() {
+    let user = User::new();
+    for flags in [
+        ["--image", "python:3"],
+        ["--gpu", "1"],
+        ["--queue", "q"],
+        ["--retries", "2"],
+    ] {
+        let mut words = vec!["run", "-d"];
+        words.extend(flags);
+        words.extend(["--", "true"]);
+        let seen = seen(user.qwexctl(&words));
+        assert_eq!(seen.code, 2, "{flags:?}: {}", seen.err);
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary `qwexctl` from outside: what is typed, what it prints, its exit code. A scripted server stands in
+//! where a real one cannot show the fault; runs of this machine are real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod config;
+mod cut;
+mod faults;
+mod local;
+mod runs;
+mod support;
+mod tty;
+mod usage;

@@ -1,0 +1,97 @@
+//! A home for each test, the command under test, and JSON of runs.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use qwex_core::RunId;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_qwexctl");
+
+/// A user with an empty home, in an empty directory.
+pub struct User {
+    home: TempDir,
+}
+
+impl User {
+    pub fn new() -> Self {
+        Self {
+            home: TempDir::new().unwrap(),
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// `qwexctl` as this user, with nothing else in its environment.
+    pub fn qwexctl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(args)
+            .env_clear()
+            .env("HOME", self.dir())
+            .env("PATH", std::env::var("PATH").unwrap())
+            .current_dir(self.dir())
+            .timeout(std::time::Duration::from_secs(60));
+        command
+    }
+
+    /// The same against a server, with a token.
+    pub fn at(&self, server: &str, args: &[&str]) -> Command {
+        let mut command = self.qwexctl(args);
+        command.env("QWEX_SERVER", server).env("QWEX_TOKEN", "qwx_test");
+        command
+    }
+}
+
+/// What a command did.
+pub struct Seen {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+pub fn seen(mut command: Command) -> Seen {
+    let output = command.output().unwrap();
+    Seen {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A run as the API gives it, with a field that this client does not know.
+pub fn run(id: RunId, status: &str, more: Value) -> Value {
+    let mut run = json!({
+        "id": id, "name": "train", "project": "default", "labels": {}, "status": status,
+        "pending": null, "failure": null,
+        "spec": {"command": ["true"], "zeta_of_the_future": 1},
+        "backend": null, "attempt": 1, "exit_code": null, "flags": [], "logs": null,
+        "created_at": "2026-01-01T00:00:00Z", "created_by": "token:ci", "of_a_newer_server": {"b": 1, "a": 2}
+    });
+    merge(&mut run, more);
+    run
+}
+
+fn merge(into: &mut Value, more: Value) {
+    let Value::Object(more) = more else { return };
+    for (key, value) in more {
+        into[key] = value;
+    }
+}
+
+/// A row of the list.
+pub fn row(id: RunId, status: &str) -> Value {
+    let mut row = run(id, status, Value::Null);
+    row.as_object_mut().unwrap().remove("spec");
+    row
+}
+
+pub fn problem(status: u16, code: &str, detail: &str) -> Value {
+    json!({
+        "type": format!("https://qwex.dev/problems/{code}"), "title": "Something is wrong", "status": status,
+        "detail": detail, "instance": "req-42", "code": code, "retryable": false
+    })
+}

@@ -1,0 +1,112 @@
+//! What can be seen without any server: version, help, bad flags, completion.
+
+use crate::support::{User, seen};
+
+#[test]
+fn version_is_one_line() {
+    let seen = seen(User::new().qwexctl(&["--version"]));
+    assert_eq!((seen.code, seen.out.trim()), (0, "qwexctl 0.1.0"));
+}
+
+#[test]
+fn every_topic_and_command_has_help() {
+    let user = User::new();
+    for words in [
+        vec!["help"],
+        vec!["help", "exit-codes"],
+        vec!["help", "environment"],
+        vec!["help", "formatting"],
+        vec!["help", "spec"],
+        vec!["help", "cluster", "add"],
+        vec!["run", "--help"],
+    ] {
+        let seen = seen(user.qwexctl(&words));
+        assert_eq!(seen.code, 0, "{words:?}: {}", seen.err);
+        assert!(seen.out.len() > 100, "{words:?}");
+    }
+    let unknown = seen(user.qwexctl(&["help", "nonsense"]));
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.err.contains("exit-codes"), "{}", unknown.err);
+}
+
+#[test]
+fn bad_flags_are_usage() {
+    let user = User::new();
+    for (words, told) in [
+        (vec!["run", "echo", "hi"], "put the command behind `--`"),
+        (vec!["run", "--nonsense", "--", "true"], "--nonsense"),
+        (vec!["run"], "<CMD>"),
+        (vec!["run", "--"], "<CMD>"),
+        (vec!["run", "--name", "a/b", "--", "true"], "'/'"),
+        (
+            vec!["run", "--name", &"x".repeat(300), "--", "true"],
+            "300 characters",
+        ),
+        (vec!["run", "--timeout", "soon", "--", "true"], "length of time"),
+        (vec!["run", "--retry-on", "bad_luck", "--", "true"], "bad_luck"),
+        (vec!["run", "--memory", "4gb", "--", "true"], "4gb"),
+        (
+            vec!["run", "--remote", "--image", "two words", "--", "true"],
+            "two words",
+        ),
+        (vec!["run", "--env", "=x", "--", "true"], "variable"),
+        (vec!["run", "--env", "NOT_SET_HERE", "--", "true"], "NOT_SET_HERE"),
+        (vec!["ps", "--status", "sleeping"], "sleeping"),
+        (vec!["ps", "--since", "yesterday"], "yesterday"),
+        (vec!["logs", "--grep", "(", "@latest"], "regular expression"),
+        (vec!["cancl"], "cancel"),
+    ] {
+        let seen = seen(user.qwexctl(&words));
+        assert_eq!(seen.code, 2, "{words:?}: {}", seen.err);
+        assert!(seen.err.contains(told), "{words:?}: {}", seen.err);
+    }
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let user = User::new();
+    let mut command = user.qwexctl(&["run", "--"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    let seen = seen(command);
+    assert_eq!(seen.code, 2);
+    assert!(seen.err.contains("UTF-8"), "{}", seen.err);
+}
+
+#[test]
+fn backends_to_come_say_what_works() {
+    let seen = seen(User::new().qwexctl(&["run", "-d", "--backend", "docker", "--", "true"]));
+    assert_eq!(seen.code, 2);
+    assert!(
+        seen.err.contains("not built into this version") && seen.err.contains("--remote"),
+        "{}",
+        seen.err
+    );
+}
+
+#[test]
+fn completion_scripts_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let seen = seen(User::new().qwexctl(&["completion", shell]));
+        assert_eq!(seen.code, 0);
+        assert!(seen.out.contains("deliveries"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        &format!(
+            "{} completion bash | head -1 >/dev/null; exit ${{PIPESTATUS:-0}}",
+            crate::support::BINARY
+        ),
+    ]);
+    let output = command.output().unwrap();
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
