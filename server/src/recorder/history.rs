@@ -110,7 +110,7 @@ fn moved(before: &RunState, after: &RunState, seen: &Observation) -> Vec<Line> {
                 vec![line(kind, message.clone(), json!({ "code": code }))]
             }
         }
-        Fact::Running { .. } => vec![line(EventKind::Started, "the command runs", Value::Null)],
+        Fact::Running { .. } => vec![line(EventKind::Started, "the command runs", json!({}))],
         Fact::DuplicateStart { episodes } => {
             vec![line(
                 EventKind::DuplicateStart,
@@ -125,11 +125,11 @@ fn moved(before: &RunState, after: &RunState, seen: &Observation) -> Vec<Line> {
                 json!({ "by": by }),
             )]
         }
-        Fact::Unreachable { message } => vec![line(EventKind::Unreachable, message.clone(), Value::Null)],
+        Fact::Unreachable { message } => vec![line(EventKind::Unreachable, message.clone(), json!({}))],
         Fact::Reachable => vec![line(
             EventKind::Reachable,
             "the cluster answers again",
-            Value::Null,
+            json!({}),
         )],
         Fact::LogsIncomplete { message } => vec![line(
             EventKind::LogsSealed,
