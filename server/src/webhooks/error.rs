@@ -24,6 +24,8 @@ pub enum WebhooksError {
     Disabled,
     #[error("failed to open the secret of the webhook")]
     Seal(#[from] SealError),
+    #[error("failed to set up TLS")]
+    Tls(#[from] reqwest::Error),
     #[error("failed to reach the tables of webhooks")]
     Db(#[from] DbError),
 }

@@ -2,15 +2,23 @@
 //! background work that empties the outbox. The rows it delivers are written by others, in the transaction of the
 //! run's state; nothing here knows of runs.
 
+mod carrier;
+mod deliverer;
 mod error;
 mod guard;
+mod metrics;
+mod resolve;
+mod schedule;
 mod secret;
+mod send;
 mod service;
 mod sign;
+mod slots;
 mod url;
 
 use std::time::Duration;
 
+pub use deliverer::Deliverer;
 pub use error::WebhooksError;
 pub use service::{DeliveryPage, Webhooks};
 
