@@ -28,6 +28,7 @@ use crate::recorder::{Recorder, RecorderConfig};
 use crate::runs::Runs;
 use crate::sealing::Sealer;
 use crate::telemetry::Metrics;
+use crate::webhooks::{Deliverer, WebhooksConfig};
 
 /// Background work has this long to come to a good point when the server leaves.
 const WORK_TIME: Duration = Duration::from_secs(5);
@@ -105,7 +106,8 @@ impl Replica {
         let runs = Runs::start(&pools, recorder.clone(), hints.clone());
         let store = ChunkStore::open(&archive_url).context("the log archive cannot be opened")?;
         let logs = Archive::new(&pools, store, recorder.clone(), hints.clone());
-        let connector = Connector::new(Sealer::new(&secret_key), local, Tuning::default());
+        let sealer = Sealer::new(&secret_key);
+        let connector = Connector::new(sealer.clone(), local, Tuning::default());
         let clusters = Clusters::new(&pools, hints.clone(), connector.clone());
         let supervisor = Supervisor {
             pools: pools.clone(),
@@ -118,6 +120,11 @@ impl Replica {
         let auth = Auth::new(pools.api.clone());
         let answers = Answers::new(pools.api.clone());
 
+        let webhooks_config = WebhooksConfig::new(dev);
+        let deliverer = Deliverer::new(&pools, sealer, hints.clone(), &webhooks_config)
+            .context("webhooks cannot be delivered")?;
+
+        work.spawn(deliverer.run(stop.clone()));
         work.spawn(supervisor.run(stop.clone()));
         work.spawn(dispatch::place(
             pools.clone(),

