@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use qwex_core::RunId;
 use sqlx::PgPool;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::db::hint;
 
@@ -20,7 +20,7 @@ pub struct Hints {
 struct Shared {
     pool: PgPool,
     runs: Mutex<HashMap<RunId, watch::Sender<u64>>>,
-    work: Notify,
+    work: watch::Sender<u64>,
 }
 
 impl Hints {
@@ -30,7 +30,7 @@ impl Hints {
             shared: Arc::new(Shared {
                 pool,
                 runs: Mutex::default(),
-                work: Notify::new(),
+                work: watch::channel(0).0,
             }),
         }
     }
@@ -45,9 +45,11 @@ impl Hints {
         runs.entry(run).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
-    /// Returns when there may be work to dispatch, to clean up or to deliver.
-    pub async fn work(&self) {
-        self.shared.work.notified().await;
+    /// Wakes whenever there may be work to place, to dispatch, to clean up or to deliver; also for what was told
+    /// since the last look.
+    #[must_use]
+    pub fn subscribe_work(&self) -> watch::Receiver<u64> {
+        self.shared.work.subscribe()
     }
 
     /// Wakes those who wait in this process.
@@ -64,7 +66,7 @@ impl Hints {
         }
         drop(known);
         if work {
-            self.shared.work.notify_waiters();
+            self.shared.work.send_modify(|count| *count += 1);
         }
     }
 

@@ -12,7 +12,8 @@ use crate::recorder::Batch;
 const IN_FLIGHT: usize = 16;
 
 pub(super) async fn run(context: &Context) {
-    while context.next_round().await {
+    let mut rounds = context.rounds();
+    while rounds.next().await {
         if let Err(error) = round(context).await {
             tracing::warn!(
                 cluster = context.cluster(),

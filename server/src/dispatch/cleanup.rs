@@ -12,6 +12,7 @@ const IN_FLIGHT: usize = 16;
 
 /// Cleans up after the runs of one cluster until told to stop.
 pub async fn run(context: Context) {
+    let mut rounds = context.rounds();
     loop {
         let more = match round(&context).await {
             Ok(count) => count > 0,
@@ -24,7 +25,7 @@ pub async fn run(context: Context) {
                 false
             }
         };
-        if context.stop.is_cancelled() || (!more && !context.next_round().await) {
+        if context.stop.is_cancelled() || (!more && !rounds.next().await) {
             return;
         }
     }

@@ -11,6 +11,7 @@ mod start;
 use std::time::Duration;
 
 use qwex_core::{Attempt, Fact, ObjectUid, Observation, RunId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use cleanup::run as clean_up;
@@ -49,9 +50,8 @@ pub async fn run(context: Context) {
 }
 
 impl Context {
-    /// Waits for a hint, a second, or the end. Returns whether to go on.
-    async fn next_round(&self) -> bool {
-        next_round(&self.hints, &self.stop).await
+    fn rounds(&self) -> Rounds {
+        Rounds::new(&self.hints, &self.stop)
     }
 
     fn cluster(&self) -> &str {
@@ -75,11 +75,28 @@ impl Context {
     }
 }
 
-async fn next_round(hints: &Hints, stop: &CancellationToken) -> bool {
-    tokio::select! {
-        () = stop.cancelled() => false,
-        () = hints.work() => true,
-        () = tokio::time::sleep(POLL) => true,
+/// Paces a loop: the next round comes with a hint or after a second.
+struct Rounds {
+    work: watch::Receiver<u64>,
+    stop: CancellationToken,
+}
+
+impl Rounds {
+    fn new(hints: &Hints, stop: &CancellationToken) -> Self {
+        Self {
+            work: hints.subscribe_work(),
+            stop: stop.clone(),
+        }
+    }
+
+    /// Waits for a hint, a second, or the end. Returns whether to go on.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            // An error means that the hints are gone with the server.
+            _ = self.work.changed() => true,
+            () = tokio::time::sleep(POLL) => true,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use qwex_core::{Ending, Fact, Observation, PendingCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{CLAIM, next_round};
+use super::{CLAIM, Rounds};
 use crate::db::dispatch::{self, Claim, Claimed};
 use crate::db::{DbResult, Pools, cluster};
 use crate::hints::Hints;
@@ -16,6 +16,7 @@ const CLAIM_SECONDS: f64 = 10.0;
 
 /// Places runs until told to stop.
 pub async fn run(pools: Pools, recorder: Recorder, hints: Hints, stop: CancellationToken) {
+    let mut rounds = Rounds::new(&hints, &stop);
     loop {
         let more = match round(&pools, &recorder).await {
             Ok(count) => count > 0,
@@ -24,7 +25,7 @@ pub async fn run(pools: Pools, recorder: Recorder, hints: Hints, stop: Cancellat
                 false
             }
         };
-        if stop.is_cancelled() || (!more && !next_round(&hints, &stop).await) {
+        if stop.is_cancelled() || (!more && !rounds.next().await) {
             return;
         }
     }

@@ -12,11 +12,12 @@ use crate::recorder::Batch;
 const IN_FLIGHT: usize = 16;
 
 pub(super) async fn run(context: &Context) {
+    let mut rounds = context.rounds();
     loop {
         match round(context).await {
             Ok(true) => {}
             Ok(false) => {
-                if !context.next_round().await {
+                if !rounds.next().await {
                     return;
                 }
             }
@@ -26,7 +27,7 @@ pub(super) async fn run(context: &Context) {
                     error = &error as &dyn std::error::Error,
                     "dispatch paused"
                 );
-                if !context.next_round().await {
+                if !rounds.next().await {
                     return;
                 }
             }

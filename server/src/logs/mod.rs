@@ -32,6 +32,8 @@ use crate::hints::Hints;
 use crate::recorder::{LeaseGuard, Recorder};
 use tail::Tail;
 
+const NUMBERING_TRIES: u32 = 5;
+
 /// Names a stream before it has its number.
 type SourceKey = (RunId, Attempt, EpisodeId, String);
 
@@ -90,7 +92,7 @@ impl Archive {
     }
 
     async fn try_follow(&self, guard: &LeaseGuard, backend: &Backend, source: LogSource) -> DbResult<()> {
-        log::ensure_stream(&self.pools.work, &source, backend.name.as_str()).await?;
+        self.ensure_stream(&source, &backend.name).await?;
         let rows = log::list_streams(&self.pools.work, source.run_id, Some(source.attempt)).await?;
         let key = key_of(&source);
         let Some(row) = rows
@@ -122,6 +124,17 @@ impl Archive {
             });
         }
         Ok(())
+    }
+
+    /// Two streams of one run that begin at once may be given the same number: the second tries again.
+    async fn ensure_stream(&self, source: &LogSource, cluster: &ClusterName) -> DbResult<()> {
+        for _ in 0..NUMBERING_TRIES {
+            match log::ensure_stream(&self.pools.work, source, cluster.as_str()).await {
+                Err(error) if error.constraint() == Some("log_stream_pkey") => {}
+                result => return result,
+            }
+        }
+        log::ensure_stream(&self.pools.work, source, cluster.as_str()).await
     }
 
     /// Stops following what a cluster writes: another replica goes on.

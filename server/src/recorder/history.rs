@@ -126,11 +126,7 @@ fn moved(before: &RunState, after: &RunState, seen: &Observation) -> Vec<Line> {
             )]
         }
         Fact::Unreachable { message } => vec![line(EventKind::Unreachable, message.clone(), json!({}))],
-        Fact::Reachable => vec![line(
-            EventKind::Reachable,
-            "the cluster answers again",
-            json!({}),
-        )],
+        Fact::Reachable => vec![line(EventKind::Reachable, "the cluster answers again", json!({}))],
         Fact::LogsIncomplete { message } => vec![line(
             EventKind::LogsSealed,
             message.clone(),

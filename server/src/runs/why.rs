@@ -8,10 +8,11 @@ use crate::db::run::StoredRun;
 
 pub(super) fn explain(stored: StoredRun) -> Why {
     let summary = summary(&stored.run);
+    let hint = hint(&stored.run);
     Why {
         run: row_of(stored.run),
         summary,
-        hint: None,
+        hint,
         placement: stored.placement,
     }
 }
@@ -48,4 +49,13 @@ fn summary(run: &Run) -> String {
         }
         RunStatus::Cancelled => format!("It was cancelled{}", place(run)),
     }
+}
+
+fn hint(run: &Run) -> Option<String> {
+    let pending = run.pending.as_ref().map(|pending| pending.code.hint());
+    let failure = run.failure.as_ref().map(|failure| failure.code.hint());
+    pending
+        .or(failure)
+        .filter(|hint| !hint.is_empty())
+        .map(str::to_owned)
 }

@@ -2,11 +2,9 @@
 //! once. No transaction is open while an endpoint is called; a replica that dies leaves claims that run out.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use jiff::Timestamp;
 use sqlx::PgPool;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -80,12 +78,12 @@ impl Deliverer {
     /// Delivers until `stop`. Tries under way then have three seconds to end; the claims of the others are given back.
     pub async fn run(self, stop: CancellationToken) {
         let mut tries = Tries::default();
+        let mut work = self.hints.subscribe_work();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
-            // Heard from before the look on: a hint that comes meanwhile is not lost.
-            let mut hinted = pin!(self.hints.work().fuse());
-            let hinted_already = futures::poll!(hinted.as_mut()).is_ready();
+            // Taken note of before the look: a hint that comes meanwhile is not lost.
+            work.mark_unchanged();
             if let Err(error) = self.begin_due(&mut tries).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -93,12 +91,9 @@ impl Deliverer {
                 );
             }
             metrics::set_under_way(tries.tasks.len());
-            if hinted_already {
-                continue;
-            }
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = hinted => {}
+                _ = work.changed() => {}
                 () = tokio::time::sleep(tries.wait()) => {}
                 _ = sweep.tick() => self.sweep().await,
                 // Its slot is free: there may be more for this endpoint.
