@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Connector, Reach};
 use crate::db::cluster::{self, Connection};
-use crate::db::{DbResult, Pools, lease};
+use crate::db::{DbResult, Pools, dispatch as dispatch_rows, lease};
 use crate::hints::Hints;
 use crate::logs::Archive;
 use crate::recorder::{LeaseGuard, Recorder};
 use crate::{dispatch, watch};
 
 /// A lease lasts so long, and is renewed each [`ROUND`].
-const TTL: Duration = Duration::from_secs(15);
+const TTL: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(2);
 
 /// What every task group shares.
@@ -99,6 +99,7 @@ impl Supervisor {
             }
             end(groups, &connection.name).await;
             if let Some(epoch) = held {
+                dispatch_rows::drop_claims(&self.pools.work, connection.name.as_str()).await?;
                 let guard = LeaseGuard {
                     lease: lease_name,
                     epoch,

@@ -185,3 +185,18 @@ pub async fn find_position(executor: impl PgExecutor<'_>, cluster: &str) -> DbRe
         .await?;
     Ok(position)
 }
+
+/// Lets go of every claim on a cluster's rows: for the replica that has just taken its lease, since whoever
+/// claimed them before it cannot record what comes of it.
+pub async fn drop_claims(executor: impl PgExecutor<'_>, cluster: &str) -> DbResult<()> {
+    sqlx::query!(
+        r#"
+        WITH intents AS (UPDATE dispatch SET claimed_until = NULL WHERE cluster = $1 AND claimed_until IS NOT NULL)
+        UPDATE cleanup SET claimed_until = NULL WHERE cluster = $1 AND claimed_until IS NOT NULL
+        "#,
+        cluster,
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
