@@ -11,6 +11,8 @@ mod jobs;
 mod lease;
 mod plan;
 mod quota;
+#[cfg(test)]
+mod sim;
 mod usage;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use super::api::{ClusterQueueSpec, StopPolicy};
+use super::api::{Admission, ClusterQueueSpec, JOB_UID_LABEL, StopPolicy};
 use super::plan::{Draft, arrival, cluster_queue};
 use super::quota::{self, NoFit, Usage};
 use super::world::World;
@@ -21,8 +21,13 @@ pub fn admit(world: &World, drafts: &mut [Draft<'_>]) {
             .collect();
         waiting.sort_by_key(|at| (std::cmp::Reverse(drafts[*at].priority()), arrival(&drafts[*at])));
         let strict = queue.spec.queueing_strategy.as_deref() == Some("StrictFIFO");
+        let mut desk = Desk {
+            name: &key.1,
+            queue: &queue.spec,
+            claims: Usage::new(),
+        };
         for at in waiting {
-            if !reserve(&key.1, &queue.spec, drafts, at) && strict {
+            if !desk.reserve(drafts, at) && strict {
                 break;
             }
         }
@@ -75,126 +80,153 @@ pub fn has_flavors(world: &World, queue: &ClusterQueueSpec) -> bool {
     named.all(|flavor| world.flavors.get(&(String::new(), flavor.name.clone())).is_some())
 }
 
-/// Reserves quota for one Workload, or says why not and preempts where that helps.
-fn reserve(name: &str, queue: &ClusterQueueSpec, drafts: &mut [Draft<'_>], at: usize) -> bool {
-    let used = used(name, drafts, |_| true);
-    let trouble = match quota::assign(name, queue, &used, &drafts[at].spec.pod_sets) {
-        Ok(admission) => {
-            let draft = &mut drafts[at];
-            draft.status.admission = Some(admission);
-            draft.set(
-                "QuotaReserved",
-                true,
-                "QuotaReserved",
-                &format!("Quota reserved in ClusterQueue {name}"),
-            );
-            for kind in ["Evicted", "Preempted"] {
-                if let Some(before) = draft
-                    .status
-                    .condition(kind)
-                    .filter(|before| before.status == "True")
-                {
-                    let message = format!("Previously: {}", before.message);
-                    draft.set(kind, false, "QuotaReserved", &message);
-                }
+/// Where the quota of one ClusterQueue is given out in one round.
+struct Desk<'a> {
+    name: &'a str,
+    queue: &'a ClusterQueueSpec,
+    /// Kept free for those that preempt others: else what leaves would be taken by the next in line, who would be
+    /// preempted in turn, for ever.
+    claims: Usage,
+}
+
+impl Desk<'_> {
+    /// Reserves quota for one Workload, or says why not and preempts where that helps.
+    fn reserve(&mut self, drafts: &mut [Draft<'_>], at: usize) -> bool {
+        let trouble = match self.assign(drafts, at, &[]) {
+            Ok(admission) => {
+                take(&mut drafts[at], admission);
+                return true;
             }
-            return true;
+            Err(trouble) => trouble,
+        };
+        let going = if trouble.may_fit_later() {
+            self.preempt(drafts, at)
+        } else {
+            0
+        };
+        let draft = &mut drafts[at];
+        if going == 0 {
+            draft.refuse(trouble.reason, &trouble.message);
+        } else {
+            let message = format!(
+                "{}. Pending the preemption of {going} workload(s)",
+                trouble.message
+            );
+            draft.refuse("WaitingForPreemptedWorkloads", &message);
         }
-        Err(trouble) => trouble,
-    };
-    let going = preempt(name, queue, drafts, at, &trouble);
-    let draft = &mut drafts[at];
-    if going == 0 {
-        draft.refuse(trouble.reason, &trouble.message);
-    } else {
-        let message = format!(
-            "{}. Pending the preemption of {going} workload(s)",
-            trouble.message
-        );
-        draft.refuse("WaitingForPreemptedWorkloads", &message);
+        false
     }
-    false
-}
 
-fn used(name: &str, drafts: &[Draft<'_>], counts: impl Fn(&Draft<'_>) -> bool) -> Usage {
-    let mut usage = Usage::new();
-    for draft in drafts
-        .iter()
-        .filter(|draft| draft.is_open() && draft.is("QuotaReserved") && counts(draft))
-    {
-        if let Some(admission) = draft
+    /// Flavors for one Workload, as if some others were gone.
+    fn assign(&self, drafts: &[Draft<'_>], at: usize, gone: &[usize]) -> Result<Admission, NoFit> {
+        let mut used = self.claims.clone();
+        for other in (0..drafts.len()).filter(|other| !gone.contains(other)) {
+            if let Some(admission) = self.held(&drafts[other]) {
+                quota::add(&mut used, admission);
+            }
+        }
+        quota::assign(self.name, self.queue, &used, &drafts[at].spec.pod_sets)
+    }
+
+    fn held<'d>(&self, draft: &'d Draft<'_>) -> Option<&'d Admission> {
+        let admission = draft
             .status
             .admission
             .as_ref()
-            .filter(|held| held.cluster_queue == name)
+            .filter(|_| draft.is_open() && draft.is("QuotaReserved"));
+        admission.filter(|admission| admission.cluster_queue == self.name)
+    }
+
+    /// Evicts the lowest and newest Workloads until this one would fit; how many are on their way out for it.
+    fn preempt(&mut self, drafts: &mut [Draft<'_>], at: usize) -> usize {
+        let mut victims = self.candidates(drafts, at);
+        let Some(count) =
+            (1..=victims.len()).find(|count| self.assign(drafts, at, &victims[..*count]).is_ok())
+        else {
+            return 0;
+        };
+        victims.truncate(count);
+        // The last made room enough that some before it can stay.
+        for victim in victims
+            .clone()
+            .into_iter()
+            .filter(|victim| !drafts[*victim].is("Evicted"))
         {
-            quota::add(&mut usage, admission);
+            let fewer: Vec<usize> = victims.iter().copied().filter(|other| *other != victim).collect();
+            if self.assign(drafts, at, &fewer).is_ok() {
+                victims = fewer;
+            }
         }
+        if let Ok(claim) = self.assign(drafts, at, &victims) {
+            quota::add(&mut self.claims, &claim);
+        }
+        let message = self.message(&drafts[at]);
+        for victim in &victims {
+            let draft = &mut drafts[*victim];
+            if !draft.is("Evicted") {
+                draft.evict("Preempted", &message);
+                draft.set("Preempted", true, "InClusterQueue", &message);
+            }
+        }
+        victims.len()
     }
-    usage
+
+    /// Who may go for this one: those that go anyway first, then the lowest, then the newest.
+    fn candidates(&self, drafts: &[Draft<'_>], at: usize) -> Vec<usize> {
+        let policy = self
+            .queue
+            .preemption
+            .as_ref()
+            .and_then(|preemption| preemption.within_cluster_queue.as_deref());
+        let equals = match policy {
+            Some("LowerPriority") => false,
+            Some("LowerOrNewerEqualPriority") => true,
+            Some(_) | None => return Vec::new(),
+        };
+        let preemptor = &drafts[at];
+        let newer = |draft: &Draft<'_>| equals && arrival(draft) > arrival(preemptor);
+        let below = |draft: &Draft<'_>| {
+            let (theirs, ours) = (draft.priority(), preemptor.priority());
+            theirs < ours || theirs == ours && newer(draft)
+        };
+        let goes = |draft: &Draft<'_>| self.held(draft).is_some() && (draft.is("Evicted") || below(draft));
+        let mut candidates: Vec<usize> = (0..drafts.len()).filter(|other| goes(&drafts[*other])).collect();
+        candidates.sort_by_key(|other| {
+            let draft = &drafts[*other];
+            (
+                !draft.is("Evicted"),
+                draft.priority(),
+                std::cmp::Reverse(arrival(draft)),
+            )
+        });
+        candidates
+    }
+
+    fn message(&self, preemptor: &Draft<'_>) -> String {
+        let labels = preemptor.workload.labels();
+        format!(
+            "Preempted to accommodate a workload (UID: {}, JobUID: {}) due to prioritization in the ClusterQueue; \
+             preemptor path: /{name}; preemptee path: /{name}",
+            preemptor.workload.uid().unwrap_or_default(),
+            labels.get(JOB_UID_LABEL).map_or("UNKNOWN", String::as_str),
+            name = self.name,
+        )
+    }
 }
 
-/// Evicts the lowest and newest Workloads until this one would fit; how many are on their way out for it.
-fn preempt(
-    name: &str,
-    queue: &ClusterQueueSpec,
-    drafts: &mut [Draft<'_>],
-    at: usize,
-    trouble: &NoFit,
-) -> usize {
-    let policy = queue
-        .preemption
-        .as_ref()
-        .and_then(|preemption| preemption.within_cluster_queue.as_deref());
-    if !matches!(policy, Some("LowerPriority" | "LowerOrNewerEqualPriority")) || !trouble.may_fit_later() {
-        return 0;
-    }
-    let below = |draft: &Draft<'_>| draft.priority() < drafts[at].priority();
-    let held = |draft: &Draft<'_>| {
-        draft
+/// The Workload has its quota; an eviction before is history.
+fn take(draft: &mut Draft<'_>, admission: Admission) {
+    let message = format!("Quota reserved in ClusterQueue {}", admission.cluster_queue);
+    draft.status.admission = Some(admission);
+    draft.set("QuotaReserved", true, "QuotaReserved", &message);
+    for kind in ["Evicted", "Preempted"] {
+        if let Some(before) = draft
             .status
-            .admission
-            .as_ref()
-            .is_some_and(|held| held.cluster_queue == name)
-    };
-    let mut victims: Vec<usize> = (0..drafts.len())
-        .filter(|other| drafts[*other].is_open() && held(&drafts[*other]))
-        .filter(|other| drafts[*other].is("Evicted") || below(&drafts[*other]))
-        .collect();
-    // Those that go anyway first, then the lowest, then the newest.
-    victims.sort_by_key(|other| {
-        let draft = &drafts[*other];
-        (
-            !draft.is("Evicted"),
-            draft.priority(),
-            std::cmp::Reverse(arrival(draft)),
-        )
-    });
-    let fits_without = |count: usize| {
-        let gone = &victims[..count];
-        let keys: Vec<_> = gone.iter().map(|other| drafts[*other].key).collect();
-        let left = used(name, drafts, |draft| !keys.contains(&draft.key));
-        quota::assign(name, queue, &left, &drafts[at].spec.pod_sets).is_ok()
-    };
-    let Some(count) = (1..=victims.len()).find(|count| fits_without(*count)) else {
-        return 0;
-    };
-    let preemptor = drafts[at].workload;
-    let message = format!(
-        "Preempted to accommodate a workload (UID: {}, JobUID: {}) due to prioritization in the ClusterQueue; \
-         preemptor path: /{name}; preemptee path: /{name}",
-        preemptor.uid().unwrap_or_default(),
-        preemptor
-            .labels()
-            .get(super::api::JOB_UID_LABEL)
-            .map_or("UNKNOWN", String::as_str),
-    );
-    victims.truncate(count);
-    for other in victims {
-        if !drafts[other].is("Evicted") {
-            drafts[other].evict("Preempted", &message);
-            drafts[other].set("Preempted", true, "InClusterQueue", &message);
+            .condition(kind)
+            .filter(|before| before.status == "True")
+        {
+            let message = format!("Previously: {}", before.message);
+            draft.set(kind, false, "QuotaReserved", &message);
         }
     }
-    count
 }

@@ -108,6 +108,8 @@ pub fn plan(world: &World, now: Timestamp) -> Vec<Write> {
         follow(draft, now);
     }
     writes.extend(usage::statuses(world, &drafts));
+    // What gives quota back is written before what takes it.
+    drafts.sort_by_key(|draft| draft.is_open() && draft.is("QuotaReserved"));
     for draft in drafts {
         if draft.workload.status.as_ref() != Some(&draft.status) {
             writes.push(Write::WorkloadStatus(draft.key.clone(), draft.status));
