@@ -181,7 +181,7 @@ fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> E
         return failed(code, message, end);
     }
     match end {
-        Some(end) if was_deleted_while_running(pod, end) => stopped(pod, Some(end)),
+        Some(end) if was_deleted_while_running(seen, end) => stopped(pod, Some(end)),
         Some(end) => of_exit(end, verdict),
         None if seen.deleted || pod.metadata.deletion_timestamp.is_some() => stopped(pod, None),
         None => {
@@ -229,15 +229,17 @@ fn oom_message(pod: &PodView) -> String {
     }
 }
 
-/// The pod was deleted by somebody and its container ended in consequence. Both times are the
-/// cluster's; a container that ended before the request ended by itself.
-fn was_deleted_while_running(pod: &PodView, end: &StateTerminated) -> bool {
-    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
-    let asked_at = pod.metadata.deletion_timestamp.map(|at| at - grace);
-    match (asked_at, end.finished_at) {
-        (Some(asked_at), Some(finished_at)) => finished_at >= asked_at,
-        (Some(_) | None, _) => false,
-    }
+/// The pod was deleted by somebody and its container ended in consequence. Where nobody saw it, both
+/// times are the cluster's; a container that ended before the request ended by itself.
+fn was_deleted_while_running(seen: &PodEvidence, end: &StateTerminated) -> bool {
+    let meta = &seen.pod.metadata;
+    let grace = meta.deletion_grace_period_seconds.filter(|grace| *grace > 0);
+    let asked_at = meta.deletion_timestamp.zip(grace);
+    let asked_at = asked_at.map(|(at, grace)| at - SignedDuration::from_secs(grace));
+    seen.deleted_alive
+        || asked_at
+            .zip(end.finished_at)
+            .is_some_and(|(asked, ended)| ended > asked)
 }
 
 fn stopped(pod: &PodView, end: Option<&StateTerminated>) -> Ending {

@@ -46,6 +46,9 @@ pub struct PodEvidence {
     pub pod: PodView,
     /// It is gone; `pod` is its last known state.
     pub deleted: bool,
+    /// It was seen alive after somebody had asked to delete it: its end is of that making. The object
+    /// alone cannot tell, the kubelet moves its deletion time to the end.
+    pub deleted_alive: bool,
     /// How long its container has been refused (image or configuration), by the onlooker's clock.
     pub refused_for: Duration,
     /// How many times the kubelet gave up on the image for a while.

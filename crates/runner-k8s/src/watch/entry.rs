@@ -51,6 +51,7 @@ pub(crate) struct Entry {
 pub(crate) struct PodSeen {
     pod: PodView,
     deleted: bool,
+    deleted_alive: bool,
     refused: Since,
     back_offs: u32,
 }
@@ -60,6 +61,7 @@ impl PodSeen {
         let mut seen = Self {
             pod: PodView::default(),
             deleted: false,
+            deleted_alive: false,
             refused: None,
             back_offs: 0,
         };
@@ -70,6 +72,11 @@ impl PodSeen {
     fn update(&mut self, pod: PodView, now: Instant) {
         let was = self.waiting_reason().to_owned();
         self.pod = pod;
+        let terminated = self
+            .pod
+            .main()
+            .is_some_and(|main| main.state.terminated.is_some());
+        self.deleted_alive |= self.pod.metadata.deletion_timestamp.is_some() && !terminated;
         let is = self.waiting_reason().to_owned();
         if is == "ImagePullBackOff" && was != is {
             self.back_offs += 1;
@@ -219,6 +226,7 @@ impl Entry {
             .map(|seen| PodEvidence {
                 pod: seen.pod.clone(),
                 deleted: seen.deleted,
+                deleted_alive: seen.deleted_alive,
                 refused_for: waited(seen.refused, now),
                 back_offs: seen.back_offs,
             })

@@ -32,6 +32,8 @@ pub(crate) enum Event<T> {
     Put(T),
     Deleted(T),
     Bookmark,
+    /// The watch was opened: the API server answers.
+    Open,
 }
 
 /// An event and the resource version behind it.
@@ -65,6 +67,7 @@ where
         loop {
             let opened = Instant::now();
             let mut bytes = open(&rest, &watch, &version).await?;
+            yield (Event::Open, version.clone());
             let mut buffer = BytesMut::new();
             while let Some(read) = next(&watch, &mut bytes).await? {
                 buffer.extend_from_slice(&read);

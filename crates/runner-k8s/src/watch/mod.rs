@@ -16,7 +16,7 @@ use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use qwex_runner::{RunnerError, Sighting, SightingStream, WatchPosition};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use self::entry::Lookup;
@@ -36,12 +36,13 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(500);
 #[derive(Default)]
 pub(crate) struct Retained {
     view: View,
-    /// Up to where all of it was told; `None` if something was on its way when the stream ended.
-    told_to: Option<Positions>,
+    /// The last position told and the one reached since without news; `None` if something was on its
+    /// way to the listener when the stream ended.
+    told_to: Option<(WatchPosition, Positions)>,
 }
 
 /// Resource versions up to which everything was told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Positions {
     jobs: String,
     pods: String,
@@ -53,10 +54,6 @@ impl Positions {
     fn to_wire(&self) -> WatchPosition {
         WatchPosition(serde_json::to_string(self).expect("strings serialise"))
     }
-
-    fn from_wire(wire: &WatchPosition) -> Option<Self> {
-        serde_json::from_str(&wire.0).ok()
-    }
 }
 
 /// A change in one of the watched resources.
@@ -64,6 +61,15 @@ enum Change {
     Job(Versioned<JobView>),
     Pod(Versioned<PodView>),
     Workload(Versioned<WorkloadView>),
+}
+
+/// What a change is about.
+enum Touched {
+    /// The attempt of this Job; `None` if the object is nobody's.
+    Attempt(Option<JobUid>),
+    /// Only the position moved.
+    Position,
+    Nothing,
 }
 
 type Changes = SelectAll<BoxStream<'static, Result<Change, RunnerError>>>;
@@ -79,6 +85,8 @@ struct Session {
     shared: Arc<Shared>,
     view: View,
     positions: Positions,
+    /// The last position told.
+    told: Option<WatchPosition>,
     /// Whether all that the view counts as told has reached the listener.
     delivered: bool,
     lookups: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -88,7 +96,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         let retained = Retained {
             view: std::mem::take(&mut self.view),
-            told_to: self.delivered.then(|| self.positions.clone()),
+            told_to: self
+                .told
+                .take()
+                .filter(|_| self.delivered)
+                .map(|told| (told, self.positions.clone())),
         };
         *self.shared.retained() = retained;
     }
@@ -99,9 +111,8 @@ pub(crate) async fn watch(
     from: Option<WatchPosition>,
 ) -> Result<SightingStream, RunnerError> {
     let Retained { view, told_to } = std::mem::take(&mut *shared.retained());
-    let resumed = from.as_ref().and_then(Positions::from_wire);
-    let mut session = match (resumed, told_to) {
-        (Some(asked), Some(told_to)) if asked == told_to => Session::resume(shared, view, told_to),
+    let mut session = match (from, told_to) {
+        (Some(asked), Some((told, reached))) if asked == told => Session::resume(shared, view, told, reached),
         (_, _) => Session::start(shared, view).await?,
     };
     let first = if session.delivered {
@@ -141,11 +152,12 @@ fn ended() -> RunnerError {
 }
 
 impl Session {
-    fn resume(shared: Arc<Shared>, view: View, positions: Positions) -> Self {
+    fn resume(shared: Arc<Shared>, view: View, told: WatchPosition, positions: Positions) -> Self {
         Self {
             shared,
             view,
             positions,
+            told: Some(told),
             delivered: true,
             lookups: FuturesUnordered::new(),
         }
@@ -176,6 +188,7 @@ impl Session {
                 pods: pods.resource_version,
                 workloads: kueue,
             },
+            told: None,
             delivered: false,
             lookups: FuturesUnordered::new(),
             shared,
@@ -186,8 +199,14 @@ impl Session {
         let told = self.view.tell_all(moment(&self.shared));
         let mut sightings = self.keep(told);
         sightings.push(Sighting::Listed(self.view.listed()));
-        sightings.push(Sighting::Position(self.positions.to_wire()));
+        sightings.push(self.position());
         sightings
+    }
+
+    fn position(&mut self) -> Sighting {
+        let position = self.positions.to_wire();
+        self.told = Some(position.clone());
+        Sighting::Position(position)
     }
 
     /// Waits for whatever comes first: a change, an answer, a moment of the clock.
@@ -231,21 +250,23 @@ impl Session {
     fn take(&mut self, change: Change) -> Vec<Sighting> {
         let now = Instant::now();
         let view = &mut self.view;
-        let (touched, is_bookmark) = match change {
+        let touched = match change {
             Change::Job((event, version)) => {
                 self.positions.jobs = version;
                 match event {
-                    Event::Put(job) => (view.put_job(job), false),
-                    Event::Deleted(job) => (view.delete_job(job, now), false),
-                    Event::Bookmark => (None, true),
+                    Event::Put(job) => Touched::Attempt(view.put_job(job)),
+                    Event::Deleted(job) => Touched::Attempt(view.delete_job(job, now)),
+                    Event::Bookmark => Touched::Position,
+                    Event::Open => Touched::Nothing,
                 }
             }
             Change::Pod((event, version)) => {
                 self.positions.pods = version;
                 match event {
-                    Event::Put(pod) => (view.put_pod(pod, now), false),
-                    Event::Deleted(pod) => (view.delete_pod(pod, now), false),
-                    Event::Bookmark => (None, true),
+                    Event::Put(pod) => Touched::Attempt(view.put_pod(pod, now)),
+                    Event::Deleted(pod) => Touched::Attempt(view.delete_pod(pod, now)),
+                    Event::Bookmark => Touched::Position,
+                    Event::Open => Touched::Nothing,
                 }
             }
             Change::Workload((event, version)) => {
@@ -253,17 +274,22 @@ impl Session {
                     *position = version;
                 }
                 match event {
-                    Event::Put(workload) => (view.put_workload(workload), false),
-                    Event::Deleted(workload) => (view.delete_workload(&workload), false),
-                    Event::Bookmark => (None, true),
+                    Event::Put(workload) => Touched::Attempt(view.put_workload(workload)),
+                    Event::Deleted(workload) => Touched::Attempt(view.delete_workload(&workload)),
+                    Event::Bookmark => Touched::Position,
+                    Event::Open => Touched::Nothing,
                 }
             }
         };
-        if is_bookmark {
-            return vec![Sighting::Alive, Sighting::Position(self.positions.to_wire())];
+        match touched {
+            Touched::Attempt(Some(uid)) => {
+                let told = self.view.tell(&uid, moment(&self.shared));
+                self.deliver(told)
+            }
+            Touched::Attempt(None) => Vec::new(),
+            Touched::Position => vec![Sighting::Alive, self.position()],
+            Touched::Nothing => vec![Sighting::Alive],
         }
-        let told = touched.map(|uid| self.view.tell(&uid, moment(&self.shared)));
-        self.deliver(told.unwrap_or_default())
     }
 
     fn take_answer(&mut self, answer: Answer) -> Vec<Sighting> {
@@ -296,7 +322,7 @@ impl Session {
         let mut sightings = self.keep(told);
         if !sightings.is_empty() {
             self.delivered = false;
-            sightings.push(Sighting::Position(self.positions.to_wire()));
+            sightings.push(self.position());
         }
         sightings
     }

@@ -1,0 +1,11 @@
+//! The Kubernetes backend against real API servers: cluster `alpha` with a real kubelet, `beta` with
+//! simulated pods that end as asked. Test names begin with the row of the fault catalogue they prove.
+
+mod cancel;
+mod endings;
+mod logs;
+mod probe;
+mod queue;
+mod rig;
+mod submit;
+mod watch;

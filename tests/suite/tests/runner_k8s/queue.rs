@@ -1,0 +1,195 @@
+//! Runs in a queue, as Kueue (or its stand-in) tells of them.
+
+use anyhow::Result;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use qwex_core::{Ending, Fact, PendingCode, QueueName};
+use qwex_runner::{Runner as _, RunnerError, Work};
+use qwex_testbed::{require, shared, wait};
+use serde_json::{Value, json};
+
+use crate::rig::{LIMIT, Rig, shell};
+
+/// A namespace with the LocalQueue `main` of one CPU.
+async fn bed() -> Result<Rig> {
+    let beta = shared::beta().await?;
+    let rig = Rig::at(
+        &shared::queued().await?,
+        beta.client().await?,
+        beta.namespace("queue").await?,
+    )
+    .await?;
+    let name = rig.namespace.clone();
+    create(
+        &rig,
+        "ResourceFlavor",
+        "resourceflavors",
+        json!({ "metadata": { "name": name }, "spec": {} }),
+    )
+    .await?;
+    let flavor = json!({ "name": name, "resources": [{ "name": "cpu", "nominalQuota": "1" }] });
+    let spec = json!({
+        "namespaceSelector": {},
+        "resourceGroups": [{ "coveredResources": ["cpu"], "flavors": [flavor] }],
+    });
+    create(
+        &rig,
+        "ClusterQueue",
+        "clusterqueues",
+        json!({ "metadata": { "name": name }, "spec": spec }),
+    )
+    .await?;
+    let local =
+        json!({ "metadata": { "name": "main", "namespace": name }, "spec": { "clusterQueue": name } });
+    create(&rig, "LocalQueue", "localqueues", local).await?;
+    Ok(rig)
+}
+
+fn api(rig: &Rig, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let gvk = GroupVersionKind::gvk("kueue.x-k8s.io", "v1beta2", kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+    match kind {
+        "LocalQueue" | "Workload" => Api::namespaced_with(rig.client.clone(), &rig.namespace, &resource),
+        _ => Api::all_with(rig.client.clone(), &resource),
+    }
+}
+
+async fn create(rig: &Rig, kind: &str, plural: &str, mut object: Value) -> Result<()> {
+    object["apiVersion"] = json!("kueue.x-k8s.io/v1beta2");
+    object["kind"] = json!(kind);
+    api(rig, kind, plural)
+        .create(&PostParams::default(), &serde_json::from_value(object)?)
+        .await?;
+    Ok(())
+}
+
+fn queued(queue: &str) -> Work {
+    let mut work = shell("true");
+    work.spec.queue = QueueName::new(queue).ok();
+    work.spec.resources.cpu = Some("1".to_owned());
+    work
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_and_passed() -> Result<()> {
+    require!(Go);
+    let rig = bed().await?;
+    let listener = rig.listen();
+    let (first, second) = (queued("main"), queued("main"));
+    rig.simulate(&first, &[("run-for", "4s")]).await?;
+    let round = listener.running(&first).await?;
+    assert!(round > 0, "a Job that was suspended has a round");
+    rig.submit(&second).await?;
+    let message = listener
+        .waiting(
+            &second,
+            PendingCode::Admission,
+            "insufficient unused quota for cpu",
+        )
+        .await?;
+    assert!(message.starts_with("queue main: WaitingForQuota"), "{message}");
+    assert_eq!(
+        listener.ending(&first).await?,
+        Ending::Succeeded { verified: true }
+    );
+    assert_eq!(
+        listener.ending(&second).await?,
+        Ending::Succeeded { verified: true }
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn c22_a_missing_queue_is_told() -> Result<()> {
+    require!(Go);
+    let rig = bed().await?;
+    let listener = rig.listen();
+    let lost = queued("typo");
+    rig.submit(&lost).await?;
+    let message = listener.waiting(&lost, PendingCode::Admission, "typo").await?;
+    assert!(message.contains("queue typo"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn c24_an_eviction_is_a_new_round_and_a_new_episode() -> Result<()> {
+    require!(Go);
+    let rig = bed().await?;
+    let listener = rig.listen();
+    let work = queued("main");
+    rig.simulate(&work, &[("run-for", "5s")]).await?;
+    let first = listener.running(&work).await?;
+    // Rounds are told apart by seconds.
+    wait::until(LIMIT, "the next second", || async {
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).ok()?;
+        (now > first).then_some(())
+    })
+    .await?;
+    let queues = api(&rig, "ClusterQueue", "clusterqueues");
+    let policy = |policy: &str| Patch::Merge(json!({ "spec": { "stopPolicy": policy } }));
+    queues
+        .patch(&rig.namespace, &PatchParams::default(), &policy("HoldAndDrain"))
+        .await?;
+    let waits_again = listener.fact(&work, "it waits again", |fact| match fact {
+        Fact::Waiting {
+            code: PendingCode::Admission,
+            round,
+            ..
+        } if *round > first => Some(*round),
+        _ => None,
+    });
+    let second = waits_again.await?;
+    queues
+        .patch(&rig.namespace, &PatchParams::default(), &policy("None"))
+        .await?;
+    let third = listener
+        .fact(&work, "it runs again", |fact| match fact {
+            Fact::Running { round } if *round >= second => Some(*round),
+            _ => None,
+        })
+        .await?;
+    assert!(third >= second && second > first);
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let facts = listener.facts(work.run_id);
+    let episodes = facts
+        .iter()
+        .filter(|fact| matches!(fact, Fact::EpisodeStarted { .. }))
+        .count();
+    assert_eq!(episodes, 2, "{facts:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_without_kueue_is_refused() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::on(shared::alpha().await?).await?;
+    let error = rig
+        .backend
+        .submit(&queued("main"))
+        .await
+        .expect_err("no Kueue on alpha");
+    assert!(
+        matches!(&error, RunnerError::Unsupported { message } if message.contains("no Kueue")),
+        "{error:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn queues_are_found() -> Result<()> {
+    require!(Go);
+    let rig = bed().await?;
+    let found = || async {
+        let kueue = rig.backend.probe().await.ok()?.kueue?;
+        kueue
+            .queues
+            .iter()
+            .any(|queue| queue.name == "main" && queue.namespace == rig.namespace)
+            .then_some(kueue.version)
+    };
+    assert_eq!(wait::until(LIMIT, "the queue", found).await?, "v1beta2");
+    Ok(())
+}
