@@ -135,3 +135,7 @@ impl Evidence<'_> {
         self.says(at, Fact::Ended { ending, started_at })
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -84,11 +84,11 @@ async fn d06_a_burst_cut_in_the_middle_of_a_second() -> Result<()> {
     let proxy = HttpProxy::for_user(alpha.kubeconfig()).await?;
     let rig = Rig::behind(&proxy, alpha).await?;
     let listener = rig.listen();
-    let work = shell("seq 1 20000");
+    let work = shell("seq 1 5000");
     rig.submit(&work).await?;
     listener.ending(&work).await?;
     let source = listener.log_of(&work).await?;
-    for cut in [300_000, 450_000, 650_000] {
+    for cut in [60_000, 100_000, 150_000] {
         proxy.rule(
             Rule::new(Answer::Cut {
                 after: Amount::Bytes(cut),
@@ -99,14 +99,14 @@ async fn d06_a_burst_cut_in_the_middle_of_a_second() -> Result<()> {
         );
     }
     let log = rig.whole_log(&source).await?;
-    let expected: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    let expected: String = (1..=5000).map(|n| format!("{n}\n")).collect();
     assert!(
         log.text() == expected,
         "{} of {} bytes",
         log.bytes.len(),
         expected.len()
     );
-    assert_eq!((log.lines, log.cuts.len(), log.gaps.len()), (20_000, 3, 0));
+    assert_eq!((log.lines, log.cuts.len(), log.gaps.len()), (5000, 3, 0));
     Ok(())
 }
 
@@ -116,13 +116,13 @@ async fn d09_any_bytes_and_d08_long_lines() -> Result<()> {
     let rig = Rig::on(shared::alpha().await?).await?;
     let listener = rig.listen();
     let work = shell(
-        r"printf '\000\001\377\376 nul\n'; head -c 1000000 /dev/zero | tr '\000' x; printf '\nla\rst\n\n\n'; printf '\303'",
+        r"printf '\000\001\377\376 nul\n'; head -c 300000 /dev/zero | tr '\000' x; printf '\nla\rst\n\n\n'; printf '\303'",
     );
     rig.submit(&work).await?;
     listener.ending(&work).await?;
     let log = rig.whole_log(&listener.log_of(&work).await?).await?;
     let mut expected = b"\x00\x01\xff\xfe nul\n".to_vec();
-    expected.extend(std::iter::repeat_n(b'x', 1_000_000));
+    expected.extend(std::iter::repeat_n(b'x', 300_000));
     expected.extend(b"\nla\rst\n\n\n\xc3");
     assert!(
         log.bytes == expected,
