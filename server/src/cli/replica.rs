@@ -28,7 +28,7 @@ use crate::recorder::{Recorder, RecorderConfig};
 use crate::runs::Runs;
 use crate::sealing::Sealer;
 use crate::telemetry::Metrics;
-use crate::webhooks::{Deliverer, WebhooksConfig};
+use crate::webhooks::{Deliverer, Webhooks, WebhooksConfig};
 
 /// Background work has this long to come to a good point when the server leaves.
 const WORK_TIME: Duration = Duration::from_secs(5);
@@ -121,6 +121,7 @@ impl Replica {
         let answers = Answers::new(pools.api.clone());
 
         let webhooks_config = WebhooksConfig::new(dev);
+        let webhooks = Webhooks::new(&pools, sealer.clone(), hints.clone(), &webhooks_config);
         let deliverer = Deliverer::new(&pools, sealer, hints.clone(), &webhooks_config)
             .context("webhooks cannot be delivered")?;
 
@@ -133,21 +134,17 @@ impl Replica {
             stop.clone(),
         ));
         work.spawn(hints.listen(stop.clone()));
-        spawn_until(&work, &stop, answers.clone().sweep());
-        spawn_until(&work, &stop, keep_partitions(pools.clone()));
-        spawn_until(&work, &stop, watch_pools(pools.clone()));
-
-        let document = serde_json::to_value(http::document())?;
-        let access = AccessTable::of(&document).map_err(anyhow::Error::msg)?;
+        spawn_upkeep(&work, &stop, &pools, &answers);
         let app = Arc::new(App {
             projects: Projects::new(pools.api.clone(), auth.clone()),
             auth,
             runs,
             clusters,
             logs,
+            webhooks,
             answers,
             limiter: Limiter::new(http.rate_limit),
-            access,
+            access: AccessTable::of_routes().map_err(anyhow::Error::msg)?,
             drain: drain.clone(),
             probe: probe(pools.clone()),
             metrics: http.metrics_listen.is_none().then(|| metrics.clone()),
@@ -230,6 +227,13 @@ impl Replica {
         // A connection that is still in use is not worth waiting for.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.pools.close()).await;
     }
+}
+
+/// What keeps a replica tidy.
+fn spawn_upkeep(work: &TaskTracker, stop: &CancellationToken, pools: &Pools, answers: &Answers) {
+    spawn_until(work, stop, answers.clone().sweep());
+    spawn_until(work, stop, keep_partitions(pools.clone()));
+    spawn_until(work, stop, watch_pools(pools.clone()));
 }
 
 /// Work that may be cut anywhere when the server leaves.

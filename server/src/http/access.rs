@@ -35,11 +35,17 @@ pub enum Needs {
 pub struct AccessTable(HashMap<String, HashMap<Method, Needs>>);
 
 impl AccessTable {
-    /// Reads the document.
+    /// What the routes of this server need.
     ///
     /// # Errors
     /// An operation without `security`, or with a role that is not known: a mistake in a handler's attribute.
-    pub fn of(document: &Value) -> Result<Self, String> {
+    pub fn of_routes() -> Result<Self, String> {
+        let document = serde_json::to_value(super::document()).map_err(|error| error.to_string())?;
+        Self::of(&document)
+    }
+
+    /// Reads a document.
+    fn of(document: &Value) -> Result<Self, String> {
         let mut table = Self::default();
         let paths = document["paths"].as_object().ok_or("the document has no paths")?;
         for (path, item) in paths {

@@ -128,7 +128,7 @@ impl HttpError {
         self
     }
 
-    #[must_use]
+    #[cfg(test)]
     pub fn code(&self) -> ErrorCode {
         self.code
     }

@@ -32,7 +32,9 @@ use crate::logs::{Cursor, LineSplitter, LogPiece, ReadOptions};
 const STREAMS: &[&str] = &["output", "stdout", "stderr"];
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(read)).routes(routes!(streams))
+    OpenApiRouter::new()
+        .routes(routes!(read))
+        .routes(routes!(streams))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -64,11 +66,15 @@ struct LogParams {
 impl LogParams {
     fn options(&self, headers: &HeaderMap) -> HttpResult<ReadOptions> {
         let seen = stream::last_event_id(headers).map(str::parse).transpose();
-        let seen = seen.map_err(|error| HttpError::new(ErrorCode::InvalidCursor, format!("Last-Event-ID: {error}")))?;
+        let seen = seen
+            .map_err(|error| HttpError::new(ErrorCode::InvalidCursor, format!("Last-Event-ID: {error}")))?;
         if let Some(name) = &self.stream
             && !STREAMS.contains(&name.as_str())
         {
-            return Err(HttpError::parameter("stream", format!("{name:?} is none of {}", STREAMS.join(", "))));
+            return Err(HttpError::parameter(
+                "stream",
+                format!("{name:?} is none of {}", STREAMS.join(", ")),
+            ));
         }
         if self.attempt == Some(0) {
             return Err(HttpError::parameter("attempt", "attempts are counted from 1"));
@@ -79,8 +85,16 @@ impl LogParams {
             tail: self.tail,
             attempt: self.attempt.map(Attempt),
             stream: self.stream.clone(),
-            since: self.since.as_deref().map(|text| instant("since", text)).transpose()?,
-            until: self.until.as_deref().map(|text| instant("until", text)).transpose()?,
+            since: self
+                .since
+                .as_deref()
+                .map(|text| instant("since", text))
+                .transpose()?,
+            until: self
+                .until
+                .as_deref()
+                .map(|text| instant("until", text))
+                .transpose()?,
         })
     }
 }
@@ -90,8 +104,16 @@ fn instant(name: &str, text: &str) -> HttpResult<Timestamp> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }
-    let ago = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.as_duration()).ok());
-    ago.ok_or_else(|| HttpError::parameter(name, format!("{text:?} is neither RFC 3339 nor a time ago like 10m")))
+    let ago = text
+        .parse::<Span>()
+        .ok()
+        .and_then(|span| Timestamp::now().checked_sub(span.as_duration()).ok());
+    ago.ok_or_else(|| {
+        HttpError::parameter(
+            name,
+            format!("{text:?} is neither RFC 3339 nor a time ago like 10m"),
+        )
+    })
 }
 
 /// The log of a run.
@@ -221,7 +243,11 @@ async fn streams(
 ) -> HttpResult<axum::Json<Page<LogStreamInfo>>> {
     app.runs.get(&who.scope(), id).await?;
     let streams = app.logs.list_streams(id).await.map_err(|error| {
-        if error.is_passing() { HttpError::unavailable(error) } else { HttpError::internal(error) }
+        if error.is_passing() {
+            HttpError::unavailable(error)
+        } else {
+            HttpError::internal(error)
+        }
     })?;
     Ok(page::whole(streams))
 }
@@ -232,7 +258,10 @@ mod tests {
 
     #[test]
     fn a_time_is_absolute_or_ago() {
-        assert_eq!(instant("since", "2026-01-01T00:00:00Z").unwrap().to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(
+            instant("since", "2026-01-01T00:00:00Z").unwrap().to_string(),
+            "2026-01-01T00:00:00Z"
+        );
         assert!(instant("since", "10m").unwrap() < Timestamp::now());
         assert!(instant("since", "yesterday").is_err());
     }

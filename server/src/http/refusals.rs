@@ -5,8 +5,11 @@ use qwex_api::ErrorCode;
 use qwex_api::FieldProblem;
 
 use super::error::HttpError;
+use crate::clusters::ClustersError;
+use crate::logs::LogsError;
 use crate::projects::ProjectsError;
 use crate::runs::RunsError;
+use crate::webhooks::WebhooksError;
 
 impl From<RunsError> for HttpError {
     fn from(error: RunsError) -> Self {
@@ -60,6 +63,69 @@ impl From<ProjectsError> for HttpError {
             ProjectsError::ExpiryTooFar => Self::field("/expires_in", "too_long", error.to_string()),
             ProjectsError::Db(cause) if cause.is_passing() => Self::unavailable(cause),
             ProjectsError::Db(cause) => Self::internal(cause),
+        }
+    }
+}
+
+impl From<ClustersError> for HttpError {
+    fn from(error: ClustersError) -> Self {
+        match error {
+            ClustersError::NotFound(name) => Self::not_found(format!("cluster {name}")),
+            ClustersError::Exists(_) => Self::new(ErrorCode::AlreadyExists, error.to_string()),
+            ClustersError::BadKubeconfig(_) => Self::field("/kubeconfig", "invalid", error.to_string()),
+            ClustersError::CheckFailed(checks) => {
+                let failed = checks.into_iter().filter(|check| !check.ok);
+                failed.fold(
+                    Self::new(
+                        ErrorCode::ClusterCheckFailed,
+                        "the cluster did not pass the checks; nothing was stored",
+                    ),
+                    |error, check| error.with_field("/kubeconfig", check.check, check.message),
+                )
+            }
+            ClustersError::InUse { .. } => Self::new(ErrorCode::InUse, error.to_string())
+                .with_hint("drain the cluster and wait for its runs, or cancel them"),
+            ClustersError::Database(cause) if cause.is_passing() => Self::unavailable(cause),
+            ClustersError::Database(cause) => Self::internal(cause),
+        }
+    }
+}
+
+impl From<WebhooksError> for HttpError {
+    fn from(error: WebhooksError) -> Self {
+        match error {
+            WebhooksError::NotFound(_) | WebhooksError::NoDelivery(_) => {
+                Self::new(ErrorCode::NotFound, error.to_string())
+            }
+            WebhooksError::Url(_) => Self::new(ErrorCode::EndpointRefused, error.to_string()).with_field(
+                "/url",
+                "refused",
+                error.to_string(),
+            ),
+            WebhooksError::Event { .. } => Self::field("/events", "invalid", error.to_string()),
+            WebhooksError::Description { .. } => Self::field("/description", "too_long", error.to_string()),
+            WebhooksError::TooMany { .. } => Self::new(ErrorCode::InUse, error.to_string())
+                .with_hint("remove a webhook that is not needed any more"),
+            WebhooksError::Disabled => Self::new(ErrorCode::WrongState, error.to_string()),
+            WebhooksError::Db(cause) if cause.is_passing() => Self::unavailable(cause),
+            WebhooksError::Db(cause) => Self::internal(cause),
+            WebhooksError::Seal(cause) => Self::internal(cause),
+            WebhooksError::Tls(cause) => Self::internal(cause),
+        }
+    }
+}
+
+impl From<LogsError> for HttpError {
+    fn from(error: LogsError) -> Self {
+        match error {
+            LogsError::Store(cause) => Self::new(
+                ErrorCode::LogUnavailable,
+                "the log archive does not give this log now",
+            )
+            .with_retry_after(5)
+            .with_cause(cause),
+            LogsError::Database(cause) if cause.is_passing() => Self::unavailable(cause),
+            LogsError::Database(cause) => Self::internal(cause),
         }
     }
 }

@@ -179,11 +179,23 @@ async fn deliveries(
 ) -> HttpResult<Response> {
     let size = page::size(params.page_size)?;
     let pager = Pager::new(&("deliveries", &id));
-    let after = params.page_token.map(|token| pager.position(&token)).transpose()?;
-    let page = app.webhooks.deliveries(&who.scope(), &id, after.as_deref(), size).await?;
+    let after = params
+        .page_token
+        .map(|token| pager.position(&token))
+        .transpose()?;
+    let page = app
+        .webhooks
+        .deliveries(&who.scope(), &id, after.as_deref(), size)
+        .await?;
     let next_page_token = page.next.map(|last| pager.token(&last));
     let items = page.deliveries;
-    Ok(page::answer(Page { items, next_page_token }, &uri))
+    Ok(page::answer(
+        Page {
+            items,
+            next_page_token,
+        },
+        &uri,
+    ))
 }
 
 /// Delivers anew, at once and with all tries: same id, same bytes.
