@@ -27,8 +27,20 @@ pub struct Options {
 /// Longest long-poll asked of the server.
 const POLL: Span = Span::from_secs(30);
 
-/// Follows a run to its end.
+/// Follows a run to its end. Whatever fails here, the run goes on.
 pub async fn follow(
+    session: &Session,
+    client: Arc<dyn JobApiClient>,
+    id: RunId,
+    options: &Options,
+    interrupts: Interrupts,
+) -> Done {
+    followed(session, client, id, options, interrupts)
+        .await
+        .map_err(|error| error.fix(format!("the run goes on; come back with `qwexctl attach {id}`")))
+}
+
+async fn followed(
     session: &Session,
     client: Arc<dyn JobApiClient>,
     id: RunId,

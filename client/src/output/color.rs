@@ -1,8 +1,6 @@
 //! Colour: `--color`, NO_COLOR, CLICOLOR_FORCE and TERM=dumb. What is not a terminal gets none.
 
-use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use qwex_core::RunStatus;
 
 /// The choice of `--color`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -22,17 +20,5 @@ impl Color {
             Self::Always => anstream::ColorChoice::Always.write_global(),
             Self::Never => anstream::ColorChoice::Never.write_global(),
         }
-    }
-}
-
-/// The colour of a status: green and red for ends, yellow for waiting.
-#[must_use]
-pub fn of_status(status: RunStatus) -> Style {
-    match status {
-        RunStatus::Pending => AnsiColor::Yellow.on_default(),
-        RunStatus::Running => AnsiColor::Cyan.on_default(),
-        RunStatus::Succeeded => AnsiColor::Green.on_default(),
-        RunStatus::Failed => AnsiColor::Red.on_default(),
-        RunStatus::Cancelled => Style::new().dimmed(),
     }
 }

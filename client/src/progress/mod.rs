@@ -56,7 +56,7 @@ impl Progress {
         match self.choice {
             Choice::Auto | Choice::Plain => talk(&format!("qwex: {stage}: {message}\n")),
             Choice::Tty => {
-                let (dim, bold) = (Style::new().dimmed(), AnsiColor::Cyan.on_default());
+                let (dim, bold) = (Style::new().dimmed(), color_of(stage));
                 talk(&format!(
                     "{dim}qwex:{dim:#} {bold}{stage}{bold:#}{dim}: {message}{dim:#}\n"
                 ));
@@ -77,6 +77,19 @@ impl Progress {
     pub fn note(self, message: &str) {
         self.stage("note", message);
     }
+}
+
+/// Ends and trouble stand out.
+fn color_of(stage: &str) -> Style {
+    let color = match stage {
+        "succeeded" => AnsiColor::Green,
+        "failed" | "gap" => AnsiColor::Red,
+        "cancelled" | "cancelling" | "retry" | "retrying" | "reconnecting" | "unreachable" => {
+            AnsiColor::Yellow
+        }
+        _ => AnsiColor::Cyan,
+    };
+    color.on_default()
 }
 
 /// Writes to stderr; a closed stderr is nobody's loss.
