@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use anstyle::{AnsiColor, Style};
-use qwex_api::{ErrorCode, Problem};
+use qwex_api::{ErrorCode, FieldProblem, Problem};
 use qwex_runner::{RunnerError, StoreError};
 
 use crate::local::LocalError;
@@ -34,7 +34,8 @@ impl Exit {
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
-            Self::Quiet => 0,
+            // As if the signal had ended us that the reader's end sends: 128 + SIGPIPE.
+            Self::Quiet => 141,
             Self::Failure => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
@@ -167,6 +168,14 @@ impl From<ApiError> for CliError {
                     .fix("check the address: `qwexctl config view --origin` shows where it comes from")
                     .code("unreachable")
             }
+            ApiError::Untrusted { server, message } => Self::new(
+                Exit::Unavailable,
+                format!("the certificate of {server} is not trusted here"),
+            )
+            .why(message)
+            .fix("if the server has a CA of its own, set SSL_CERT_FILE to that CA's certificate")
+            .fix("check that the name in the address is the one in the certificate")
+            .code("untrusted"),
             ApiError::Cut { server, message } => {
                 Self::new(Exit::Unavailable, format!("the connection to {server} broke"))
                     .why(message)
@@ -258,26 +267,49 @@ fn exit_of(code: ErrorCode, status: u16) -> Exit {
 }
 
 fn from_problem(problem: Problem) -> CliError {
-    let mut error = CliError::new(exit_of(problem.code, problem.status), problem.title.clone())
-        .why(problem.detail)
+    let exit = exit_of(problem.code, problem.status);
+    let mut error = CliError::new(exit, problem.title)
+        .why(problem.detail.clone())
         .code(problem.code.as_str());
-    for field in &problem.errors {
+    // One bad field is told by the detail already.
+    let told = |field: &&FieldProblem| !problem.detail.contains(&field.detail);
+    for field in problem.errors.iter().filter(told) {
         error = error.fix(format!("{}: {}", field.pointer, field.detail));
     }
     if let Some(hint) = problem.hint {
         error = error.fix(hint);
     }
-    match problem.code {
-        ErrorCode::Unauthenticated | ErrorCode::TokenExpired if error.fix.is_empty() => {
-            error = error.fix("log in: `qwexctl auth login --with-token < token-file`, or set QWEX_TOKEN");
-        }
-        _ => {}
-    }
-    if problem.retryable && error.fix.is_empty() {
+    if error.fix.is_empty() && problem.retryable && problem.code != ErrorCode::Internal {
         error = error.fix("try again in a moment");
+    }
+    if let (true, Some(fix)) = (error.fix.is_empty(), usual_fix(problem.code)) {
+        error = error.fix(fix);
     }
     error.request_id = Some(problem.instance).filter(|id| !id.is_empty());
     error
+}
+
+/// What helps most of the time, where the server says nothing better.
+fn usual_fix(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired => {
+            Some("log in: `qwexctl auth login --with-token < token-file`, or set QWEX_TOKEN")
+        }
+        ErrorCode::Forbidden => {
+            Some("`qwexctl auth status` shows your role; ask an admin of the project for more")
+        }
+        ErrorCode::NotFound => {
+            Some("check the name and the project: `qwexctl auth status`, `--project NAME`")
+        }
+        ErrorCode::AlreadyExists => Some("choose another name"),
+        ErrorCode::RunIdTaken | ErrorCode::IdempotencyMismatch => {
+            Some("leave --id out, so that a new one is made")
+        }
+        ErrorCode::Internal => {
+            Some("tell the people who run the server; the request id finds the cause in its log")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -315,7 +347,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_news() {
         let error = CliError::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!(error.exit.code(), 0);
+        assert_eq!(error.exit.code(), 141);
         assert_eq!(error.in_foreground().exit, Exit::Quiet);
     }
 }

@@ -21,6 +21,10 @@ async fn attached(session: &Session, args: &AttachArgs) -> Done {
     };
     match find(session, &args.run).await? {
         Target::Remote(client, id) => follow(session, client, id, &options, interrupts).await,
+        Target::Local(_, _) if args.tail.is_some() => Err(CliError::usage(
+            "--tail does not work on local runs of this version",
+        )
+        .fix("leave it out, or read the end of the log with `qwexctl logs -n N`")),
         Target::Local(local, id) => {
             let run = local.get(id)?;
             local_run::follow(session, &local, run, &options, interrupts).await

@@ -144,9 +144,11 @@ async fn follow(local: &Local, id: RunId, args: &LogsArgs, printer: Printer) -> 
     let mut foreground = local.backend.follow_sync(&handle_of(&run));
     loop {
         let (mut out, mut err) = (To::out(&printer), To::err(&printer));
-        let step = foreground
-            .step(STEP, &mut out, &mut err)
-            .map_err(LocalError::from)?;
+        let step = foreground.step(STEP, &mut out, &mut err);
+        if let Some(kind) = out.failed.or(err.failed) {
+            return Err(std::io::Error::from(kind).into());
+        }
+        let step = step.map_err(LocalError::from)?;
         printer.borrow_mut().flush()?;
         if step.over {
             printer.borrow_mut().finish()?;

@@ -15,7 +15,7 @@ use super::printer::Printer;
 use super::session::Session;
 use crate::cli::RunArgs;
 use crate::error::{CliError, Exit};
-use crate::local::{Local, NewRun, handle_of};
+use crate::local::{Local, LocalError, NewRun, handle_of};
 use crate::progress::Stages;
 
 /// Longest wait of one step; a signal ends it at once.
@@ -92,9 +92,11 @@ pub async fn follow(
     let mut asked = false;
     loop {
         let (mut out, mut err) = (To::out(&printer), To::err(&printer));
-        let step = foreground
-            .step(STEP, &mut out, &mut err)
-            .map_err(crate::local::LocalError::from)?;
+        let step = foreground.step(STEP, &mut out, &mut err);
+        let step = match out.failed.or(err.failed) {
+            Some(kind) => return unread(kind, id),
+            None => step.map_err(LocalError::from)?,
+        };
         printer.borrow_mut().flush()?;
         if !step.observations.is_empty() {
             local.record(id, &step.observations)?;
@@ -118,6 +120,14 @@ pub async fn follow(
             .stage("cancelling", "interrupted; a second signal leaves at once");
         local.cancel(id, Duration::ZERO).await?;
     }
+}
+
+/// The output cannot be shown, so nobody is there to watch.
+fn unread(kind: io::ErrorKind, id: RunId) -> Done {
+    crate::progress::talk(&format!(
+        "qwex: the output cannot be written; run {id} goes on: qwexctl attach {id}\n"
+    ));
+    Err(io::Error::from(kind).into())
 }
 
 /// Whether a signal came while the step waited.
@@ -153,6 +163,8 @@ async fn left(session: &Session, local: &Local, mut interrupts: Interrupts, id: 
 pub struct To<'a> {
     printer: &'a RefCell<Printer>,
     stream: &'static str,
+    /// Why the last write failed: the backend wraps it into words.
+    pub failed: Option<io::ErrorKind>,
 }
 
 impl<'a> To<'a> {
@@ -160,6 +172,7 @@ impl<'a> To<'a> {
         Self {
             printer,
             stream: "stdout",
+            failed: None,
         }
     }
 
@@ -167,14 +180,16 @@ impl<'a> To<'a> {
         Self {
             printer,
             stream: "stderr",
+            failed: None,
         }
     }
 }
 
 impl Write for To<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.printer.borrow_mut().bytes(self.stream, bytes)?;
-        Ok(bytes.len())
+        let written = self.printer.borrow_mut().bytes(self.stream, bytes);
+        self.failed = written.as_ref().err().map(io::Error::kind);
+        written.map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

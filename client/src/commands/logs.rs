@@ -16,7 +16,7 @@ use super::target::{Target, find};
 use super::{Done, local_logs};
 use crate::cli::LogsArgs;
 use crate::error::CliError;
-use crate::output::print;
+use crate::output::{print, status_words};
 use crate::remote::{JobApiClient, LogQuery, LogsItem, follow_log};
 
 pub async fn logs(session: &Session, args: &LogsArgs) -> Done {
@@ -101,6 +101,12 @@ async fn stream(
             }
             Some(Ok(LogsItem::End(run))) => {
                 printer.finish()?;
+                if !printer.has_printed() && !run.status.is_terminal() {
+                    let status = status_words(run.status, run.pending.as_ref(), run.failure.as_ref());
+                    session
+                        .progress
+                        .note(&format!("there is no log yet, the run is {status}"));
+                }
                 return Ok(if args.exit_status {
                     exit_code::of_run(&run)
                 } else {

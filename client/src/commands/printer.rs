@@ -50,6 +50,7 @@ pub struct Printer {
     held_at: Option<jiff::Timestamp>,
     /// The last line has no newline yet.
     open: Option<Way>,
+    printed: bool,
 }
 
 impl Printer {
@@ -63,6 +64,7 @@ impl Printer {
             held: Vec::new(),
             held_at: None,
             open: None,
+            printed: false,
         }
     }
 
@@ -133,6 +135,7 @@ impl Printer {
             // On one terminal the order of both streams is the order of writing.
             self.flush()?;
         }
+        self.printed = true;
         let mut bytes = Vec::with_capacity(piece.content.len() + 32);
         if let (true, None, Some(at)) = (self.look.timestamps, self.open, piece.at) {
             bytes.extend_from_slice(format!("{at} ").as_bytes());
@@ -152,6 +155,11 @@ impl Printer {
             Way::Out => self.out.write_all(&bytes),
             Way::Err => io::stderr().lock().write_all(&bytes),
         }
+    }
+
+    #[must_use]
+    pub fn has_printed(&self) -> bool {
+        self.printed
     }
 
     /// What was printed is seen.

@@ -321,7 +321,9 @@ fn refused(error: ApiError) -> RunnerError {
             _ => RunnerError::Rejected { message },
         },
         ApiError::Unreachable { .. } | ApiError::Cut { .. } => RunnerError::Unreachable { message },
-        ApiError::Foreign { .. } | ApiError::Setup { .. } => RunnerError::Failed { message },
+        ApiError::Foreign { .. } | ApiError::Setup { .. } | ApiError::Untrusted { .. } => {
+            RunnerError::Failed { message }
+        }
         ApiError::BadAddress { .. } => RunnerError::Rejected { message },
     }
 }

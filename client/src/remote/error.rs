@@ -17,6 +17,9 @@ pub enum ApiError {
     /// No connection: nothing was sent.
     #[error("{server} does not answer: {message}")]
     Unreachable { server: String, message: String },
+    /// Something answers, but cannot prove to be the server.
+    #[error("the certificate of {server} is not trusted: {message}")]
+    Untrusted { server: String, message: String },
     /// The connection broke or timed out: the request may have been heard.
     #[error("the connection to {server} broke: {message}")]
     Cut { server: String, message: String },
@@ -38,7 +41,10 @@ impl ApiError {
     #[must_use]
     pub fn was_not_sent(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::BadAddress { .. } | Self::Setup { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::BadAddress { .. }
+            | Self::Setup { .. } => true,
             Self::Problem { .. } | Self::Cut { .. } | Self::Foreign { .. } => false,
         }
     }
@@ -51,7 +57,7 @@ impl ApiError {
             Self::Problem { problem, .. } => problem.retryable,
             // A gateway in front of a server that is starting.
             Self::Foreign { status, .. } => matches!(status, 502..=504),
-            Self::BadAddress { .. } | Self::Setup { .. } => false,
+            Self::Untrusted { .. } | Self::BadAddress { .. } | Self::Setup { .. } => false,
         }
     }
 }

@@ -138,7 +138,9 @@ impl Sender {
     /// What a failed exchange means.
     pub fn broken(&self, error: &reqwest::Error) -> ApiError {
         let (server, message) = (self.server.clone(), chain(error));
-        if error.is_connect() {
+        if error.is_connect() && message.contains("certificate") {
+            ApiError::Untrusted { server, message }
+        } else if error.is_connect() {
             ApiError::Unreachable { server, message }
         } else {
             ApiError::Cut { server, message }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{User, seen};
+use crate::support::{BINARY, User, seen};
 
 #[test]
 fn the_exit_code_and_both_streams_are_the_commands_own() {
@@ -135,4 +135,20 @@ fn what_this_backend_has_not_is_refused_with_a_way_out() {
         let seen = seen(user.qwexctl(&words));
         assert_eq!(seen.code, 2, "{flags:?}: {}", seen.err);
     }
+}
+
+#[test]
+fn a_run_outlives_the_reader_of_its_output() {
+    let user = User::new();
+    let pipe = format!("{BINARY} run -- yes | head -n 1");
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", &pipe])
+        .env("HOME", user.dir())
+        .current_dir(user.dir());
+    let output = shell.output().unwrap();
+    assert_eq!(output.stdout, b"y\n");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("goes on: qwexctl attach"), "{told}");
+    assert_eq!(seen(user.qwexctl(&["cancel", "@latest"])).code, 0);
 }
