@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use qwex_core::RunId;
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::db::hint;
 
@@ -90,7 +92,7 @@ impl Hints {
     }
 
     /// Hears the hints of other replicas until `stop`; reconnects for ever.
-    pub async fn listen(self, stop: tokio_util::sync::CancellationToken) {
+    pub async fn listen(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let heard = tokio::select! {
                 () = stop.cancelled() => return,
@@ -105,7 +107,7 @@ impl Hints {
             metrics::counter!("qwex_hint_reconnects_total").increment(1);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(POLL) => {}
             }
         }
     }
@@ -125,6 +127,35 @@ impl Hints {
                 }
                 Some(_) | None => self.wake(&[], true),
             }
+        }
+    }
+}
+
+/// Without a hint, SQL is looked at this often.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Paces a loop over SQL: the next round comes with a hint or after a second.
+pub struct Rounds {
+    work: watch::Receiver<u64>,
+    stop: CancellationToken,
+}
+
+impl Rounds {
+    #[must_use]
+    pub fn new(hints: &Hints, stop: &CancellationToken) -> Self {
+        Self {
+            work: hints.subscribe_work(),
+            stop: stop.clone(),
+        }
+    }
+
+    /// Waits for a hint, a second, or the end. Returns whether to go on.
+    pub async fn next(&mut self) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            // An error means that the hints are gone with the server.
+            _ = self.work.changed() => true,
+            () = tokio::time::sleep(POLL) => true,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod auth;
+pub mod cleanup;
 pub mod cli;
 pub mod clusters;
 pub mod config;

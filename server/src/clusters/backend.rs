@@ -1,9 +1,10 @@
 //! A cluster as the server works with it: a Runner and a Watcher, and what is known of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use qwex_core::{ClusterName, QueueName};
-use qwex_runner::{Runner, Watcher};
+use qwex_runner::{Runner, RunnerError, Watcher};
 
 /// A connected cluster. Cheap to clone.
 #[derive(Clone)]
@@ -20,5 +21,21 @@ impl std::fmt::Debug for Backend {
         f.debug_struct("Backend")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// No call to a cluster takes longer.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Bounds a call to a cluster.
+///
+/// # Errors
+/// Those of the call, and `Unreachable` when it takes too long.
+pub async fn within<T>(call: impl Future<Output = Result<T, RunnerError>>) -> Result<T, RunnerError> {
+    match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(result) => result,
+        Err(_) => Err(RunnerError::Unreachable {
+            message: format!("no answer within {} s", CALL_DEADLINE.as_secs()),
+        }),
     }
 }

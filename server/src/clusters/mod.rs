@@ -12,7 +12,7 @@ mod supervisor;
 use qwex_api::cluster::{ClusterCheck, ClusterInfo, ClusterStatus};
 use qwex_core::ClusterName;
 
-pub use backend::Backend;
+pub use backend::{Backend, within};
 pub use connect::{ConnectFailure, Connector, LocalSettings};
 pub use qwex_runner_k8s::Tuning;
 pub use reach::Reach;

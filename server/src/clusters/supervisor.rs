@@ -13,7 +13,7 @@ use crate::db::{DbResult, Pools, dispatch as dispatch_rows, lease};
 use crate::hints::Hints;
 use crate::logs::Archive;
 use crate::recorder::{LeaseGuard, Recorder};
-use crate::{dispatch, watch};
+use crate::{cleanup, dispatch, watch};
 
 /// A lease lasts so long, and is renewed each [`ROUND`].
 const TTL: Duration = Duration::from_secs(10);
@@ -149,8 +149,15 @@ impl Supervisor {
             stop: stop.clone(),
         };
         let dispatching = dispatch::Context {
-            pools: self.pools,
+            pools: self.pools.clone(),
             recorder: self.recorder,
+            hints: self.hints.clone(),
+            backend: backend.clone(),
+            guard: guard.clone(),
+            stop: stop.clone(),
+        };
+        let cleaning = cleanup::Context {
+            pools: self.pools,
             hints: self.hints,
             archive: self.archive.clone(),
             backend,
@@ -159,8 +166,8 @@ impl Supervisor {
         };
         tokio::join!(
             watch::run(watching),
-            dispatch::run(dispatching.clone()),
-            dispatch::clean_up(dispatching),
+            dispatch::run(dispatching),
+            cleanup::run(cleaning),
         );
         self.archive.leave(&connection.name).await;
     }

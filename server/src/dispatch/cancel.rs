@@ -4,8 +4,8 @@ use futures::StreamExt;
 use qwex_core::{Attempt, BackendInfo, Ending, Fact, RunId};
 use qwex_runner::{CancelProgress, Handle};
 
-use super::start::within;
 use super::{CLAIM, CLAIM_SECONDS, Context, retry_seconds};
+use crate::clusters::within;
 use crate::db::dispatch::{self, Claim, Claimed};
 use crate::recorder::Batch;
 

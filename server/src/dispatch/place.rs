@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use qwex_core::{Ending, Fact, Observation, PendingCode};
 use tokio_util::sync::CancellationToken;
 
-use super::{CLAIM, Rounds};
+use super::CLAIM;
 use crate::db::dispatch::{self, Claim, Claimed};
 use crate::db::{DbResult, Pools, cluster};
-use crate::hints::Hints;
+use crate::hints::{Hints, Rounds};
 use crate::placement;
 use crate::recorder::{Batch, Placed, Recorder};
 

@@ -4,7 +4,8 @@ use futures::StreamExt;
 use qwex_core::{Ending, Fact, Failure, FailureCode, PendingCode};
 use qwex_runner::{CancelProgress, Handle, RunnerError, Work};
 
-use super::{CALL_DEADLINE, CLAIM, CLAIM_SECONDS, Context, retry_seconds};
+use super::{CLAIM, CLAIM_SECONDS, Context, retry_seconds};
+use crate::clusters::within;
 use crate::db::dispatch::{self, Claim, Claimed};
 use crate::recorder::Batch;
 
@@ -222,15 +223,5 @@ async fn record(context: &Context, intent: &Claimed, observation: qwex_core::Obs
     };
     if let Err(error) = context.recorder.record(batch).await {
         tracing::warn!(run = %intent.run_id, error = &error as &dyn std::error::Error, "not recorded; the claim lapses");
-    }
-}
-
-/// Bounds a call to a cluster.
-pub(super) async fn within<T>(call: impl Future<Output = Result<T, RunnerError>>) -> Result<T, RunnerError> {
-    match tokio::time::timeout(CALL_DEADLINE, call).await {
-        Ok(result) => result,
-        Err(_) => Err(RunnerError::Unreachable {
-            message: format!("no answer within {} s", CALL_DEADLINE.as_secs()),
-        }),
     }
 }

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use qwex_runner::{Handle, ObjectRef};
 
 use super::{Context, Ended};
+use crate::clusters::within;
 use crate::recorder::Batch;
 
 const IN_FLIGHT: usize = 8;
@@ -43,17 +44,11 @@ pub(super) async fn look_for(context: &Context, listed: &[ObjectRef]) -> Result<
 
 /// Blind is not dead: an error says nothing.
 async fn look(context: &Context, handle: Handle) -> Vec<qwex_core::Observation> {
-    match tokio::time::timeout(
-        std::time::Duration::from_secs(30),
-        context.backend.watcher.observe(&handle),
-    )
-    .await
-    {
-        Ok(Ok(seen)) => seen,
-        Ok(Err(error)) => {
+    match within(context.backend.watcher.observe(&handle)).await {
+        Ok(seen) => seen,
+        Err(error) => {
             tracing::info!(run = %handle.run_id, error = &error as &dyn std::error::Error, "a missing attempt cannot be read");
             Vec::new()
         }
-        Err(_) => Vec::new(),
     }
 }

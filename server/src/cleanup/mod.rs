@@ -1,18 +1,48 @@
 //! Finishes attempts that are over: stops what may still run, waits until every byte of the log is
 //! archived, then releases the object. Nothing is released before its evidence is durable.
+//!
+//! Started by `clusters` for each cluster whose lease this replica holds. Decides from SQL rows only; writes no
+//! run state.
 
 use futures::StreamExt;
 use qwex_runner::{CancelProgress, Handle, RunnerError};
 
-use super::start::within;
-use super::{CLAIM, CLAIM_SECONDS, Context};
+use tokio_util::sync::CancellationToken;
+
+use crate::clusters::{Backend, within};
+use crate::db::Pools;
 use crate::db::cleanup::{self, ClaimedCleanup};
+use crate::hints::{Hints, Rounds};
+use crate::logs::Archive;
+use crate::recorder::LeaseGuard;
+
+/// What the clean-up of one cluster works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub pools: Pools,
+    pub hints: Hints,
+    pub archive: Archive,
+    pub backend: Backend,
+    pub guard: LeaseGuard,
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    fn cluster(&self) -> &str {
+        self.backend.name.as_str()
+    }
+}
+
+/// Claims of one round.
+const CLAIM: i64 = 100;
+/// A claim lasts longer than every call it covers.
+const CLAIM_SECONDS: f64 = 90.0;
 
 const IN_FLIGHT: usize = 16;
 
 /// Cleans up after the runs of one cluster until told to stop.
 pub async fn run(context: Context) {
-    let mut rounds = context.rounds();
+    let mut rounds = Rounds::new(&context.hints, &context.stop);
     loop {
         let more = match round(&context).await {
             Ok(count) => count > 0,
