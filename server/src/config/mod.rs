@@ -211,7 +211,7 @@ pub struct LogSettings {
         id = "log",
         long = "log",
         env = "QWEX_LOG",
-        default_value = "info",
+        default_value = "info,sqlx::postgres::notice=warn",
         value_name = "FILTER"
     )]
     pub filter: String,
