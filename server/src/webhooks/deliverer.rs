@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::PgPool;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{self, Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ struct UnderWay {
     claimed_until: Timestamp,
 }
 
-type Ended = Result<(Id, Done), JoinError>;
+type Ended = Result<(Id, Done), task::JoinError>;
 
 /// Tries under way, and the slots they hold.
 #[derive(Default)]
