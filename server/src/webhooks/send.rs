@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::url::Url;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use super::guard::Guard;
 use super::resolve::{Lookup, Refused, Resolver};
@@ -64,43 +65,40 @@ impl Sender {
 
     /// One try. Takes no longer than the deadline.
     pub async fn send(&self, message: &Message<'_>) -> Outcome {
-        match tokio::time::timeout(self.deadline, self.exchange(message)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Unanswered(format!(
-                "no whole answer within {} s",
-                self.deadline.as_secs_f32()
-            )),
-        }
-    }
-
-    async fn exchange(&self, message: &Message<'_>) -> Outcome {
         // A literal address never reaches the resolver.
         let parsed = Url::parse(message.url).map_err(url::UrlError::from);
         let target = match parsed.and_then(|target| url::check_host(&target, self.guard).map(|()| target)) {
             Ok(target) => target,
             Err(error) => return Outcome::Unanswered(format!("the url is refused: {error}")),
         };
+        let deadline = Instant::now() + self.deadline;
+        let mut response = match timeout_at(deadline, self.request(target, message).send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Outcome::Unanswered(words(&error)),
+            Err(_) => {
+                let seconds = self.deadline.as_secs_f32();
+                return Outcome::Unanswered(format!("no answer within {seconds} s"));
+            }
+        };
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| read_retry_after(value.to_str().ok()?));
+        // The status was heard and counts, however the body goes on.
+        let _ = timeout_at(deadline, read_away(&mut response)).await;
+        Outcome::Answered { status, retry_after }
+    }
+
+    fn request(&self, target: Url, message: &Message<'_>) -> reqwest::RequestBuilder {
         let timestamp = Timestamp::now().as_second();
         let signatures = sign::signatures(message.secrets, message.id, timestamp, message.body);
-        let request = self
-            .client
+        self.client
             .post(target)
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("qwex/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", message.id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signatures)
-            .body(message.body.to_vec());
-        match request.send().await {
-            Ok(mut response) => {
-                let status = response.status().as_u16();
-                let retry_after = response.headers().get(RETRY_AFTER);
-                let retry_after = retry_after.and_then(|value| read_retry_after(value.to_str().ok()?));
-                read_away(&mut response).await;
-                Outcome::Answered { status, retry_after }
-            }
-            Err(error) => Outcome::Unanswered(words(&error)),
-        }
+            .body(message.body.to_vec())
     }
 }
 
@@ -116,7 +114,7 @@ fn client(resolver: Arc<Resolver>) -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(2)
 }
 
-/// Reads what comes, up to the limit. The status is what counts: a body that breaks off changes nothing.
+/// Reads what comes, up to the limit.
 async fn read_away(response: &mut reqwest::Response) {
     let mut left = BODY;
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -161,22 +159,4 @@ fn words(error: &reqwest::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        assert_eq!(read_retry_after("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            read_retry_after("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::ZERO)
-        );
-        let later = Timestamp::now() + Duration::from_secs(3600);
-        let text = jiff::fmt::rfc2822::to_string(&later.to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
-        let wait = read_retry_after(&text).unwrap();
-        assert!((3590..=3600).contains(&wait.as_secs()), "{wait:?}");
-        for bad in ["", "-1", "soon", "1e9", "99999999999999999999999"] {
-            assert_eq!(read_retry_after(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;
