@@ -17,6 +17,7 @@ use crate::db::{lease, migrate};
 use crate::dev::{Postgres, context_file};
 use crate::projects::Projects;
 use crate::telemetry::Metrics;
+use crate::webhooks::WebhooksConfig;
 
 /// Name of the embedded cluster.
 const CLUSTER: &str = "local";
@@ -90,6 +91,7 @@ async fn serve(
         secret_key,
         metrics,
         local: Some(local),
+        webhooks: WebhooksConfig::new(true),
         dev: true,
     })
     .await?;

@@ -44,6 +44,7 @@ pub struct ReplicaConfig {
     pub metrics: Metrics,
     /// The embedded cluster, if this replica serves one.
     pub local: Option<LocalSettings>,
+    pub webhooks: WebhooksConfig,
     pub dev: bool,
 }
 
@@ -95,6 +96,7 @@ impl Replica {
             secret_key,
             metrics,
             local,
+            webhooks: webhooks_config,
             dev,
         } = config;
         let (drain, stop, work) = (Drain::new(), CancellationToken::new(), TaskTracker::new());
@@ -120,7 +122,6 @@ impl Replica {
         let auth = Auth::new(pools.api.clone());
         let answers = Answers::new(pools.api.clone());
 
-        let webhooks_config = WebhooksConfig::new(dev);
         let webhooks = Webhooks::new(&pools, sealer.clone(), hints.clone(), &webhooks_config);
         let deliverer = Deliverer::new(&pools, sealer, hints.clone(), &webhooks_config)
             .context("webhooks cannot be delivered")?;

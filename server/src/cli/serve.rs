@@ -15,6 +15,7 @@ use crate::db::Pools;
 use crate::db::migrate::{self, SchemaError};
 use crate::dev;
 use crate::telemetry::Metrics;
+use crate::webhooks::WebhooksConfig;
 
 /// Postgres may start at the same time as the replica.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +31,9 @@ pub struct Options {
     /// for machines whose users are trusted
     #[arg(long, env = "QWEX_LOCAL_CLUSTER", value_name = "NAME")]
     local_cluster: Option<ClusterName>,
+    /// Lets webhooks lead to this machine's loopback, which `dev` always does: for machines whose users are trusted
+    #[arg(long, env = "QWEX_WEBHOOK_ALLOW_LOOPBACK")]
+    webhook_allow_loopback: bool,
 }
 
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -37,6 +41,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         settings,
         migrate,
         local_cluster,
+        webhook_allow_loopback,
     } = options;
     let metrics = Metrics::install()?;
     let secret_key = settings.storage.secret_key()?;
@@ -58,6 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         secret_key,
         metrics,
         local,
+        webhooks: WebhooksConfig::new(webhook_allow_loopback),
         dev: false,
     })
     .await?;
