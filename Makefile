@@ -57,4 +57,5 @@ demo-k8s: ## the same on two clusters, with everything that can go wrong
 .PHONY: bench
 bench: ## measure, as ratios to the floor of this machine
 	@$(NEEDS) test
+	cargo build --release --locked --package qwexcloud --package qwexctl --package qwex-bench
 	cargo run --release --locked --package qwex-bench

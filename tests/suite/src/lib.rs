@@ -14,16 +14,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// A binary of this workspace, built beside the running test.
+/// A binary of this workspace, built beside the running test or program.
 ///
 /// # Errors
 /// It is not there: build it with `cargo build --bins`.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("the test knows no path of its own")?;
-    let dir = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .context("the test lies in no target directory")?;
+    let own = test.parent().context("the test lies in no directory")?;
+    // Tests lie in `deps`, one below the binaries.
+    let dir = if own.ends_with("deps") {
+        own.parent().context("the test lies in no target directory")?
+    } else {
+        own
+    };
     let path = dir.join(name);
     anyhow::ensure!(
         path.is_file(),

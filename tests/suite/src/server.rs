@@ -23,6 +23,8 @@ pub struct ServerSetup {
     /// Name of an embedded cluster that runs commands as processes; `None`: none.
     pub local_cluster: Option<&'static str>,
     pub env: Vec<(String, String)>,
+    /// Which `qwexcloud`; `None`: the one beside the running test.
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for ServerSetup {
@@ -31,6 +33,7 @@ impl Default for ServerSetup {
             database_url: None,
             local_cluster: Some("local"),
             env: Vec::new(),
+            binary: None,
         }
     }
 }
@@ -104,7 +107,11 @@ impl Server {
     }
 
     fn spawn(&self, args: &[&str], log: PathBuf) -> Result<Spec> {
-        let mut spawn = Spec::new(binary("qwexcloud")?, log)
+        let program = match &self.setup.binary {
+            Some(path) => path.clone(),
+            None => binary("qwexcloud")?,
+        };
+        let mut spawn = Spec::new(program, log)
             .args(args)
             .env("QWEX_DATABASE_URL", &self.database_url)
             .env("QWEX_LISTEN", &self.listen)

@@ -1,0 +1,9 @@
+//! The cases, each runnable alone. A case measures qwex and its peer by turns, and fails where a run is lost or
+//! doubled.
+
+pub mod b0;
+pub mod b1;
+pub mod b10;
+pub mod b2;
+pub mod b6;
+mod submits;
