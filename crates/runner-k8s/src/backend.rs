@@ -176,6 +176,10 @@ impl K8sBackend {
             [] if !job.is_suspended() => trouble::create_trouble(&clients.watches, &pinned).await,
             _ => None,
         };
+        let workload = match job.is_suspended() {
+            true => watch::workload_of(&self.shared, job).await,
+            false => None,
+        };
         let pods: Vec<PodEvidence> = pods.into_iter().map(PodEvidence::of).collect();
         let evidence = Evidence {
             run_id: handle.run_id,
@@ -183,7 +187,7 @@ impl K8sBackend {
             job,
             job_deleted: false,
             pods: &pods,
-            workload: None,
+            workload: workload.as_ref(),
             create_trouble: create_trouble.as_deref(),
             now: Timestamp::now(),
             patience: Patience::from(&config.tuning),

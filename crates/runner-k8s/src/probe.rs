@@ -121,7 +121,13 @@ struct ReviewStatus {
 }
 
 #[derive(Deserialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
 struct Group {
+    name: String,
     versions: Vec<GroupVersion>,
 }
 
@@ -167,12 +173,16 @@ pub(crate) async fn identity(rest: &Rest) -> Result<Option<String>, RunnerError>
     }
 }
 
-/// The version of Kueue's API that the cluster serves and we can read.
+/// The version of Kueue's API that the cluster serves and we can read. From the list of all groups:
+/// that Kueue is not in it is the API server's own word, where a 404 could be anybody's.
 pub(crate) async fn kueue_version(rest: &Rest) -> Result<Option<String>, CallError> {
-    let group: Group = match rest.get("/apis/kueue.x-k8s.io").await {
-        Ok(group) => group,
-        Err(error) if error.is_not_served() => return Ok(None),
-        Err(error) => return Err(error),
+    let all: Groups = rest.get("/apis").await?;
+    let Some(group) = all
+        .groups
+        .into_iter()
+        .find(|group| group.name == "kueue.x-k8s.io")
+    else {
+        return Ok(None);
     };
     let served = |wanted: &&&str| group.versions.iter().any(|served| served.version == **wanted);
     Ok(KUEUE_VERSIONS

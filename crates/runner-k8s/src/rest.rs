@@ -51,6 +51,8 @@ pub(crate) struct Refusal {
     pub code: u16,
     /// `AlreadyExists`, `Forbidden`…; empty where the answer is not of an API server.
     pub reason: String,
+    /// Whether an API server said so, and not something before it.
+    pub of_api: bool,
     /// Word for word.
     pub message: String,
     pub retry_after: Option<Duration>,
@@ -65,6 +67,7 @@ impl std::fmt::Display for Refusal {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ApiStatus {
+    kind: String,
     code: u16,
     reason: String,
     message: String,
@@ -81,6 +84,7 @@ impl From<ApiStatus> for Refusal {
     fn from(status: ApiStatus) -> Self {
         Self {
             code: status.code,
+            of_api: status.kind == "Status",
             reason: status.reason,
             message: capped(&status.message),
             retry_after: status
@@ -195,7 +199,7 @@ async fn refusal(answer: http::Response<Body>) -> Refusal {
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     let mut refusal = match serde_json::from_slice::<ApiStatus>(&body) {
-        Ok(status) if !status.message.is_empty() || !status.reason.is_empty() => Refusal::from(status),
+        Ok(status) if status.kind == "Status" => Refusal::from(status),
         Ok(_) | Err(_) => foreign(code, &body),
     };
     refusal.code = code.as_u16();
@@ -214,6 +218,7 @@ fn foreign(code: StatusCode, body: &[u8]) -> Refusal {
     };
     Refusal {
         code: code.as_u16(),
+        of_api: false,
         reason: String::new(),
         message,
         retry_after: None,
@@ -260,11 +265,6 @@ impl CallError {
             .is_some_and(|refusal| refusal.code == 404 && refusal.reason == "NotFound")
     }
 
-    /// A path the API server does not serve at all (its 404 has no `Status`).
-    pub fn is_not_served(&self) -> bool {
-        self.refusal().is_some_and(|refusal| refusal.code == 404)
-    }
-
     pub fn is_conflict(&self) -> bool {
         self.refusal().is_some_and(|refusal| refusal.code == 409)
     }
@@ -301,13 +301,15 @@ impl From<CallError> for RunnerError {
             CallError::Refused(refusal) => match refusal.code {
                 401 => Self::Unauthorized { message },
                 403 if refusal.is_rbac() => Self::Unauthorized { message },
-                400 | 403 | 405 | 406 | 413 | 415 | 422 => Self::Rejected { message },
-                404 => Self::NotFound { message },
-                410 => Self::PositionGone { message },
                 429 => Self::Throttled {
                     retry_after: refusal.retry_after,
                     message,
                 },
+                // A page of a proxy or of another server on the way is no verdict on anything.
+                _ if !refusal.of_api => Self::Unreachable { message },
+                400 | 403 | 405 | 406 | 413 | 415 | 422 => Self::Rejected { message },
+                404 => Self::NotFound { message },
+                410 => Self::PositionGone { message },
                 502..=504 => Self::Unreachable { message },
                 _ => Self::Failed { message },
             },
@@ -322,11 +324,28 @@ mod tests {
     fn refused(code: u16, message: &str) -> RunnerError {
         CallError::Refused(Refusal {
             code,
+            of_api: true,
             reason: String::new(),
             message: message.to_owned(),
             retry_after: None,
         })
         .into()
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_no_verdict() {
+        for code in [
+            StatusCode::BAD_REQUEST,
+            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
+            StatusCode::GONE,
+        ] {
+            let error = RunnerError::from(CallError::Refused(foreign(code, b"<html>")));
+            assert!(
+                matches!(error, RunnerError::Unreachable { .. }),
+                "{code}: {error:?}"
+            );
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use self::view::{JobUid, Lists, Moment, Told, View};
 use crate::backend::Shared;
 use crate::cancel::{handle_of, pods_of};
 use crate::decode::{JobView, PodView, WorkloadView};
-use crate::list::list_all;
+use crate::list::{Listed, list_all};
 use crate::trouble::create_trouble;
 use crate::{names, paths};
 
@@ -110,10 +110,9 @@ pub(crate) async fn watch(
     shared: Arc<Shared>,
     from: Option<WatchPosition>,
 ) -> Result<SightingStream, RunnerError> {
-    let Retained { view, told_to } = std::mem::take(&mut *shared.retained());
-    let mut session = match (from, told_to) {
-        (Some(asked), Some((told, reached))) if asked == told => Session::resume(shared, view, told, reached),
-        (_, _) => Session::start(shared, view).await?,
+    let mut session = match resume(&shared, from.as_ref()) {
+        Some(session) => session,
+        None => start(shared).await?,
     };
     let first = if session.delivered {
         Vec::new()
@@ -121,6 +120,57 @@ pub(crate) async fn watch(
         session.first_sightings()
     };
     Ok(run(session, first).boxed())
+}
+
+/// Goes on where the last stream ended, if that is where the caller stands.
+fn resume(shared: &Arc<Shared>, from: Option<&WatchPosition>) -> Option<Session> {
+    let mut retained = shared.retained();
+    let (told, positions) = retained.told_to.take()?;
+    if from != Some(&told) {
+        return None;
+    }
+    Some(Session {
+        shared: Arc::clone(shared),
+        view: std::mem::take(&mut retained.view),
+        positions,
+        told: Some(told),
+        delivered: true,
+        lookups: FuturesUnordered::new(),
+    })
+}
+
+/// Lists everything. What an earlier stream saw stays as evidence of what has gone since; it is only
+/// taken once the lists are there.
+async fn start(shared: Arc<Shared>) -> Result<Session, RunnerError> {
+    let rest = &shared.clients.watches;
+    let namespace = shared.config.namespace.as_deref();
+    let size = shared.config.tuning.page_size;
+    let selector = names::ours();
+    let (jobs_path, pods_path) = (paths::jobs(namespace), paths::pods(namespace));
+    let jobs = list_all::<JobView>(rest, &jobs_path, &selector, size);
+    let pods = list_all::<PodView>(rest, &pods_path, &selector, size);
+    let (jobs, pods, workloads) = futures::try_join!(jobs, pods, list_workloads(&shared))?;
+    let (workloads, kueue) = workloads.unzip();
+    let lists = Lists {
+        jobs: jobs.items,
+        pods: pods.items,
+        workloads: workloads.unwrap_or_default(),
+    };
+    let mut view = std::mem::take(&mut shared.retained().view);
+    view.forget_told();
+    view.replace(lists, moment(&shared));
+    Ok(Session {
+        view,
+        positions: Positions {
+            jobs: jobs.resource_version,
+            pods: pods.resource_version,
+            workloads: kueue,
+        },
+        told: None,
+        delivered: false,
+        lookups: FuturesUnordered::new(),
+        shared,
+    })
 }
 
 fn run(
@@ -152,49 +202,6 @@ fn ended() -> RunnerError {
 }
 
 impl Session {
-    fn resume(shared: Arc<Shared>, view: View, told: WatchPosition, positions: Positions) -> Self {
-        Self {
-            shared,
-            view,
-            positions,
-            told: Some(told),
-            delivered: true,
-            lookups: FuturesUnordered::new(),
-        }
-    }
-
-    /// Lists everything. What an earlier stream saw stays as evidence of what has gone since.
-    async fn start(shared: Arc<Shared>, mut view: View) -> Result<Self, RunnerError> {
-        let rest = &shared.clients.watches;
-        let namespace = shared.config.namespace.as_deref();
-        let size = shared.config.tuning.page_size;
-        let selector = names::ours();
-        let (jobs_path, pods_path) = (paths::jobs(namespace), paths::pods(namespace));
-        let jobs = list_all::<JobView>(rest, &jobs_path, &selector, size);
-        let pods = list_all::<PodView>(rest, &pods_path, &selector, size);
-        let (jobs, pods, workloads) = futures::try_join!(jobs, pods, list_workloads(&shared))?;
-        let (workloads, kueue) = workloads.unzip();
-        let lists = Lists {
-            jobs: jobs.items,
-            pods: pods.items,
-            workloads: workloads.unwrap_or_default(),
-        };
-        view.forget_told();
-        view.replace(lists, moment(&shared));
-        Ok(Self {
-            view,
-            positions: Positions {
-                jobs: jobs.resource_version,
-                pods: pods.resource_version,
-                workloads: kueue,
-            },
-            told: None,
-            delivered: false,
-            lookups: FuturesUnordered::new(),
-            shared,
-        })
-    }
-
     fn first_sightings(&mut self) -> Vec<Sighting> {
         let told = self.view.tell_all(moment(&self.shared));
         let mut sightings = self.keep(told);
@@ -216,7 +223,14 @@ impl Session {
         ticks: &mut Interval,
     ) -> Result<Vec<Sighting>, RunnerError> {
         tokio::select! {
-            change = changes.next() => Ok(self.take(change.unwrap_or_else(|| Err(ended()))?)),
+            change = changes.next() => {
+                let change = change.unwrap_or_else(|| Err(ended()));
+                if matches!(change, Err(RunnerError::PositionGone { .. })) {
+                    // Nobody may resume from here again: the next stream lists.
+                    self.told = None;
+                }
+                Ok(self.take(change?))
+            }
             Some(answer) = self.lookups.next(), if !self.lookups.is_empty() => Ok(self.take_answer(answer)),
             _ = ticks.tick() => Ok(self.tick()),
         }
@@ -362,6 +376,24 @@ fn moment(shared: &Shared) -> Moment<'_> {
     }
 }
 
+async fn list_workloads_in(
+    shared: &Shared,
+    version: &str,
+    namespace: Option<&str>,
+) -> Result<Listed<WorkloadView>, RunnerError> {
+    let path = paths::kueue(version, namespace, "workloads");
+    list_all(&shared.clients.watches, &path, "", shared.config.tuning.page_size).await
+}
+
+/// The Workload of one suspended Job, read directly. It only explains, so no error is worth failing.
+pub(crate) async fn workload_of(shared: &Shared, job: &JobView) -> Option<WorkloadView> {
+    let version = shared.kueue_version().await.ok()??;
+    let namespace = Some(job.metadata.namespace.as_str());
+    let found = list_workloads_in(shared, &version, namespace).await.ok()?;
+    let mine = |workload: &WorkloadView| workload.metadata.owner_job() == Some(&job.metadata.uid);
+    found.items.into_iter().find(mine)
+}
+
 type KueuePosition = (String, String);
 
 /// Kueue only explains; a cluster without it, or one that hides it from us, is watched all the same.
@@ -369,9 +401,8 @@ async fn list_workloads(shared: &Shared) -> Result<Option<(Vec<WorkloadView>, Ku
     let Some(version) = shared.kueue_version().await? else {
         return Ok(None);
     };
-    let path = paths::kueue(&version, shared.config.namespace.as_deref(), "workloads");
-    let size = shared.config.tuning.page_size;
-    match list_all::<WorkloadView>(&shared.clients.watches, &path, "", size).await {
+    let namespace = shared.config.namespace.as_deref();
+    match list_workloads_in(shared, &version, namespace).await {
         Ok(found) => Ok(Some((found.items, (version, found.resource_version)))),
         Err(error @ RunnerError::NotFound { .. }) => {
             tracing::warn!(%error, "Kueue is not served any more");

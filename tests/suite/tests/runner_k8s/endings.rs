@@ -7,7 +7,7 @@ use qwex_runner::Runner as _;
 use qwex_testbed::{require, shared};
 use serde_json::json;
 
-use crate::rig::{Rig, phase, shell, work};
+use crate::rig::{Log, Rig, phase, shell, work};
 
 #[tokio::test]
 async fn an_exit_code_is_told_with_its_episode() -> Result<()> {
@@ -115,6 +115,50 @@ async fn c09_a_job_deleted_in_each_phase_is_told() -> Result<()> {
         facts.iter().any(|fact| matches!(fact, Fact::EpisodeEnded { .. })),
         "{facts:#?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn c09_a_deleted_namespace_takes_its_runs_along() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::on(shared::alpha().await?).await?;
+    let listener = rig.listen();
+    let work = shell("trap 'echo bye; exit 4' TERM; echo hello; while :; do sleep 0.1; done");
+    let handle = rig.submit(&work).await?;
+    listener.running(&work).await?;
+    let source = listener.log_of(&work).await?;
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(rig.client.clone());
+    let delete = async {
+        let mut log = Log::default();
+        while log.bytes.is_empty() {
+            log.read_on(&rig.backend, &source, false).await?;
+        }
+        namespaces
+            .delete(&rig.namespace, &DeleteParams::default())
+            .await?;
+        anyhow::Ok(())
+    };
+    let (log, deleted) = tokio::join!(rig.whole_log(&source), delete);
+    deleted?;
+    assert_eq!(log?.text(), "hello\nbye\n");
+    let ending = listener.ending(&work).await?;
+    assert!(
+        matches!(
+            &ending,
+            Ending::Stopped {
+                exit_code: Some(4),
+                ..
+            }
+        ),
+        "{ending:?}"
+    );
+    qwex_testbed::wait::until(crate::rig::LIMIT, "nothing of it left", || async {
+        let stopped = rig.backend.cancel(&handle).await;
+        matches!(stopped, Ok(qwex_runner::CancelProgress::Stopped)).then_some(())
+    })
+    .await?;
+    let facts = qwex_runner::Watcher::observe(&rig.backend, &handle).await?;
+    assert!(matches!(facts[0].fact, Fact::Gone { .. }), "{facts:?}");
     Ok(())
 }
 

@@ -5,9 +5,9 @@ use kube::api::DeleteParams;
 use qwex_core::Ending;
 use qwex_runner::{Runner as _, Watcher as _};
 use qwex_testbed::http_proxy::{Amount, Answer, HttpProxy, Rule, Verb};
-use qwex_testbed::{require, shared};
+use qwex_testbed::{require, shared, wait};
 
-use crate::rig::{Log, Rig, shell};
+use crate::rig::{LIMIT, Log, Rig, shell};
 
 #[tokio::test]
 async fn d05_a_log_cut_again_and_again_is_whole() -> Result<()> {
@@ -209,6 +209,47 @@ async fn d01_a_followed_log_outlives_the_deletion_of_its_pod() -> Result<()> {
 }
 
 #[tokio::test]
+async fn d04_a_followed_log_that_falls_silent_is_looked_after() -> Result<()> {
+    require!(Go);
+    // The simulated kubelet never ends a followed log.
+    let rig = Rig::on(shared::beta().await?).await?;
+    let listener = rig.listen();
+    let work = shell("true");
+    rig.simulate(&work, &[("run-for", "1s")]).await?;
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert!(log.ended && log.lines == 3, "{log:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn d04_what_rotation_took_is_a_gap() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let alpha = shared::alpha().await?;
+    let rig = Rig::on(alpha).await?;
+    let listener = rig.listen();
+    // The kubelet rotates beyond 10 MiB, and looks every ten seconds.
+    let work = shell("trap 'exit 0' TERM; echo first; seq -w 1 1600000; while :; do sleep 1; date; done");
+    let handle = rig.submit(&work).await?;
+    let source = listener.log_of(&work).await?;
+    let mut early = Log::default();
+    while early.bytes.is_empty() {
+        early.read_on(&rig.backend, &source, false).await?;
+    }
+    let rotated = || async {
+        let mut now = Log::default();
+        now.read_on(&rig.backend, &source, false).await.ok()?;
+        (!now.bytes.is_empty() && !now.text().starts_with("first")).then_some(())
+    };
+    wait::until(LIMIT, "the rotation", rotated).await?;
+    let before = early.gaps.len();
+    early.read_on(&rig.backend, &source, false).await?;
+    assert_eq!((before, early.gaps.len()), (0, 1), "{:?}", early.gaps);
+    assert!(early.gaps[0].contains("rotated"), "{:?}", early.gaps);
+    rig.backend.cancel(&handle).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn logs_are_listed_and_wait_for_their_container() -> Result<()> {
     require!(Root, Go, Containerd);
     let rig = Rig::on(shared::alpha().await?).await?;
@@ -217,7 +258,7 @@ async fn logs_are_listed_and_wait_for_their_container() -> Result<()> {
     let handle = rig.submit(&work).await?;
     let told = listener.log_of(&work).await?;
     let listed = rig.backend.list_logs(&handle).await?;
-    assert_eq!(listed, [told.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&told));
     let mut stranger = told;
     stranger.episode = qwex_core::EpisodeId("another".to_owned());
     let log = rig.whole_log(&stranger).await?;

@@ -7,5 +7,6 @@ mod logs;
 mod probe;
 mod queue;
 mod rig;
+mod rights;
 mod submit;
 mod watch;

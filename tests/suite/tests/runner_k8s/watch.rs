@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::StreamExt as _;
-use kube::api::DeleteParams;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, PostParams};
 use qwex_core::{Ending, Fact};
 use qwex_runner::{RunnerError, Sighting, WatchPosition, Watcher as _};
+use qwex_testbed::cluster::{Cluster, Component};
 use qwex_testbed::http_proxy::{Amount, Answer, Entry, HttpProxy, Rule, Verb};
 use qwex_testbed::{require, shared, wait};
+use serde_json::json;
 
 use crate::rig::{LIMIT, Listener, Rig, config, shell};
 
 fn lists(proxy: &HttpProxy) -> usize {
-    proxy.count(|entry| is_list(entry))
+    proxy.count(is_list)
 }
 
 fn is_list(entry: &Entry) -> bool {
@@ -31,20 +34,12 @@ async fn c01_a_position_that_is_gone_means_a_full_list() -> Result<()> {
     let listener = rig.listen();
     listener.running(&work).await?;
     let before = lists(&proxy);
-    let rule = proxy.rule(Rule::new(Answer::watch_error(410)).verb(Verb::Watch));
-    proxy.rule(
-        Rule::new(Answer::Cut {
-            after: Amount::Events(0),
-            clean: false,
-        })
-        .verb(Verb::Watch),
-    );
+    proxy.rule(Rule::new(Answer::watch_error(410)).verb(Verb::Watch));
     drop(listener);
     // A listener that resumes meets the 410.
     let error = first_error(&rig, None).await;
     assert!(matches!(error, RunnerError::PositionGone { .. }), "{error:?}");
     proxy.clear();
-    let _ = rule;
     let listener = rig.listen();
     listener.listed().await?;
     assert!(lists(&proxy) > before);
@@ -79,12 +74,14 @@ async fn c02_every_error_ends_the_stream_and_none_the_watching() -> Result<()> {
     require!(Go);
     let beta = shared::beta().await?;
     let proxy = HttpProxy::for_user(beta.kubeconfig()).await?;
-    let rig = Rig::behind(&proxy, beta).await?;
+    let mut brisk = config(&proxy.kubeconfig_text()?, &beta.namespace("k8s").await?);
+    // Short, so that the next watch meets the rule soon.
+    brisk.tuning.watch_timeout = Duration::from_secs(1);
+    let rig = Rig::with(brisk, beta.client().await?).await?;
     let listener = rig.listen();
     listener.listed().await?;
     for code in [400, 401, 403, 404, 410, 429, 500, 503, 504] {
-        let work = shell("true");
-        let errors = listener.errors().len();
+        let before = listener.errors().len();
         proxy.rule(
             Rule::new(Answer::status(code))
                 .verb(Verb::Watch)
@@ -94,12 +91,15 @@ async fn c02_every_error_ends_the_stream_and_none_the_watching() -> Result<()> {
         proxy.rule(
             Rule::new(Answer::status(code))
                 .verb(Verb::List)
-                .resource("pods")
+                .resource("jobs")
                 .times(1),
         );
+        wait::until(LIMIT, "the error", || async {
+            (listener.errors().len() > before).then_some(())
+        })
+        .await?;
+        let work = shell("true");
         rig.simulate(&work, &[("run-for", "10ms")]).await?;
-        // Whatever is open is cut by a new rule only when it is opened again, so the watch is broken first.
-        let _ = errors;
         assert_eq!(
             listener.ending(&work).await?,
             Ending::Succeeded { verified: true },
@@ -175,6 +175,76 @@ async fn c03_a_deaf_watch_is_an_error_in_due_time() -> Result<()> {
         Ending::Succeeded { verified: true }
     );
     assert_eq!(listener.errors(), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn c03_a_silent_line_is_noticed_and_nothing_is_lost_behind_it() -> Result<()> {
+    require!(Go);
+    let own = Cluster::beta("k8s-silent").await?;
+    let mut impatient = config(own.kubeconfig(), &own.namespace("k8s").await?);
+    impatient.tuning.watch_timeout = Duration::from_secs(2);
+    impatient.tuning.call_deadline = Duration::from_secs(2);
+    let rig = Rig::with(impatient, own.client().await?).await?;
+    let listener = rig.listen();
+    listener.listed().await?;
+    let work = shell("true");
+    rig.simulate(&work, &[("run-for", "3s")]).await?;
+    listener.running(&work).await?;
+
+    // Every connection stays open, and nothing comes any more.
+    own.pause(Component::ApiServer)?;
+    wait::until(LIMIT, "the silence to be noticed", || async {
+        (!listener.errors().is_empty()).then_some(())
+    })
+    .await?;
+    own.resume(Component::ApiServer)?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+
+    // And the same with every connection cut.
+    let work = shell("true");
+    rig.simulate(&work, &[("run-for", "2s")]).await?;
+    listener.running(&work).await?;
+    own.restart_apiserver().await?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let ends = listener.facts(work.run_id);
+    assert!(
+        !ends.iter().any(|fact| matches!(fact, Fact::Gone { .. })),
+        "{ends:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn c08_another_kind_of_the_same_plural_changes_nothing() -> Result<()> {
+    require!(Go);
+    let rig = Rig::on(shared::beta().await?).await?;
+    let crd: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": { "name": format!("jobs.{}.example.com", rig.namespace) },
+        "spec": {
+            "group": format!("{}.example.com", rig.namespace), "scope": "Namespaced",
+            "names": { "plural": "jobs", "singular": "job", "kind": "Job" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object" } } }],
+        },
+    }))?;
+    let crds: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
+    crds.create(&PostParams::default(), &crd).await?;
+    let listener = rig.listen();
+    let work = shell("true");
+    rig.simulate(&work, &[]).await?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    crds.delete(&crd.metadata.name.unwrap_or_default(), &DeleteParams::default())
+        .await?;
     Ok(())
 }
 

@@ -1,0 +1,103 @@
+//! The backend with exactly the rights of `deploy/k8s/rbac.yaml`, in a namespace that enforces
+//! restricted pod security, as that file makes it.
+
+use anyhow::{Context as _, Result};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use qwex_core::Ending;
+use qwex_runner::{CancelProgress, Runner as _, Watcher as _};
+use qwex_testbed::{Cluster, require, shared, wait};
+use serde_json::{Value, json};
+
+use crate::rig::{LIMIT, Rig, config, shell};
+
+const RBAC: &str = include_str!("../../../../deploy/k8s/rbac.yaml");
+
+/// Gives the rights of the file to a new user of the cluster, in `namespace`.
+async fn grant(cluster: &Cluster, namespace: &str) -> Result<String> {
+    let client = cluster.client().await?;
+    let text = RBAC
+        .replace("qwex-dispatcher", namespace)
+        .replace("namespace: qwex", &format!("namespace: {namespace}"));
+    for document in text.split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(document)?;
+        let kind = object["kind"].as_str().context("a kind")?.to_owned();
+        let resource = |plural: &str| {
+            let gvk = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", &kind);
+            ApiResource::from_gvk_with_plural(&gvk, plural)
+        };
+        let objects: Api<DynamicObject> = match kind.as_str() {
+            "Role" => Api::namespaced_with(client.clone(), namespace, &resource("roles")),
+            "RoleBinding" => Api::namespaced_with(client.clone(), namespace, &resource("rolebindings")),
+            "ClusterRole" => Api::all_with(client.clone(), &resource("clusterroles")),
+            "ClusterRoleBinding" => Api::all_with(client.clone(), &resource("clusterrolebindings")),
+            "Namespace" => {
+                let labels = Patch::Merge(json!({ "metadata": { "labels": object["metadata"]["labels"] } }));
+                let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+                namespaces
+                    .patch(namespace, &PatchParams::default(), &labels)
+                    .await?;
+                continue;
+            }
+            _ => continue,
+        };
+        objects
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?;
+    }
+    cluster.mint_user(&format!("system:serviceaccount:{namespace}:{namespace}"), &[])
+}
+
+#[tokio::test]
+async fn f10_the_deployed_rights_are_enough_for_a_whole_run() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let alpha = shared::alpha().await?;
+    let namespace = alpha.namespace("rights").await?;
+    let user = grant(alpha, &namespace).await?;
+    let rig = Rig::with(config(&user, &namespace), alpha.client().await?).await?;
+    let report = rig.backend.probe().await?;
+    assert!(report.is_usable(), "{report:#?}");
+    assert!(report.identity.is_some());
+
+    let listener = rig.listen();
+    let work = shell("id -u; echo done");
+    let handle = rig.submit(&work).await?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!(log.text(), "65532\ndone\n");
+    assert!(!rig.backend.observe(&handle).await?.is_empty());
+    rig.backend.release(&handle).await?;
+    wait::until(LIMIT, "the cancel", || async {
+        matches!(rig.backend.cancel(&handle).await, Ok(CancelProgress::Stopped)).then_some(())
+    })
+    .await?;
+    assert_eq!(listener.errors(), Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn f09_a_hostile_pod_made_with_our_rights_is_refused_by_the_second_wall() -> Result<()> {
+    require!(Go);
+    let beta = shared::beta().await?;
+    let namespace = beta.namespace("rights").await?;
+    let user = grant(beta, &namespace).await?;
+    let rig = Rig::with(config(&user, &namespace), beta.client().await?).await?;
+    let listener = rig.listen();
+    let work = shell("true");
+    rig.create(&work, |job| {
+        let pod = job.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+        if let Some(pod) = pod {
+            pod.host_network = Some(true);
+        }
+    })
+    .await?;
+    let scheduling = qwex_core::PendingCode::Scheduling;
+    let message = listener
+        .waiting(&work, scheduling, "violates PodSecurity")
+        .await?;
+    assert!(message.contains("hostNetwork"), "{message}");
+    Ok(())
+}
