@@ -174,7 +174,7 @@ fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> E
             return failed(FailureCode::Oom, oom_message(pod), Some(end));
         }
         if START_ERRORS.contains(&end.reason.as_str()) {
-            return failed(FailureCode::StartError, end.message.clone(), Some(end));
+            return start_error(end);
         }
     }
     if let Some((code, message)) = disruption(pod) {
@@ -192,6 +192,21 @@ fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> E
             }
         }
     }
+}
+
+/// The runtime could not start the command. Its exit code is the one a shell gives: 127 for a command that is
+/// not there, 126 for one that may not be executed, else the runtime's own (128).
+fn start_error(end: &StateTerminated) -> Ending {
+    let exit_code = match end.message.as_str() {
+        words if words.contains("no such file or directory") || words.contains("not found") => 127,
+        words if words.contains("permission denied") => 126,
+        _ => end.exit_code,
+    };
+    let failure = Failure {
+        exit_code: Some(exit_code),
+        ..Failure::new(FailureCode::StartError, end.message.clone())
+    };
+    Ending::Failed { failure }
 }
 
 fn of_exit(end: &StateTerminated, verdict: &Condition) -> Ending {
