@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use qwex_api::log::LogLine;
+use qwex_core::Attempt;
 use regex::bytes::Regex;
 
 use crate::output::escape;
@@ -51,6 +52,8 @@ pub struct Printer {
     /// The last line has no newline yet.
     open: Option<Way>,
     printed: bool,
+    /// Attempt and stream of the last line.
+    source: Option<(Attempt, String)>,
 }
 
 impl Printer {
@@ -65,6 +68,7 @@ impl Printer {
             held_at: None,
             open: None,
             printed: false,
+            source: None,
         }
     }
 
@@ -73,6 +77,7 @@ impl Printer {
         if let Some(gap) = &line.gap {
             return self.gap(gap);
         }
+        self.turn_to(line)?;
         let piece = Piece {
             content: &content_of(line),
             stream: &line.stream,
@@ -80,6 +85,20 @@ impl Printer {
             at: Some(line.at),
         };
         self.piece(piece)
+    }
+
+    /// On a terminal the first line of another attempt or stream must not hang behind an unfinished one.
+    fn turn_to(&mut self, line: &LogLine) -> io::Result<()> {
+        let source = (line.attempt, line.stream.clone());
+        let turned = self
+            .source
+            .replace(source.clone())
+            .is_some_and(|before| before != source);
+        if turned && self.open == Some(Way::Out) && self.out_is_terminal {
+            self.out.write_all(b"\n")?;
+            self.open = None;
+        }
+        Ok(())
     }
 
     /// Bytes are missing here; told on stderr.

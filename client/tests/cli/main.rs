@@ -7,6 +7,7 @@ mod config;
 mod cut;
 mod faults;
 mod local;
+mod openapi;
 mod runs;
 mod support;
 mod tty;

@@ -216,7 +216,7 @@ fn json(line: &LogLine) -> Bytes {
     text.into()
 }
 
-/// The bytes of a line as they were written; the last one may get a newline that it had not.
+/// The bytes of a line as they were written.
 fn raw(line: &LogLine) -> Bytes {
     let mut bytes = match (&line.text, &line.base64) {
         (Some(text), _) => text.clone().into_bytes(),

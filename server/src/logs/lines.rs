@@ -69,12 +69,12 @@ impl LineSplitter {
         lines
     }
 
-    /// The last line, where it has no newline.
+    /// The last line, where it has no newline: partial, so that a reader adds none.
     pub fn rest(&mut self) -> Option<LogLine> {
         let line = if self.held.is_empty() {
             None
         } else {
-            self.take(false)
+            self.take(true)
         };
         line.filter(|line| self.is_wanted(line))
     }
@@ -181,7 +181,8 @@ mod tests {
         let second = splitter.push(&piece(6, b"o\nthree", &[(2, 3)]));
         assert_eq!(second[0].text.as_deref(), Some("two"));
         assert_eq!(second[0].at, Timestamp::from_second(2).unwrap());
-        assert_eq!(splitter.rest().unwrap().text.as_deref(), Some("three"));
+        let rest = splitter.rest().unwrap();
+        assert_eq!((rest.text.as_deref(), rest.partial), (Some("three"), true));
         assert!(splitter.rest().is_none());
     }
 
