@@ -89,6 +89,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 pub fn router(app: Arc<App>) -> Router {
     let (documented, _) = routes().split_for_parts();
     documented
+        .layer(from_fn_with_state(app.clone(), kept::layer))
+        .layer(from_fn_with_state(app.clone(), access::layer))
+        // Open to all: they only show the document.
         .merge(docs::routes())
         .fallback(|| async { HttpError::new(ErrorCode::NotFound, "there is no such route; see /docs") })
         .method_not_allowed_fallback(|| async {
@@ -97,8 +100,6 @@ pub fn router(app: Arc<App>) -> Router {
                 "this route has no such method; see /docs",
             )
         })
-        .layer(from_fn_with_state(app.clone(), kept::layer))
-        .layer(from_fn_with_state(app.clone(), access::layer))
         .layer(CatchPanicLayer::custom(context::panicked))
         .layer(from_fn(context::layer))
         .with_state(app)

@@ -1,0 +1,9 @@
+//! The API from outside: the real binary over a real Postgres, asked by every kind of caller.
+
+mod answers;
+mod bad_input;
+mod leaving;
+mod matrix;
+mod outage;
+mod runs;
+mod tokens;
