@@ -23,7 +23,7 @@ pub struct K8sConfig {
 /// How to reach the API server and who we are there.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// A self-contained kubeconfig: no `exec`, no auth provider, no files.
+    /// A self-contained kubeconfig: no `exec`, no `auth-provider`, no files.
     Kubeconfig {
         yaml: SecretString,
         /// `None`: its current context.

@@ -32,8 +32,8 @@ async fn f13_programs_are_refused() {
         error.contains("runs a program") && error.contains("exec"),
         "{error}"
     );
-    let provider = "auth-provider: {name: gcp}";
-    let error = refusal(kubeconfig("", provider), None).await;
+    let legacy = "auth-provider: {name: gcp}";
+    let error = refusal(kubeconfig("", legacy), None).await;
     assert!(error.contains("auth-provider"), "{error}");
 }
 

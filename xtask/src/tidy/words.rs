@@ -38,7 +38,16 @@ const WORDS: &[Word] = &[
     Word {
         not: &["provider", "providers"],
         say: "Backend, Engine or Cluster",
-        unless: &["crypto", "tls", "aws_lc", "identity", "oidc", "ci provider"],
+        unless: &[
+            "crypto",
+            "tls",
+            "aws_lc",
+            "identity",
+            "oidc",
+            "ci provider",
+            "auth-provider",
+            "auth_provider",
+        ],
     },
     Word {
         not: &["workflow", "workflows"],

@@ -23,13 +23,10 @@ const HOPELESS_WORDS: [&str; 7] = [
 /// Back-offs after which hopeless words are believed.
 const BACK_OFFS: u32 = 2;
 /// Reasons of a container that cannot be configured or created.
-const CONFIG_REASONS: [&str; 6] = [
+const CONFIG_REASONS: [&str; 3] = [
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
-    "PreCreateHookError",
-    "PreStartHookError",
-    "PostStartHookError",
 ];
 
 pub(super) fn end(evidence: &Evidence<'_>) -> Option<End> {
