@@ -216,7 +216,7 @@ fn bearer(server: &str, token: &SecretString) -> Result<HeaderValue, ApiError> {
 }
 
 /// An error with its causes; reqwest says the useful word last. The address is said elsewhere.
-fn chain(error: &reqwest::Error) -> String {
+pub fn chain(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {

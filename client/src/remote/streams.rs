@@ -9,6 +9,7 @@ use reqwest::Response;
 
 use super::client::Result;
 use super::error::ApiError;
+use super::send::chain;
 use super::sse::{Event, Parser};
 
 /// Reads each event with `read`; `None` is an event that this version does not know.
@@ -55,9 +56,8 @@ pub fn read_end(event: &Event) -> std::result::Result<Run, serde_json::Error> {
 
 /// A body that ended before its end.
 pub fn broken_off(server: &str, error: &reqwest::Error) -> ApiError {
-    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     ApiError::Cut {
         server: server.to_owned(),
-        message: cause,
+        message: chain(error),
     }
 }
