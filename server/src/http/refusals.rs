@@ -109,8 +109,6 @@ impl From<WebhooksError> for HttpError {
             WebhooksError::Disabled => Self::new(ErrorCode::WrongState, error.to_string()),
             WebhooksError::Db(cause) if cause.is_passing() => Self::unavailable(cause),
             WebhooksError::Db(cause) => Self::internal(cause),
-            WebhooksError::Seal(cause) => Self::internal(cause),
-            WebhooksError::Tls(cause) => Self::internal(cause),
         }
     }
 }

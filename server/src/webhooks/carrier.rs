@@ -5,11 +5,11 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::guard::Guard;
-use super::resolve::{self, Lookup};
+use super::resolve;
 use super::schedule::{self, Outcome, Verdict};
 use super::secret::Secret;
 use super::send::{Message, Sender};
-use super::{WebhooksConfig, WebhooksError, metrics};
+use super::{WebhooksConfig, metrics};
 use crate::db::delivery::{self, Claimed, Told};
 use crate::db::{DbResult, webhook};
 use crate::sealing::{SealError, Sealer};
@@ -45,21 +45,12 @@ pub struct Done {
 impl Carrier {
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(pool: PgPool, sealer: Sealer, config: &WebhooksConfig) -> Result<Self, WebhooksError> {
-        Self::with_lookup(pool, sealer, config, resolve::system())
-    }
-
-    fn with_lookup(
-        pool: PgPool,
-        sealer: Sealer,
-        config: &WebhooksConfig,
-        lookup: Lookup,
-    ) -> Result<Self, WebhooksError> {
+    pub fn new(pool: PgPool, sealer: Sealer, config: &WebhooksConfig) -> Result<Self, reqwest::Error> {
         let guard = Guard::new(config.allow_loopback);
         Ok(Self {
             pool,
             sealer,
-            sender: Sender::new(guard, lookup, config.deadline)?,
+            sender: Sender::new(guard, resolve::system(), config.deadline)?,
             schedule: config.schedule.clone(),
             patience: config.patience,
         })

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::carrier::{Carrier, Done};
 use super::slots::{Lane, Slots};
-use super::{WebhooksConfig, WebhooksError, metrics};
+use super::{WebhooksConfig, metrics};
 use crate::db::delivery::{self, Claim};
 use crate::db::{DbResult, Pools};
 use crate::hints::Hints;
@@ -64,7 +64,7 @@ impl Deliverer {
         sealer: Sealer,
         hints: Hints,
         config: &WebhooksConfig,
-    ) -> Result<Self, WebhooksError> {
+    ) -> Result<Self, reqwest::Error> {
         metrics::describe();
         let pool = pools.work.clone();
         Ok(Self {

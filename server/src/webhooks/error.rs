@@ -2,7 +2,6 @@
 
 use super::url::UrlError;
 use crate::db::DbError;
-use crate::sealing::SealError;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -22,10 +21,6 @@ pub enum WebhooksError {
     TooMany { most: i64 },
     #[error("the webhook is disabled; send it a test, and when that arrives the webhook is enabled again")]
     Disabled,
-    #[error("failed to open the secret of the webhook")]
-    Seal(#[from] SealError),
-    #[error("failed to set up TLS")]
-    Tls(#[from] reqwest::Error),
     #[error("failed to reach the tables of webhooks")]
     Db(#[from] DbError),
 }
