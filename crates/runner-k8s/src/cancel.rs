@@ -102,11 +102,19 @@ pub(crate) async fn cancel(
     config: &K8sConfig,
     handle: &Handle,
 ) -> Result<CancelProgress, RunnerError> {
-    if let Found::Ours(job) = find_job(rest, config, handle).await? {
-        return delete(rest, &job).await;
+    let job = find_job(rest, config, handle).await?;
+    if let Found::Ours(job) = &job
+        && !job.is_finished()
+    {
+        return delete(rest, job).await;
     }
     let pods = pods_of(rest, config, handle).await?;
-    let alive: Vec<&PodView> = pods.iter().filter(|pod| !is_leftover(pod)).collect();
+    let is_still = match job {
+        // It ended before the cancel came: it starts nothing any more, and it is evidence until released.
+        Found::Ours(_) => |pod: &&PodView| !pod.has_ended(),
+        Found::Absent { .. } => |pod: &&PodView| !is_leftover(pod),
+    };
+    let alive: Vec<&PodView> = pods.iter().filter(is_still).collect();
     Ok(match alive.as_slice() {
         [] => CancelProgress::Stopped,
         [first, ..] => CancelProgress::Stopping {

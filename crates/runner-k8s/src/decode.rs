@@ -247,6 +247,14 @@ impl JobView {
         self.spec.suspend == Some(true)
     }
 
+    /// Whether the Job controller has given its verdict.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        ["Complete", "Failed"]
+            .into_iter()
+            .any(|kind| self.condition(kind).is_some_and(Condition::is_true))
+    }
+
     /// See `Fact::Running::round`.
     #[must_use]
     pub fn round(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use kube::api::DeleteParams;
-use qwex_core::Ending;
+use qwex_core::{Ending, Fact};
 use qwex_runner::{CancelProgress, Handle, Runner as _, Watcher as _};
 use qwex_testbed::{require, shared, wait};
 
@@ -63,6 +63,42 @@ async fn a12_a_cancel_without_uid_finds_the_job_by_name_and_labels() -> Result<(
 }
 
 #[tokio::test]
+async fn a13_a_cancel_after_the_end_changes_nothing() -> Result<()> {
+    require!(Go);
+    let rig = Rig::on(shared::beta().await?).await?;
+    let listener = rig.listen();
+    let work = shell("true");
+    let handle = rig.simulate(&work, &[]).await?;
+    listener.ending(&work).await?;
+    assert_eq!(rig.backend.cancel(&handle).await?, CancelProgress::Stopped);
+    let facts = rig.backend.observe(&handle).await?;
+    let succeeded = Ending::Succeeded { verified: true };
+    let is_end = |fact: &Fact| matches!(fact, Fact::Ended { ending, .. } if *ending == succeeded);
+    assert!(
+        facts.iter().any(|seen| is_end(&seen.fact)),
+        "the evidence stays: {facts:?}"
+    );
+    assert_eq!(
+        listener
+            .facts(work.run_id)
+            .iter()
+            .filter(|fact| is_end(fact))
+            .count(),
+        1
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a14_what_was_never_pinned_is_never_gone() -> Result<()> {
+    require!(Go);
+    let rig = Rig::on(shared::beta().await?).await?;
+    let unsent = rig.handle(&shell("true"), None);
+    assert_eq!(rig.backend.observe(&unsent).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
 async fn c06_an_object_with_another_uid_is_never_touched() -> Result<()> {
     require!(Go);
     let rig = Rig::on(shared::beta().await?).await?;
@@ -87,7 +123,7 @@ async fn c06_an_object_with_another_uid_is_never_touched() -> Result<()> {
     assert!(kept.metadata.deletion_timestamp.is_none());
     assert_eq!(kept.spec.and_then(|spec| spec.ttl_seconds_after_finished), None);
     let facts = rig.backend.observe(&first).await?;
-    assert!(matches!(facts[0].fact, qwex_core::Fact::Gone { .. }), "{facts:?}");
+    assert!(matches!(facts[0].fact, Fact::Gone { .. }), "{facts:?}");
 
     // The pods of the second Job bear the same labels and keep running.
     let pods = rig.pods_of(&work).await?;
