@@ -152,13 +152,15 @@ async fn c09_a_deleted_namespace_takes_its_runs_along() -> Result<()> {
         ),
         "{ending:?}"
     );
-    qwex_testbed::wait::until(crate::rig::LIMIT, "nothing of it left", || async {
-        let stopped = rig.backend.cancel(&handle).await;
-        matches!(stopped, Ok(qwex_runner::CancelProgress::Stopped)).then_some(())
+    qwex_testbed::wait::until(crate::rig::LIMIT, "the proof that it is gone", || async {
+        let facts = qwex_runner::Watcher::observe(&rig.backend, &handle).await.ok()?;
+        matches!(facts[0].fact, Fact::Gone { .. }).then_some(())
     })
     .await?;
-    let facts = qwex_runner::Watcher::observe(&rig.backend, &handle).await?;
-    assert!(matches!(facts[0].fact, Fact::Gone { .. }), "{facts:?}");
+    assert_eq!(
+        rig.backend.cancel(&handle).await?,
+        qwex_runner::CancelProgress::Stopped
+    );
     Ok(())
 }
 
