@@ -43,8 +43,10 @@ macro_rules! error_codes {
         /// The registry of error codes. A code keeps its meaning for ever.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+        // Not `rename = $word`: the schema's derive does not see through the macro.
+        #[serde(rename_all = "snake_case")]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $word)] $variant,)+
+            $($(#[$doc])* $variant,)+
             /// A code of a newer server. Never written by this one.
             #[serde(other)]
             Unknown,
@@ -130,6 +132,18 @@ impl Problem {
             errors: Vec::new(),
             hint: None,
             retryable: code.retryable(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_spells_each_code_as_the_registry_does() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }
 }

@@ -4,22 +4,44 @@
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::error::{HttpError, Unwritten};
+use super::error::{HttpError, HttpResult, Unwritten};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The id under which this request is found in the log.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+pub struct RequestId(String);
+
+/// What lists and streams need of a request beside its parameters.
+pub struct Asked {
+    pub headers: HeaderMap,
+    pub uri: Uri,
+    pub request_id: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> HttpResult<Self> {
+        let id = parts.extensions.get::<RequestId>();
+        let RequestId(request_id) = id.ok_or_else(|| HttpError::internal("a request without an id"))?;
+        Ok(Self {
+            headers: parts.headers.clone(),
+            uri: parts.uri.clone(),
+            request_id: request_id.clone(),
+        })
+    }
+}
 
 /// Headers of every answer. Pages of ours load nothing from elsewhere.
 const SECURITY: &[(&str, &str)] = &[

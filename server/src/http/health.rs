@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
+use qwex_api::Problem;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -62,6 +63,7 @@ async fn livez() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(ReadyParams), responses(
     (status = 200, description = "ready", content((String = "text/plain"), (Readiness = "application/json"))),
     (status = 503, description = "not ready", content((String = "text/plain"), (Readiness = "application/json"))),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn readyz(State(app): State<Arc<App>>, Query(params): Query<ReadyParams>) -> Response {
     let mut checks = vec![Check {
@@ -87,6 +89,7 @@ async fn readyz(State(app): State<Arc<App>>, Query(params): Query<ReadyParams>) 
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()), params(ReadyParams), responses(
     (status = 200, description = "ready", content((String = "text/plain"), (Readiness = "application/json"))),
     (status = 503, description = "not ready", content((String = "text/plain"), (Readiness = "application/json"))),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn healthz(state: State<Arc<App>>, params: Query<ReadyParams>) -> Response {
     readyz(state, params).await

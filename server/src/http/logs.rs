@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::Caller;
-use super::context::RequestId;
+use super::context::Asked;
 use super::error::{HttpError, HttpResult};
 use super::params::{Path, Query, flag, optional};
 use super::{App, page, stream};
@@ -136,19 +136,20 @@ async fn read(
     Caller(who): Caller,
     Path((id,)): Path<(RunId,)>,
     Query(params): Query<LogParams>,
-    headers: HeaderMap,
-    axum::Extension(RequestId(request_id)): axum::Extension<RequestId>,
+    asked: Asked,
 ) -> HttpResult<Response> {
-    let options = params.options(&headers)?;
+    let options = params.options(&asked.headers)?;
     let scope = who.scope();
     // The right to see the log is the right to see the run.
     app.runs.get(&scope, id).await?;
     let pieces = pieces(&app, id, &options).await?;
-    if stream::accepts(&headers, "text/event-stream") {
+    if stream::accepts(&asked.headers, "text/event-stream") {
         let events = events(app.clone(), scope, id, LineSplitter::new(&options), pieces);
-        return Ok(stream::events(app, who, request_id, events));
+        return Ok(stream::events(app, who, asked.request_id, events));
     }
-    if stream::accepts(&headers, "application/jsonl") || stream::accepts(&headers, "application/x-ndjson") {
+    if stream::accepts(&asked.headers, "application/jsonl")
+        || stream::accepts(&asked.headers, "application/x-ndjson")
+    {
         let lines = lines(LineSplitter::new(&options), pieces).map_ok(|line| json(&line));
         return Ok(stream::bytes(app, who, "application/jsonl", lines));
     }

@@ -85,7 +85,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The router of the API.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     let (documented, _) = routes().split_for_parts();
     documented

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use qwex_api::run::{AttemptInfo, Why};
 use qwex_api::{ErrorCode, Page, Problem};
@@ -13,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::access::Caller;
-use super::super::context::RequestId;
+use super::super::context::Asked;
 use super::super::error::{HttpError, HttpResult};
 use super::super::page::{self, Pager};
 use super::super::params::{Path, Query};
@@ -53,21 +52,19 @@ pub async fn events(
     Caller(who): Caller,
     Path((id,)): Path<(RunId,)>,
     Query(params): Query<EventParams>,
-    headers: HeaderMap,
-    axum::Extension(RequestId(request_id)): axum::Extension<RequestId>,
-    uri: Uri,
+    asked: Asked,
 ) -> HttpResult<Response> {
     let scope = who.scope();
     let size = page::size(params.page_size)?;
-    if stream::accepts(&headers, "text/event-stream") {
-        let after = match stream::last_event_id(&headers) {
+    if stream::accepts(&asked.headers, "text/event-stream") {
+        let after = match stream::last_event_id(&asked.headers) {
             Some(seen) => seq(seen)?,
             None => params.after.unwrap_or(0),
         };
         // The first look is here, so that a missing run is a 404 and not a broken stream.
         app.runs.get(&scope, id).await?;
         let history = watch::history(app.clone(), scope, id, after);
-        return Ok(stream::events(app, who, request_id, history));
+        return Ok(stream::events(app, who, asked.request_id, history));
     }
     let pager = Pager::new(&("events", id));
     let after = match &params.page_token {
@@ -86,7 +83,7 @@ pub async fn events(
             items,
             next_page_token,
         },
-        &uri,
+        &asked.uri,
     ))
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use jiff::Timestamp;
 use qwex_api::run::RunRow;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::super::access::Caller;
-use super::super::context::RequestId;
+use super::super::context::Asked;
 use super::super::error::{HttpError, HttpResult};
 use super::super::page::{self, Pager};
 use super::super::params::{Query, flag, optional};
@@ -78,15 +77,13 @@ pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Query(params): Query<ListParams>,
-    headers: HeaderMap,
-    axum::Extension(RequestId(request_id)): axum::Extension<RequestId>,
-    uri: Uri,
+    asked: Asked,
 ) -> HttpResult<Response> {
     let scope = scope::of_list(&who, params.project.clone())?;
     let mut query = params.query()?;
-    if params.watch || stream::accepts(&headers, "text/event-stream") {
+    if params.watch || stream::accepts(&asked.headers, "text/event-stream") {
         let rows = watch::rows(app.clone(), scope, query);
-        return Ok(stream::events(app, who, request_id, rows));
+        return Ok(stream::events(app, who, asked.request_id, rows));
     }
     let pager = Pager::new(&(&scope, &query));
     query.after = params.page_token.map(|token| after(&pager, &token)).transpose()?;
@@ -98,7 +95,7 @@ pub async fn list(
             items,
             next_page_token,
         },
-        &uri,
+        &asked.uri,
     ))
 }
 
