@@ -52,6 +52,19 @@ const KUEUE_USES: [Use; 3] = [
     ("kueue.x-k8s.io", "localqueues", "", "list", "know the queues"),
 ];
 
+/// Every right that the backend uses in a namespace: API group, resource with its subresource, verb.
+pub fn rights() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    let all = NEEDED.into_iter().chain(USEFUL).chain(KUEUE_USES);
+    all.map(|(group, resource, subresource, verb, _)| (group, full_name(resource, subresource), verb))
+}
+
+fn full_name(resource: &str, subresource: &str) -> String {
+    match subresource {
+        "" => resource.to_owned(),
+        _ => format!("{resource}/{subresource}"),
+    }
+}
+
 /// What a look at a cluster found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProbeReport {
@@ -217,11 +230,7 @@ async fn check(rest: &Rest, namespace: Option<&str>, uses: Use, required: bool) 
     });
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let review: Review = rest.post(path, ask.to_string().into_bytes()).await?;
-    let what = if subresource.is_empty() {
-        resource.to_owned()
-    } else {
-        format!("{resource}/{subresource}")
-    };
+    let what = full_name(resource, subresource);
     let place = namespace.map_or_else(
         || "in every namespace".to_owned(),
         |name| format!("in namespace {name}"),

@@ -240,6 +240,10 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
     let error = error.into();
     let mut message = error.to_string();
+    // kube's own layers say nothing to people.
+    for layer in ["ServiceError: ", "HyperError: ", "client error (Connect): "] {
+        message = message.strip_prefix(layer).unwrap_or(&message).to_owned();
+    }
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();

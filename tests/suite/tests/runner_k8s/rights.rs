@@ -1,6 +1,8 @@
 //! The backend with exactly the rights of `deploy/k8s/rbac.yaml`, in a namespace that enforces
 //! restricted pod security, as that file makes it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -46,6 +48,38 @@ async fn grant(cluster: &Cluster, namespace: &str) -> Result<String> {
             .await?;
     }
     cluster.mint_user(&format!("system:serviceaccount:{namespace}:{namespace}"), &[])
+}
+
+#[test]
+fn f10_the_deployed_role_has_the_verbs_that_are_used_and_no_other() -> Result<()> {
+    let mut granted = BTreeSet::new();
+    for document in RBAC.split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(document)?;
+        if object["kind"] != "Role" {
+            continue;
+        }
+        for rule in object["rules"].as_array().context("rules")? {
+            for (group, resource, verb) in words(rule, "apiGroups")
+                .flat_map(|group| words(rule, "resources").map(move |resource| (group, resource)))
+                .flat_map(|(group, resource)| words(rule, "verbs").map(move |verb| (group, resource, verb)))
+            {
+                granted.insert((group.to_owned(), resource.to_owned(), verb.to_owned()));
+            }
+        }
+    }
+    let used: BTreeSet<_> = qwex_runner_k8s::probe::rights()
+        .map(|(group, resource, verb)| (group.to_owned(), resource, verb.to_owned()))
+        .collect();
+    assert_eq!(granted, used);
+    Ok(())
+}
+
+fn words<'a>(rule: &'a Value, field: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    rule[field]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 #[tokio::test]
