@@ -84,6 +84,28 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts another replica: same database, same archive, same token, a directory and an address of its own.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn replica(&self) -> Result<Self> {
+        let mut setup = self.setup.clone();
+        let archive = format!("file://{}", self.dir.path().join("archive").display());
+        setup.env.push(("QWEX_ARCHIVE_URL".to_owned(), archive));
+        let listen = ports::free_addr()?.to_string();
+        let mut replica = Self {
+            api: Api::new(format!("http://{listen}"), self.api.token.clone()),
+            database_url: self.database_url.clone(),
+            dir: tempfile::tempdir().context("no directory for the server")?,
+            setup,
+            listen,
+            process: None,
+            starts: 0,
+        };
+        replica.start_again().await?;
+        Ok(replica)
+    }
+
     /// Starts a server that was killed or stopped.
     ///
     /// # Errors
