@@ -57,6 +57,7 @@ impl View {
                 entry.lose_job(moment.now);
             }
             entry.lose_pods_but(&pods);
+            entry.put_workload(None);
         }
         for job in lists.jobs {
             self.put_job(job);
@@ -213,3 +214,7 @@ pub(super) fn waited(since: Since, now: Instant) -> Duration {
 
 /// Pods of one Job by UID.
 pub(super) type Pods = BTreeMap<String, super::entry::PodSeen>;
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
