@@ -52,8 +52,13 @@ try 137 qwexctl run --remote --cluster alpha --image $image --memory 32Mi -- sh 
 try 0 qwexctl why @latest
 
 say "7. An image that nobody has"
-try 125 qwexctl run --remote --cluster alpha --image qwex.test/nobody-has-this:1 -- true
-try 0 qwexctl why @latest
+nobody=$(qwexctl run --remote -d -q --cluster alpha --image qwex.test/nobody-has-this:1 -- true)
+pulls() { [ "$(qwexctl get "$nobody" -o json | field pending.code)" = image ]; }
+until_true 60 "the reason is seen" pulls
+try 0 qwexctl why "$nobody"
+note "It would fail by itself after five minutes; a registry may come back."
+try 0 qwexctl cancel "$nobody"
+try 9 qwexctl wait "$nobody" --timeout 60s
 
 say "8. A queue with room for one CPU, and two runs that want one each (the queue stand-in of the testbed plays Kueue)"
 kubectl alpha apply -f demo/queue.yaml

@@ -18,7 +18,7 @@ use crate::config::K8sConfig;
 use crate::connect::{self, Clients, ConnectError};
 use crate::decode::JobView;
 use crate::observe::{self, Evidence, Patience, PodEvidence};
-use crate::probe::{self, ProbeReport};
+use crate::probe::{self, ProbeReport, QueueInfo};
 use crate::watch::{self, Retained};
 use crate::{logs, submit, trouble};
 
@@ -59,6 +59,18 @@ impl K8sBackend {
     pub async fn probe(&self) -> Result<ProbeReport, RunnerError> {
         let Shared { config, clients, .. } = &*self.shared;
         probe::probe(&clients.acts, config.namespace.as_deref()).await
+    }
+
+    /// The LocalQueues that runs can name now; none where Kueue is not served.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or does not let us list them.
+    pub async fn queues(&self) -> Result<Vec<QueueInfo>, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        match self.shared.kueue_version().await? {
+            Some(version) => probe::queues(&clients.acts, &version, config.namespace.as_deref()).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// What the backend was made from.

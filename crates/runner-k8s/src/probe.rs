@@ -204,7 +204,11 @@ pub(crate) async fn kueue_version(rest: &Rest) -> Result<Option<String>, CallErr
         .map(|version| (*version).to_owned()))
 }
 
-async fn queues(rest: &Rest, version: &str, namespace: Option<&str>) -> Result<Vec<QueueInfo>, RunnerError> {
+pub(crate) async fn queues(
+    rest: &Rest,
+    version: &str,
+    namespace: Option<&str>,
+) -> Result<Vec<QueueInfo>, RunnerError> {
     let path = paths::kueue(version, namespace, "localqueues");
     let found = list_all::<AnyObject>(rest, &path, "", 500).await?;
     let mut queues: Vec<QueueInfo> = found

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qwex_core::{ClusterName, QueueName};
 use qwex_runner::{Runner, RunnerError, Watcher};
+use qwex_runner_k8s::K8sBackend;
 
 /// A connected cluster. Cheap to clone.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub struct Backend {
     pub watcher: Arc<dyn Watcher>,
     /// LocalQueue of runs that name none.
     pub default_queue: Option<QueueName>,
+    /// The same cluster where it is Kubernetes: it has queues.
+    pub(super) kubernetes: Option<K8sBackend>,
 }
 
 impl std::fmt::Debug for Backend {

@@ -115,7 +115,10 @@ impl Connector {
                         stored.identity.clone(),
                     )
                     .await?;
-                Ok(both(stored, Arc::new(backend)))
+                Ok(Backend {
+                    kubernetes: Some(backend.clone()),
+                    ..both(stored, Arc::new(backend))
+                })
             }
             "local" => {
                 let settings = self.local.as_ref().ok_or(ConnectFailure::NoLocal)?;
@@ -140,5 +143,6 @@ where
         runner: backend.clone(),
         watcher: backend,
         default_queue: stored.default_queue.clone(),
+        kubernetes: None,
     }
 }

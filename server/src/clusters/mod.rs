@@ -5,6 +5,7 @@
 
 mod backend;
 mod connect;
+mod queues;
 mod reach;
 mod register;
 mod supervisor;

@@ -7,7 +7,7 @@ use qwex_core::ClusterName;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connector, Reach};
+use super::{Connector, Reach, queues};
 use crate::db::cluster::{self, Connection};
 use crate::db::{DbResult, Pools, dispatch as dispatch_rows, lease};
 use crate::hints::Hints;
@@ -140,6 +140,12 @@ impl Supervisor {
                 return;
             }
         };
+        let keeping = queues::keep(
+            self.pools.clone(),
+            self.hints.clone(),
+            backend.clone(),
+            stop.clone(),
+        );
         let watching = watch::Context {
             recorder: self.recorder.clone(),
             archive: self.archive.clone(),
@@ -165,6 +171,7 @@ impl Supervisor {
             stop: stop.clone(),
         };
         tokio::join!(
+            keeping,
             watch::run(watching),
             dispatch::run(dispatching),
             cleanup::run(cleaning),

@@ -202,3 +202,19 @@ pub async fn cluster_exists(executor: impl PgExecutor<'_>, name: &ClusterName) -
     .await?;
     Ok(found.is_some())
 }
+
+/// Notes the queues that a cluster has. Returns whether that is a change.
+pub async fn note_queues(
+    executor: impl PgExecutor<'_>,
+    name: &ClusterName,
+    queues: &[String],
+) -> DbResult<bool> {
+    let done = sqlx::query!(
+        "UPDATE cluster SET queues = $2 WHERE name = $1 AND queues IS DISTINCT FROM $2",
+        name.as_str(),
+        queues,
+    )
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
