@@ -109,6 +109,7 @@ pub const CRATES: &[CrateRule] = &[
             "qwex-runner-k8s",
             "qwex-api",
             "qwex-testbed",
+            "qwex-suite",
         ],
         never: &["qwexcloud", "qwexctl"],
         sentence: "the bench measures whole binaries from outside: it links neither server nor client",

@@ -30,7 +30,9 @@ const FILL: &str = r#"
 pub async fn fill(server: &Server, rows: u32) -> Result<Timestamp> {
     let seed = json!({ "command": ["python", "-m", "train"], "image": "registry.example/train:2026-01", "env": { "SEED": "17" } });
     server.api.submit(&seed).await?;
+    // Ids are in milliseconds: no instant of this history lies between two of them.
     let from = Timestamp::now() - (20 * 24 + 1).hours();
+    let from = Timestamp::from_millisecond(from.as_millisecond())?;
     let mut connection = sql::connect(&server.database_url).await?;
     sqlx::query(FILL)
         .bind(i64::from(rows))
