@@ -23,7 +23,11 @@ async fn b12_two_hundred_open_streams_end_with_a_hint_and_the_server_leaves() ->
         .await?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let open = |number: usize| {
-        let path = if number % 2 == 0 { "events" } else { "logs?follow" };
+        let path = if number.is_multiple_of(2) {
+            "events"
+        } else {
+            "logs?follow"
+        };
         let url = format!("{}/v1/runs/{}/{path}", server.api.base, run.id);
         http.get(url)
             .bearer_auth(&server.api.token)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod dev;
 mod fuzz;
 mod leaving;
 mod matrix;
