@@ -5,8 +5,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CACHE := $(or $(QWEX_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/qwex)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY := $(CACHE)/tools/bin/cargo-deny
 NEEDS := bash .ci/needs.sh
+# One selection everywhere: with another one cargo unifies other features and builds the libraries again.
+ALL := --workspace --all-targets --locked
 
 # Queries are checked against .sqlx, whatever database happens to be named around here.
 export SQLX_OFFLINE := true
@@ -22,9 +25,11 @@ test: lint unit integration ## everything CI asks for
 lint: ## format, clippy, arrows, lengths and words, dependencies
 	@$(NEEDS) lint
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo xtask check-deps
-	cargo xtask tidy
+	cargo clippy $(ALL) -- -D warnings
+	cargo build $(ALL)
+	$(TARGET)/debug/xtask check-deps
+	$(TARGET)/debug/xtask tidy
+	$(TARGET)/debug/xtask openapi --check
 	$(DENY) --locked check bans licenses sources
 	bash .ci/sqlx.sh --check
 
@@ -41,7 +46,8 @@ unit: ## tests beside the code, no cluster
 .PHONY: integration
 integration: ## whole binaries against real Postgres, clusters, engines
 	@$(NEEDS) test
-	cargo build --workspace --bins --locked
+	cargo build $(ALL)
+	bash tests/generated-requests.sh
 	cargo test --workspace --locked --test '*' --no-fail-fast
 
 .PHONY: demo

@@ -149,6 +149,7 @@ pub const HOUSES: &[House] = &[
             ("projects", "projects, members, tokens as their owners see them"),
             ("auth", "who asks, and what they may"),
             ("answers", "answers kept under an Idempotency-Key"),
+            ("sealing", "secrets under the server's key, bound to what they belong to"),
             (
                 "clusters",
                 "the registry: kubeconfigs opened, (Runner, Watcher) pairs built",
@@ -158,6 +159,7 @@ pub const HOUSES: &[House] = &[
             ("dispatch", "pending attempts handed to their cluster"),
             ("watch", "observations read from clusters"),
             ("recorder", "the only writer of run state"),
+            ("cleanup", "objects released once result and log are durable"),
             ("logs", "log streams, chunks, archive, cursors"),
             ("sealing", "secrets at rest"),
             ("hints", "what wakes those who wait; lost hints cost a second"),
@@ -289,6 +291,25 @@ pub const ROOM_RULES: &[RoomRule] = &[
             "k8s_openapi",
         ],
         sentence: "dispatch -> runs, db: it hands attempts to a Runner and knows no cluster's objects",
+    },
+    RoomRule {
+        src: SERVER,
+        bound: Bound::In(&["cleanup"]),
+        never: &[
+            "crate::runs",
+            "crate::dispatch",
+            "crate::watch",
+            "crate::webhooks",
+            "kube",
+            "k8s_openapi",
+        ],
+        sentence: "cleanup -> logs, db: it waits for a sealed log and asks the Runner to release",
+    },
+    RoomRule {
+        src: SERVER,
+        bound: Bound::In(&["sealing"]),
+        never: &["crate::http", "crate::db", "crate::runs", "crate::clusters", "crate::webhooks", "sqlx"],
+        sentence: "sealing is a function of key, bytes and owner: it knows nobody's secrets",
     },
     RoomRule {
         src: SERVER,
