@@ -149,7 +149,10 @@ pub const HOUSES: &[House] = &[
             ("projects", "projects, members, tokens as their owners see them"),
             ("auth", "who asks, and what they may"),
             ("answers", "answers kept under an Idempotency-Key"),
-            ("sealing", "secrets under the server's key, bound to what they belong to"),
+            (
+                "sealing",
+                "secrets under the server's key, bound to what they belong to",
+            ),
             (
                 "clusters",
                 "the registry: kubeconfigs opened, (Runner, Watcher) pairs built",
@@ -308,7 +311,14 @@ pub const ROOM_RULES: &[RoomRule] = &[
     RoomRule {
         src: SERVER,
         bound: Bound::In(&["sealing"]),
-        never: &["crate::http", "crate::db", "crate::runs", "crate::clusters", "crate::webhooks", "sqlx"],
+        never: &[
+            "crate::http",
+            "crate::db",
+            "crate::runs",
+            "crate::clusters",
+            "crate::webhooks",
+            "sqlx",
+        ],
         sentence: "sealing is a function of key, bytes and owner: it knows nobody's secrets",
     },
     RoomRule {
