@@ -62,7 +62,14 @@ pub async fn run(context: Context) {
 }
 
 async fn round(context: &Context) -> crate::db::DbResult<usize> {
-    let claimed = cleanup::claim(&context.pools.work, context.cluster(), CLAIM, CLAIM_SECONDS).await?;
+    let claimed = cleanup::claim(
+        &context.pools.work,
+        context.cluster(),
+        CLAIM,
+        CLAIM_SECONDS,
+        &context.guard,
+    )
+    .await?;
     let count = claimed.len();
     futures::stream::iter(claimed)
         .for_each_concurrent(IN_FLIGHT, |owed| async move { finish(context, &owed).await })

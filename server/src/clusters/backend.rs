@@ -7,16 +7,32 @@ use qwex_core::{ClusterName, QueueName};
 use qwex_runner::{Runner, RunnerError, Watcher};
 use qwex_runner_k8s::K8sBackend;
 
+use crate::recorder::SeenOn;
+
 /// A connected cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
     pub name: ClusterName,
     pub runner: Arc<dyn Runner>,
     pub watcher: Arc<dyn Watcher>,
+    /// Where Jobs are made; `None` where there are no namespaces.
+    pub namespace: Option<String>,
     /// LocalQueue of runs that name none.
     pub default_queue: Option<QueueName>,
     /// The same cluster where it is Kubernetes: it has queues.
     pub(super) kubernetes: Option<K8sBackend>,
+}
+
+impl Backend {
+    /// How the Recorder knows it.
+    #[must_use]
+    pub fn seen_on(&self) -> SeenOn {
+        SeenOn {
+            kind: self.runner.kind(),
+            cluster: self.name.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Backend {

@@ -142,6 +142,7 @@ where
         name: stored.name.clone(),
         runner: backend.clone(),
         watcher: backend,
+        namespace: stored.namespace.clone(),
         default_queue: stored.default_queue.clone(),
         kubernetes: None,
     }

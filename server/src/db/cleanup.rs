@@ -3,6 +3,7 @@
 use qwex_core::{Attempt, BackendInfo, RunId};
 use sqlx::PgExecutor;
 
+use super::record::LeaseGuard;
 use super::run::read_id;
 use super::{DbResult, Json, read_attempt, to_i32};
 
@@ -16,18 +17,20 @@ pub struct ClaimedCleanup {
     pub tries: i32,
 }
 
-/// Claims due clean-ups of a cluster for `seconds`.
+/// Claims due clean-ups of a cluster for `seconds`; who has lost the lease of `guard` gets nothing.
 pub async fn claim(
     executor: impl PgExecutor<'_>,
     cluster: &str,
     limit: i64,
     seconds: f64,
+    guard: &LeaseGuard,
 ) -> DbResult<Vec<ClaimedCleanup>> {
     let rows = sqlx::query!(
         r#"
         WITH due AS (
             SELECT run_id, attempt FROM cleanup
             WHERE cluster = $1 AND not_before <= now() AND (claimed_until IS NULL OR claimed_until < now())
+                AND EXISTS (SELECT FROM lease WHERE name = $4 AND epoch = $5)
             ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED
         )
         UPDATE cleanup SET claimed_until = now() + $3::double precision * interval '1 second', tries = tries + 1
@@ -38,6 +41,8 @@ pub async fn claim(
         cluster,
         limit,
         seconds,
+        guard.lease,
+        guard.epoch,
     )
     .fetch_all(executor)
     .await?;

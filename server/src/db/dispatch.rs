@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use qwex_core::{Attempt, BackendInfo, JobSpec, Project, RunId, RunName};
 use sqlx::{PgConnection, PgExecutor};
 
+use super::record::LeaseGuard;
 use super::run::read_id;
 use super::{DbResult, Json, read_attempt, read_name};
 
@@ -36,12 +37,14 @@ pub enum Claim<'a> {
     ToCancel(&'a str),
 }
 
-/// Claims due intents for `seconds`. Whoever claims and dies is followed by the next.
+/// Claims due intents for `seconds`, under the lease of `guard` where there is one: who has lost it gets nothing.
+/// Whoever claims and dies is followed by the next.
 pub async fn claim(
     executor: impl PgExecutor<'_>,
     what: Claim<'_>,
     limit: i64,
     seconds: f64,
+    guard: Option<&LeaseGuard>,
 ) -> DbResult<Vec<Claimed>> {
     let (phase, cluster, cancels) = match what {
         Claim::ToPlace => ("place", None, false),
@@ -54,6 +57,7 @@ pub async fn claim(
             SELECT run_id FROM dispatch
             WHERE phase = $1 AND ($2::text IS NULL OR cluster = $2) AND (NOT $3 OR cancel_requested)
                 AND not_before <= now() AND (claimed_until IS NULL OR claimed_until < now())
+                AND ($6::text IS NULL OR EXISTS (SELECT FROM lease WHERE name = $6 AND epoch = $7))
             ORDER BY not_before LIMIT $4 FOR UPDATE SKIP LOCKED
         ), mine AS (
             UPDATE dispatch SET claimed_until = now() + $5::double precision * interval '1 second', tries = tries + 1
@@ -70,6 +74,8 @@ pub async fn claim(
         cancels,
         limit,
         seconds,
+        guard.map(|guard| guard.lease.as_str()),
+        guard.map(|guard| guard.epoch),
     )
     .fetch_all(executor)
     .await?;

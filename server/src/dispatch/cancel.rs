@@ -30,6 +30,7 @@ async fn round(context: &Context) -> crate::db::DbResult<()> {
         Claim::ToCancel(context.cluster()),
         CLAIM,
         CLAIM_SECONDS,
+        Some(&context.guard),
     )
     .await?;
     futures::stream::iter(claimed)

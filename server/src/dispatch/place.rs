@@ -32,7 +32,7 @@ pub async fn run(pools: Pools, recorder: Recorder, hints: Hints, stop: Cancellat
 }
 
 async fn round(pools: &Pools, recorder: &Recorder) -> DbResult<usize> {
-    let claimed = dispatch::claim(&pools.work, Claim::ToPlace, CLAIM, CLAIM_SECONDS).await?;
+    let claimed = dispatch::claim(&pools.work, Claim::ToPlace, CLAIM, CLAIM_SECONDS, None).await?;
     if claimed.is_empty() {
         return Ok(0);
     }

@@ -46,6 +46,7 @@ async fn round(context: &Context) -> crate::db::DbResult<bool> {
         Claim::ToStart(context.cluster()),
         CLAIM,
         CLAIM_SECONDS,
+        Some(&context.guard),
     )
     .await?;
     let count = claimed.len();

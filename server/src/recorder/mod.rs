@@ -13,7 +13,7 @@ mod writer;
 use std::sync::Arc;
 
 use qwex_api::run::PlacementReport;
-use qwex_core::{Attempt, ClusterName, Observation, RunId, RunStatus};
+use qwex_core::{Attempt, BackendInfo, BackendKind, ClusterName, Fact, Observation, RunId, RunStatus};
 use qwex_runner::WatchPosition;
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,6 +36,35 @@ pub struct Batch {
     pub position: Option<(ClusterName, WatchPosition)>,
     /// Decisions about clusters.
     pub placements: Vec<Placed>,
+    /// Where it was seen. What is seen of an attempt that is not pinned yet pins it: the reply to its submit may
+    /// never be recorded.
+    pub seen_on: Option<SeenOn>,
+}
+
+/// A backend on which objects are seen.
+#[derive(Debug, Clone)]
+pub struct SeenOn {
+    pub kind: BackendKind,
+    pub cluster: ClusterName,
+    pub namespace: Option<String>,
+}
+
+impl SeenOn {
+    /// What pins the attempt that `seen` is about to the object that it names.
+    fn pin(&self, seen: &Observation) -> Option<Observation> {
+        let uid = seen.uid.clone()?;
+        let backend = BackendInfo {
+            kind: self.kind,
+            cluster: Some(self.cluster.clone()),
+            namespace: self.namespace.clone(),
+            object: seen.run_id.object_name(seen.attempt),
+            uid: Some(uid),
+        };
+        Some(Observation {
+            fact: Fact::Dispatched { backend },
+            ..seen.clone()
+        })
+    }
 }
 
 /// A decision about one attempt, with its reasoning.

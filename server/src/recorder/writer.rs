@@ -167,6 +167,16 @@ fn apply(batch: &Batch, runs: &mut HashMap<RunId, LockedRun>, changes: &mut Chan
                 return Outcome::UnknownRun;
             };
             let seen = super::text::clean(seen.clone());
+            let unpinned = run.state.uid().is_none() && !run.state.is_terminal();
+            if let Some(pin) = batch
+                .seen_on
+                .as_ref()
+                .and_then(|on| on.pin(&seen))
+                .filter(|_| unpinned)
+            {
+                let step = transition::next(&run.state, &pin);
+                changes.take(run, &pin, &step);
+            }
             let step = transition::next(&run.state, &seen);
             changes.take(run, &seen, &step);
             let (status, attempt) = (run.state.status, run.state.attempt);

@@ -160,6 +160,7 @@ async fn take(context: &Context, sightings: Vec<Sighting>) -> Result<(), Ended> 
             observations,
             guard: Some(context.guard.clone()),
             position: position.map(|at| (cluster, at)),
+            seen_on: Some(context.backend.seen_on()),
             ..Batch::default()
         };
         context.recorder.record(batch).await?;

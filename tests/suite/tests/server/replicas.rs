@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use futures::future::try_join_all;
+use nix::sys::signal::Signal;
 use qwex_core::{RunId, RunStatus};
 use qwex_suite::{Api, Server};
 use qwex_testbed::{require, wait};
 use sqlx::PgPool;
 
-use crate::support::{LIMIT, running, shell, submit_surely};
+use crate::support::{Bed, LIMIT, running, shell, submit_surely};
 
 async fn submit_many(api: &Api, count: usize, script: &str) -> Result<Vec<RunId>> {
     let ids: Vec<RunId> = (0..count).map(|_| RunId::mint()).collect();
@@ -29,6 +30,53 @@ async fn all_succeed(api: &Api, runs: &[RunId]) -> Result<()> {
         ensure!(run.status == RunStatus::Succeeded, "{run:#?}");
     }
     Ok(())
+}
+
+/// Who may write for the cluster, and under which epoch.
+async fn lease(pool: &PgPool, cluster: &str) -> Option<(String, i64)> {
+    sqlx::query_as("SELECT holder, epoch FROM lease WHERE name = $1 AND expires_at > now()")
+        .bind(format!("cluster/{cluster}"))
+        .fetch_optional(pool)
+        .await
+        .ok()?
+}
+
+#[tokio::test]
+async fn b02_a_holder_that_lost_its_lease_writes_nothing_more() -> Result<()> {
+    require!(Go, Postgres);
+    let bed = Bed::beta().await?;
+    let pool = PgPool::connect(&bed.server.database_url).await?;
+    let served = wait::until(LIMIT, "the cluster to be served", || {
+        lease(&pool, bed.cluster.name())
+    });
+    let (first_holder, first_epoch) = served.await?;
+    let mut runs = submit_many(&bed.server.api, 15, "true").await?;
+    // Stopped in the midst of its work, as by a pause of its machine.
+    bed.server.signal(Signal::SIGSTOP)?;
+    let second = bed.server.replica().await?;
+    runs.extend(submit_many(&second.api, 15, "true").await?);
+    let (_, epoch) = wait::until(LIMIT, "the lease to pass on", || async {
+        lease(&pool, bed.cluster.name())
+            .await
+            .filter(|(holder, _)| *holder != first_holder)
+    })
+    .await?;
+    assert!(epoch > first_epoch, "{first_epoch} -> {epoch}");
+    bed.server.signal(Signal::SIGCONT)?;
+    // It still takes runs, for the other one to serve.
+    runs.extend(submit_many(&bed.server.api, 10, "true").await?);
+    all_succeed(&second.api, &runs).await?;
+    all_succeed(&bed.server.api, &runs).await?;
+    assert_eq!(bed.jobs_made()?, runs.len());
+    let (holder, now) = lease(&pool, bed.cluster.name())
+        .await
+        .context("nobody serves the cluster")?;
+    assert!(
+        holder != first_holder && now == epoch,
+        "the lease came back: {holder} {now}"
+    );
+    second.settle(&[]).await?;
+    bed.settle().await
 }
 
 /// Ends every database connection that only listens, again and again; counts them.
