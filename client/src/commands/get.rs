@@ -7,7 +7,7 @@ use super::Done;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::GetArgs;
-use crate::remote::Answer;
+use crate::remote::{Answer, row_of};
 
 pub async fn get(session: &Session, args: &GetArgs) -> Done {
     let mut runs = Vec::new();
@@ -37,27 +37,4 @@ pub fn print(session: &Session, runs: &[Answer<Run>]) -> Done {
             .list(rows.iter().zip(runs.iter().map(|run| &run.json)))?,
     }
     Ok(0)
-}
-
-/// The row that a list would show of a run.
-pub fn row_of(run: &Run) -> RunRow {
-    let cluster = run.backend.as_ref().and_then(|backend| backend.cluster.clone());
-    RunRow {
-        id: run.id,
-        name: run.name.clone(),
-        project: run.project.clone(),
-        labels: run.labels.clone(),
-        status: run.status,
-        pending: run.pending.clone(),
-        failure: run.failure.clone(),
-        cluster: cluster.or_else(|| run.spec.cluster.clone()),
-        queue: run.spec.queue.clone(),
-        attempt: run.attempt,
-        exit_code: run.exit_code,
-        flags: run.flags.clone(),
-        created_at: run.created_at,
-        started_at: run.started_at,
-        finished_at: run.finished_at,
-        created_by: run.created_by.clone(),
-    }
 }

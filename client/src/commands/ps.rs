@@ -4,12 +4,11 @@ use jiff::Timestamp;
 use qwex_api::run::RunRow;
 
 use super::Done;
-use super::get::row_of;
 use super::session::Session;
 use crate::cli::PsArgs;
 use crate::error::CliError;
 use crate::local::Local;
-use crate::remote::{Answer, JobApiClient, RunFilter};
+use crate::remote::{Answer, JobApiClient, RunFilter, row_of};
 
 /// Largest page asked for.
 const PAGE: usize = 200;

@@ -4,13 +4,12 @@ use qwex_api::run::Why;
 use qwex_core::Run;
 
 use super::Done;
-use super::get::row_of;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::WhyArgs;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, table};
-use crate::remote::Answer;
+use crate::remote::{Answer, row_of};
 
 pub async fn why(session: &Session, args: &WhyArgs) -> Done {
     let why = match find(session, &args.run).await? {

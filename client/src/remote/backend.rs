@@ -1,7 +1,7 @@
 //! qwexcloud as a backend: [`Runner`] and [`Watcher`] over any [`JobApiClient`]. The server has the run's one state
 //! machine; here its runs are told as observations, so that whoever holds a Watcher can wait on them too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use async_stream::try_stream;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use qwex_api::ErrorCode;
 use qwex_api::log::LogLine;
-use qwex_api::run::SubmitRequest;
+use qwex_api::run::{RunRow, SubmitRequest};
 use qwex_core::{
     Attempt, BackendInfo, BackendKind, Ending, EpisodeId, Fact, Failure, FailureCode, Flag, ObjectUid,
-    Observation, Project, Run, RunId, RunStatus,
+    Observation, Project, RunId, RunStatus,
 };
 use qwex_runner::{
     CancelProgress, Handle, LineTime, LogChunk, LogItem, LogPosition, LogSource, ObjectRef, Runner,
@@ -24,11 +24,17 @@ use qwex_runner::{
 
 use super::client::{JobApiClient, LogQuery, LogsItem, RunFilter};
 use super::error::ApiError;
+use super::rows::row_of;
 
 /// Pause between two looks at the list of open runs.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
+/// A new watch tells of every open run, and of those that ended but were submitted this long ago at most: the history
+/// of a server has no end.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+const PAGE: u32 = 200;
 
-/// The backend `remote`.
+/// The backend `remote`. To its caller the run itself is the object that was handed over, and one attempt: the server
+/// tries again by itself.
 #[derive(Clone)]
 pub struct Backend {
     client: Arc<dyn JobApiClient>,
@@ -42,25 +48,53 @@ impl Backend {
         Self { client, project }
     }
 
-    async fn open_runs(&self) -> Result<Vec<RunId>, RunnerError> {
-        let mut filter = RunFilter {
-            project: self.project.clone(),
-            statuses: vec![RunStatus::Pending, RunStatus::Running],
-            ..RunFilter::default()
-        };
-        let mut ids = Vec::new();
+    async fn list(&self, mut filter: RunFilter) -> Result<Vec<RunRow>, RunnerError> {
+        filter.project = self.project.clone();
+        filter.page_size = Some(PAGE);
+        let mut rows = Vec::new();
         loop {
             let page = self.client.list_runs(&filter).await.map_err(refused)?;
-            ids.extend(page.items.iter().map(|row| row.value.id));
+            rows.extend(page.items.into_iter().map(|row| row.value));
             filter.page_token = page.next_page_token;
             if filter.page_token.is_none() {
-                return Ok(ids);
+                return Ok(rows);
             }
         }
     }
 
-    async fn run(&self, id: RunId) -> Result<Run, RunnerError> {
-        Ok(self.client.get_run(id, None).await.map_err(refused)?.value)
+    async fn open_runs(&self) -> Result<Vec<RunRow>, RunnerError> {
+        let statuses = vec![RunStatus::Pending, RunStatus::Running];
+        self.list(RunFilter {
+            statuses,
+            ..RunFilter::default()
+        })
+        .await
+    }
+
+    /// What a new watch begins with.
+    async fn recent_runs(&self) -> Result<Vec<RunRow>, RunnerError> {
+        let created_after = Timestamp::now().checked_sub(RECENT).ok();
+        let mut rows = self
+            .list(RunFilter {
+                created_after,
+                ..RunFilter::default()
+            })
+            .await?;
+        let known: HashSet<RunId> = rows.iter().map(|row| row.id).collect();
+        let older = self.open_runs().await?.into_iter();
+        rows.extend(older.filter(|row| !known.contains(&row.id)));
+        Ok(rows)
+    }
+
+    /// The open runs, and those that were open at the last look.
+    async fn next_look(&self, known: &HashMap<RunId, RunRow>) -> Result<Vec<RunRow>, RunnerError> {
+        let mut rows = self.open_runs().await?;
+        let open: HashSet<RunId> = rows.iter().map(|row| row.id).collect();
+        for id in known.keys().filter(|id| !open.contains(id)) {
+            let run = self.client.get_run(*id, None).await.map_err(refused)?;
+            rows.push(row_of(&run.value));
+        }
+        Ok(rows)
     }
 }
 
@@ -80,15 +114,19 @@ impl Runner for Backend {
             ..SubmitRequest::from_spec(work.spec.clone())
         };
         let submission = self.client.submit(&request).await.map_err(refused)?;
-        let run = submission.run.value;
         Ok(Submitted {
-            backend: handed_to(&run),
+            backend: object_of(submission.run.value.id),
             adopted: !submission.is_new,
         })
     }
 
     async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
-        let run = self.client.cancel(handle.run_id).await.map_err(refused)?.value;
+        let run = match self.client.cancel(handle.run_id).await.map_err(refused) {
+            Ok(run) => run.value,
+            // What was never submitted neither runs nor can start.
+            Err(RunnerError::NotFound { .. }) => return Ok(CancelProgress::Stopped),
+            Err(error) => return Err(error),
+        };
         if run.status.is_terminal() {
             return Ok(CancelProgress::Stopped);
         }
@@ -109,36 +147,41 @@ impl Watcher for Backend {
     async fn watch(&self, _from: Option<WatchPosition>) -> Result<SightingStream, RunnerError> {
         let backend = self.clone();
         let stream = try_stream! {
-            let mut known: HashMap<RunId, Run> = HashMap::new();
+            let mut known: HashMap<RunId, RunRow> = HashMap::new();
+            let mut rows = backend.recent_runs().await?;
             loop {
-                let mut ids = backend.open_runs().await?;
-                let open: Vec<RunId> = ids.clone();
-                ids.extend(known.keys().filter(|id| !open.contains(id)).copied().collect::<Vec<_>>());
                 let mut objects = Vec::new();
-                for id in ids {
-                    let run = backend.run(id).await?;
-                    objects.push(ObjectRef { run_id: id, attempt: run.attempt, uid: uid_of(&run) });
-                    if known.get(&id) != Some(&run) {
-                        for observation in observations(&run) {
+                for row in rows {
+                    objects.push(ObjectRef { run_id: row.id, attempt: Attempt::FIRST, uid: uid_of(row.id) });
+                    if known.get(&row.id) != Some(&row) {
+                        for observation in observations(&row) {
                             yield Sighting::Seen(observation);
                         }
                     }
-                    if run.status.is_terminal() {
-                        known.remove(&id);
+                    if row.status.is_terminal() {
+                        known.remove(&row.id);
                     } else {
-                        known.insert(id, run);
+                        known.insert(row.id, row);
                     }
                 }
                 yield Sighting::Listed(objects);
                 yield Sighting::Alive;
                 tokio::time::sleep(LOOK).await;
+                rows = backend.next_look(&known).await?;
             }
         };
         Ok(stream.boxed())
     }
 
     async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
-        Ok(observations(&self.run(handle.run_id).await?))
+        let id = handle.run_id;
+        match self.client.get_run(id, None).await.map_err(refused) {
+            Ok(run) => Ok(observations(&row_of(&run.value))),
+            Err(RunnerError::NotFound { message }) => {
+                Ok(vec![observation(id, Timestamp::now(), Fact::Gone { message })])
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn list_logs(&self, handle: &Handle) -> Result<Vec<LogSource>, RunnerError> {
@@ -149,7 +192,6 @@ impl Watcher for Backend {
             .map_err(refused)?;
         let streams = streams.items.into_iter().map(|stream| stream.value);
         Ok(streams
-            .filter(|stream| stream.attempt == handle.attempt)
             .map(|stream| LogSource {
                 run_id: handle.run_id,
                 attempt: stream.attempt,
@@ -166,8 +208,9 @@ impl Watcher for Backend {
         from: LogPosition,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+        let mut place = Place::read(from);
         let query = LogQuery {
-            cursor: from.mark,
+            cursor: place.cursor.clone(),
             follow,
             attempt: Some(source.attempt),
             stream: Some(source.stream.clone()),
@@ -178,11 +221,10 @@ impl Watcher for Backend {
             .stream_log(source.run_id, &query)
             .await
             .map_err(refused)?;
-        let mut offset = from.offset;
         let stream = try_stream! {
             while let Some(item) = lines.next().await {
                 match item.map_err(refused)? {
-                    LogsItem::Line(line) => yield log_item(line, &mut offset),
+                    LogsItem::Line(line) => yield place.item(line),
                     LogsItem::End(_) => { yield LogItem::End; return; }
                 }
             }
@@ -191,99 +233,106 @@ impl Watcher for Backend {
     }
 }
 
-/// A line as raw bytes. Counts on.
-fn log_item(line: LogLine, offset: &mut u64) -> LogItem {
-    if let Some(message) = line.gap {
-        return LogItem::Gap { message };
+/// Where a reader of a log is.
+struct Place {
+    offset: u64,
+    cursor: Option<String>,
+    /// The last line goes on.
+    within_line: bool,
+}
+
+impl Place {
+    /// The mark is the server's cursor behind `=`, or behind `+` within a line.
+    fn read(from: LogPosition) -> Self {
+        let mark = from.mark.as_deref().unwrap_or_default();
+        let cursor = mark.strip_prefix(['=', '+']).map(str::to_owned);
+        Self {
+            offset: from.offset,
+            within_line: mark.starts_with('+'),
+            cursor,
+        }
     }
-    let bytes = super::lines::bytes_of(&line);
-    *offset += bytes.len() as u64;
-    LogItem::Chunk(LogChunk {
-        bytes: bytes.into(),
-        lines: vec![LineTime {
+
+    /// A line as raw bytes, with the position behind it.
+    fn item(&mut self, line: LogLine) -> LogItem {
+        if let Some(message) = line.gap {
+            return LogItem::Gap { message };
+        }
+        let bytes = super::lines::bytes_of(&line);
+        let begins = LineTime {
             at_byte: 0,
             time: line.at,
-        }],
-        position: LogPosition {
-            offset: *offset,
-            mark: Some(line.cursor),
-        },
-    })
+        };
+        let lines = if self.within_line {
+            Vec::new()
+        } else {
+            vec![begins]
+        };
+        self.offset += bytes.len() as u64;
+        self.within_line = line.partial;
+        let sign = if line.partial { '+' } else { '=' };
+        LogItem::Chunk(LogChunk {
+            bytes: bytes.into(),
+            lines,
+            position: LogPosition {
+                offset: self.offset,
+                mark: Some(format!("{sign}{}", line.cursor)),
+            },
+        })
+    }
 }
 
-/// To a client the run itself is the object it handed over.
-fn uid_of(run: &Run) -> ObjectUid {
-    let pinned = run.backend.as_ref().and_then(|backend| backend.uid.clone());
-    pinned.unwrap_or_else(|| ObjectUid(run.id.to_string()))
+fn uid_of(id: RunId) -> ObjectUid {
+    ObjectUid(id.to_string())
 }
 
-fn handed_to(run: &Run) -> BackendInfo {
-    let mut backend = run.backend.clone().unwrap_or_else(|| BackendInfo {
+fn object_of(id: RunId) -> BackendInfo {
+    BackendInfo {
         kind: BackendKind::Unknown,
         cluster: None,
         namespace: None,
-        object: run.id.object_name(run.attempt),
-        uid: None,
-    });
-    backend.uid = Some(uid_of(run));
-    backend
+        object: id.object_name(Attempt::FIRST),
+        uid: Some(uid_of(id)),
+    }
 }
 
-/// What the server's record says, as facts in the order in which they happened.
-fn observations(run: &Run) -> Vec<Observation> {
-    let mut facts: Vec<(Timestamp, Fact)> = Vec::new();
-    if let Some(at) = run.dispatched_at {
-        facts.push((
-            at,
-            Fact::Dispatched {
-                backend: handed_to(run),
-            },
-        ));
-    }
-    if let Some(pending) = &run.pending {
+/// What the server's record says, as facts in the order in which they happened. Each try of the server is a round.
+fn observations(row: &RunRow) -> Vec<Observation> {
+    let round = u64::from(row.attempt.0.saturating_sub(1));
+    let backend = object_of(row.id);
+    let mut facts: Vec<(Timestamp, Fact)> = vec![(row.created_at, Fact::Dispatched { backend })];
+    if let Some(pending) = &row.pending {
         let (code, message) = (pending.code, pending.message.clone());
-        facts.push((
-            pending.since,
-            Fact::Waiting {
-                code,
-                message,
-                round: 0,
-            },
-        ));
+        facts.push((pending.since, Fact::Waiting { code, message, round }));
     }
-    if let Some(at) = run.started_at {
-        facts.push((at, Fact::Running { round: 0 }));
+    if let Some(at) = row.started_at {
+        facts.push((at, Fact::Running { round }));
     }
-    let asked = run.flags.contains(&Flag::CancelRequested);
-    if asked || run.status == RunStatus::Cancelled {
-        let by = run.created_by.clone();
-        facts.push((run.created_at, Fact::CancelRequested { by }));
+    if row.flags.contains(&Flag::CancelRequested) || row.status == RunStatus::Cancelled {
+        let by = row.created_by.clone();
+        facts.push((row.created_at, Fact::CancelRequested { by }));
     }
-    if let Some(ending) = ending(run) {
-        let at = run.finished_at.unwrap_or(run.created_at);
-        facts.push((
-            at,
-            Fact::Ended {
-                ending,
-                started_at: run.started_at,
-            },
-        ));
+    if let Some(ending) = ending(row) {
+        let (at, started_at) = (row.finished_at.unwrap_or(row.created_at), row.started_at);
+        facts.push((at, Fact::Ended { ending, started_at }));
     }
-    let seen = |(at, fact)| observation(run.id, run.attempt, uid_of(run), at, fact);
-    facts.into_iter().map(seen).collect()
+    facts
+        .into_iter()
+        .map(|(at, fact)| observation(row.id, at, fact))
+        .collect()
 }
 
-fn observation(run_id: RunId, attempt: Attempt, uid: ObjectUid, at: Timestamp, fact: Fact) -> Observation {
+fn observation(run_id: RunId, at: Timestamp, fact: Fact) -> Observation {
     Observation {
         run_id,
-        attempt,
-        uid: Some(uid),
+        attempt: Attempt::FIRST,
+        uid: Some(uid_of(run_id)),
         at,
         fact,
     }
 }
 
-fn ending(run: &Run) -> Option<Ending> {
+fn ending(run: &RunRow) -> Option<Ending> {
     match run.status {
         RunStatus::Pending | RunStatus::Running => None,
         RunStatus::Succeeded => Some(Ending::Succeeded {

@@ -3,6 +3,8 @@
 use qwex_core::spec::RetryPolicy;
 use qwex_core::transition::{RunState, Step, next};
 
+use qwex_core::Run;
+
 use super::*;
 
 fn run(json: &str) -> Run {
@@ -13,7 +15,7 @@ fn run(json: &str) -> Run {
 
 fn replay(run: &Run) -> RunState {
     let mut state = RunState::accepted(run.created_at, RetryPolicy::default());
-    for observation in observations(run) {
+    for observation in observations(&row_of(run)) {
         if let Step::Move(moved) = next(&state, &observation) {
             state = *moved;
         }
