@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use qwex_core::{Run, RunId, RunStatus};
-use qwex_suite::Server;
+use qwex_suite::{Server, ServerSetup};
 use qwex_testbed::http_proxy::{Answer, HttpProxy, Rule, Verb};
 use qwex_testbed::{require, shared, wait};
 use serde_json::{Value, json};
@@ -222,5 +223,44 @@ async fn a12_cancelled_while_the_create_is_on_its_way() -> Result<()> {
         "{run:#?}"
     );
     assert!(bed.jobs_made()? <= 1);
+    bed.settle().await
+}
+
+/// And no transaction of the server's is open while it waits (B04).
+#[tokio::test]
+async fn c27_a_cluster_that_hangs_holds_up_no_other() -> Result<()> {
+    require!(Go, Postgres);
+    let bed = Bed::prepare(shared::beta().await?, ServerSetup::default()).await?;
+    let proxy = HttpProxy::for_user(&bed.kubeconfig).await?;
+    bed.register(&proxy.kubeconfig_text()?).await?;
+    proxy.rule(Rule::new(Answer::Hang).verb(Verb::Create).resource("jobs"));
+    let api = &bed.server.api;
+    let on = |cluster: &str| {
+        let mut body = shell("true");
+        body["cluster"] = json!(cluster);
+        body
+    };
+    let (there, here) = (on(bed.cluster.name()), on("local"));
+    let held = try_join_all((0..10).map(|_| api.submit(&there))).await?;
+    create_seen(&proxy, false).await?;
+    let free = try_join_all((0..10).map(|_| api.submit(&here))).await?;
+    for run in free {
+        let run = api.until_sealed(run.id, LIMIT).await?;
+        assert_eq!(run.status, RunStatus::Succeeded, "{run:#?}");
+    }
+    let pool = sqlx::PgPool::connect(&bed.server.database_url).await?;
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND xact_start < now() - interval '2 seconds'",
+    )
+    .fetch_one(&pool)
+    .await?;
+    assert_eq!(open, 0, "transactions are open across a call to a cluster");
+    proxy.clear();
+    for run in &held {
+        let run = api.until_sealed(run.id, LIMIT).await?;
+        assert_eq!(run.status, RunStatus::Succeeded, "{run:#?}");
+    }
+    assert_eq!(bed.jobs_made()?, held.len());
     bed.settle().await
 }

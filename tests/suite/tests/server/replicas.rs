@@ -7,7 +7,8 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
 use qwex_core::{RunId, RunStatus};
-use qwex_suite::{Api, Server};
+use qwex_suite::{Api, Server, ServerSetup};
+use qwex_testbed::postgres::Postgres;
 use qwex_testbed::{require, wait};
 use sqlx::PgPool;
 
@@ -205,5 +206,30 @@ async fn b12_a_server_with_open_streams_leaves_in_time() -> Result<()> {
         .expect(202)?;
     let run = api.until_sealed(run, LIMIT).await?;
     assert_eq!(run.status, RunStatus::Cancelled);
+    server.settle(&[]).await
+}
+
+#[tokio::test]
+async fn b09_postgres_crashes_amid_runs() -> Result<()> {
+    require!(Postgres);
+    let postgres = Postgres::start().await?;
+    let setup = ServerSetup {
+        database_url: Some(postgres.database().await?),
+        ..ServerSetup::default()
+    };
+    let server = Server::start_with(setup).await?;
+    let script = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.05; done";
+    let runs = submit_many(&server.api, 20, script).await?;
+    server
+        .api
+        .until(runs[0], LIMIT, "running", |run| run.started_at.is_some())
+        .await?;
+    postgres.crash().await?;
+    postgres.start_again().await?;
+    all_succeed(&server.api, &runs).await?;
+    let wanted: String = (0..20).map(|line| format!("{line}\n")).collect();
+    for id in &runs {
+        assert_eq!(server.api.log(id).await?, wanted);
+    }
     server.settle(&[]).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, EvictParams, WatchEvent, WatchParams};
 use qwex_core::{PendingCode, RunStatus};
 use qwex_testbed::require;
 use serde_json::json;
@@ -150,5 +150,24 @@ async fn c14_an_image_that_cannot_be_had_is_told_and_a_hopeless_one_fails() -> R
         .expect(202)?;
     let run = api.until_sealed(unreachable, LIMIT).await?;
     assert_eq!(run.status, RunStatus::Cancelled);
+    bed.settle().await
+}
+
+/// It ends with 0 when it is told to stop, which must not pass for success.
+#[tokio::test]
+async fn c12_an_evicted_pod_is_told_as_evicted() -> Result<()> {
+    require!(Root, Containerd, Go, Postgres);
+    let bed = Bed::alpha().await?;
+    let api = &bed.server.api;
+    let run = api.submit(&shell(UNTIL_STOPPED)).await?;
+    api.until(run.id, LIMIT, "running", running).await?;
+    let pod = bed.pod(run.id, "there", |_| true).await?.name_any();
+    bed.pods().evict(&pod, &EvictParams::default()).await?;
+    let run = api.until_sealed(run.id, LIMIT).await?;
+    assert_eq!(
+        (run.status, failure(&run)),
+        (RunStatus::Failed, "evicted"),
+        "{run:#?}"
+    );
     bed.settle().await
 }
