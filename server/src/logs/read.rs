@@ -69,8 +69,10 @@ pub enum LogsError {
 
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogPiece, LogsError>> + Send>>;
 
-/// A live reader looks at least this often.
+/// A reader of what another replica follows looks at least this often.
 const LOOK: Duration = Duration::from_millis(500);
+/// A reader whose stream is followed here is woken by every byte; this only backs that up.
+const LOOK_LIVE: Duration = Duration::from_secs(2);
 
 impl Archive {
     /// Reads a run's log. The caller has checked that the asker may see the run.
@@ -221,6 +223,7 @@ fn skip_lines(chunk: &Chunk, lines: u64) -> u64 {
 }
 
 async fn wait(hint: &mut watch::Receiver<u64>, live: Option<watch::Receiver<u64>>) {
+    let look = if live.is_some() { LOOK_LIVE } else { LOOK };
     let live = async {
         match live {
             Some(mut live) => {
@@ -233,6 +236,6 @@ async fn wait(hint: &mut watch::Receiver<u64>, live: Option<watch::Receiver<u64>
     tokio::select! {
         () = live => {}
         _ = hint.changed() => {}
-        () = tokio::time::sleep(LOOK) => {}
+        () = tokio::time::sleep(look) => {}
     }
 }

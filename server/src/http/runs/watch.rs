@@ -56,18 +56,19 @@ pub fn history(
         let mut after = after;
         loop {
             // Read before the events: what came with the end is among them.
-            let run = app.runs.get(&scope, id).await.map_err(HttpError::from)?.run;
-            loop {
+            let stored = app.runs.get(&scope, id).await.map_err(HttpError::from)?;
+            // Most looks find nothing new: they cost one row.
+            while after < stored.event_seq {
                 let events = app.runs.events(&scope, id, after, EVENTS_AT_ONCE).await.map_err(HttpError::from)?;
-                let full = events.len() as i64 == EVENTS_AT_ONCE;
+                if events.is_empty() {
+                    break;
+                }
                 for event in events {
                     after = event.seq;
                     yield told(&event);
                 }
-                if !full {
-                    break;
-                }
             }
+            let run = stored.run;
             if run.status.is_terminal() {
                 yield data("end", &StreamEnd { run });
                 break;
