@@ -53,12 +53,21 @@ until_true() {
 # field PATH: reads JSON from stdin, prints the value at a dotted path.
 field() { python3 -c 'import json,sys,functools; print(functools.reduce(lambda v,k: v[int(k)] if k.isdigit() else v[k], sys.argv[1].split("."), json.load(sys.stdin)))' "$1"; }
 
+# What keeps a cluster takes its mounts and files away by itself, a moment after it was ended.
+remove() {
+  local until=$((SECONDS + 30))
+  until rm -rf "$work" 2>/dev/null; do
+    [ $SECONDS -lt $until ] || { rm -rf "$work"; return 1; }
+    sleep 0.2
+  done
+}
+
 end() {
   local code=$? pid
   trap - EXIT INT TERM
   for pid in "${children[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   for pid in "${children[@]}"; do wait "$pid" 2>/dev/null || true; done
-  if [ -n "${QWEX_DEMO_KEEP:-}" ]; then echo "kept: $work"; else rm -rf "$work"; fi
+  if [ -n "${QWEX_DEMO_KEEP:-}" ]; then echo "kept: $work"; else remove; fi
   exit "$code"
 }
 trap end EXIT
