@@ -121,6 +121,37 @@ pub async fn put_back(
     Ok(())
 }
 
+/// A claimed intent that is put back, and why.
+#[derive(Debug, Clone)]
+pub struct PutBack {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    pub error: String,
+    pub seconds: f64,
+}
+
+/// Puts claimed intents back, each to be tried again after its time, in one statement.
+pub async fn put_all_back(executor: impl PgExecutor<'_>, intents: &[PutBack]) -> DbResult<()> {
+    let runs: Vec<uuid::Uuid> = intents.iter().map(|one| one.run_id.as_uuid()).collect();
+    let attempts: Vec<i32> = intents.iter().map(|one| super::to_i32(one.attempt.0)).collect();
+    let errors: Vec<&str> = intents.iter().map(|one| one.error.as_str()).collect();
+    let seconds: Vec<f64> = intents.iter().map(|one| one.seconds).collect();
+    sqlx::query!(
+        r#"
+        UPDATE dispatch SET claimed_until = NULL, last_error = t.error, not_before = now() + t.seconds * interval '1 second'
+        FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::double precision[]) AS t (run_id, attempt, error, seconds)
+        WHERE dispatch.run_id = t.run_id AND dispatch.attempt = t.attempt
+        "#,
+        &runs,
+        &attempts,
+        &errors as _,
+        &seconds,
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// Gives a claimed intent to a cluster. Returns false where it is not there to be given any more.
 pub async fn give_to(conn: &mut PgConnection, run: RunId, attempt: Attempt, cluster: &str) -> DbResult<bool> {
     let done = sqlx::query!(

@@ -97,32 +97,62 @@ pub struct ClaimedKey {
 
 const ROUTE: &str = "POST /v1/runs";
 
-/// Claims a key for a run, or tells for which run it was claimed before.
-pub async fn claim_key(conn: &mut PgConnection, key: &SubmitKey, run_id: RunId) -> DbResult<ClaimedKey> {
-    let row = sqlx::query!(
+/// Claims keys for runs, or tells for which runs they were claimed before; in two statements however many they
+/// are. Answers in the order of the claims; of equal keys the first in SQL wins.
+pub async fn claim_keys(
+    conn: &mut PgConnection,
+    claims: &[(&SubmitKey, RunId)],
+) -> DbResult<Vec<ClaimedKey>> {
+    let projects: Vec<&str> = claims.iter().map(|(key, _)| key.project.as_str()).collect();
+    let principals: Vec<&str> = claims.iter().map(|(key, _)| key.principal.as_str()).collect();
+    let keys: Vec<&str> = claims.iter().map(|(key, _)| key.key.as_str()).collect();
+    let hashes: Vec<&[u8]> = claims
+        .iter()
+        .map(|(key, _)| key.request_hash.as_slice())
+        .collect();
+    let runs: Vec<Uuid> = claims.iter().map(|(_, run)| run.as_uuid()).collect();
+    let inserted = sqlx::query_scalar!(
         r#"
-        WITH claimed AS (
-            INSERT INTO idempotency (project, principal, route, key, request_hash, run_id, status)
-            VALUES ($1, $2, $3, $4, $5, $6, 201)
-            ON CONFLICT (project, principal, route, key) DO UPDATE SET key = excluded.key
-            RETURNING run_id, request_hash, (xmax = 0) AS new
-        )
-        SELECT run_id AS "run_id!", request_hash, new AS "new!" FROM claimed
+        INSERT INTO idempotency (project, principal, key, request_hash, run_id, route, status)
+        SELECT project, principal, key, request_hash, run_id, $6, 201
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::uuid[])
+            AS t (project, principal, key, request_hash, run_id)
+        ORDER BY project, principal, key
+        ON CONFLICT (project, principal, route, key) DO NOTHING
+        RETURNING run_id AS "run_id!"
         "#,
-        key.project.as_str(),
-        key.principal,
+        &projects as _,
+        &principals as _,
+        &keys as _,
+        &hashes as _,
+        &runs,
         ROUTE,
-        key.key,
-        key.request_hash,
-        run_id.as_uuid(),
     )
-    .fetch_one(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    Ok(ClaimedKey {
-        run_id: row.run_id,
-        request_hash: row.request_hash,
-        new: row.new,
-    })
+    let rows = sqlx::query!(
+        r#"
+        SELECT t.place AS "place!", run_id AS "run_id!", request_hash
+        FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS t (project, principal, key, place)
+            JOIN idempotency USING (project, principal, key)
+        WHERE route = $4 ORDER BY t.place
+        "#,
+        &projects as _,
+        &principals as _,
+        &keys as _,
+        ROUTE,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .zip(&runs)
+        .map(|(row, own)| ClaimedKey {
+            new: row.run_id == *own && inserted.contains(own),
+            run_id: row.run_id,
+            request_hash: row.request_hash,
+        })
+        .collect())
 }
 
 /// Gives up a key whose submit was refused.

@@ -5,7 +5,7 @@ use qwex_core::{Ending, Fact, Observation, PendingCode};
 use tokio_util::sync::CancellationToken;
 
 use super::CLAIM;
-use crate::db::dispatch::{self, Claim, Claimed};
+use crate::db::dispatch::{self, Claim, Claimed, PutBack};
 use crate::db::{DbResult, Pools, cluster};
 use crate::hints::{Hints, Rounds};
 use crate::placement;
@@ -53,7 +53,12 @@ async fn round(pools: &Pools, recorder: &Recorder) -> DbResult<usize> {
             }
             None => {
                 let message = placement::no_cluster_sentence(&report);
-                waiting.push((intent, message.clone()));
+                waiting.push(PutBack {
+                    run_id: intent.run_id,
+                    attempt: intent.attempt,
+                    error: message.clone(),
+                    seconds: f64::from(intent.tries.clamp(1, 10)),
+                });
                 if intent.last_error.as_deref() == Some(message.as_str()) {
                     continue;
                 }
@@ -73,9 +78,8 @@ async fn round(pools: &Pools, recorder: &Recorder) -> DbResult<usize> {
         );
         return Ok(0);
     }
-    for (intent, message) in waiting {
-        let wait = f64::from(intent.tries.clamp(1, 10));
-        dispatch::put_back(&pools.work, intent.run_id, intent.attempt, Some(&message), wait).await?;
+    if !waiting.is_empty() {
+        dispatch::put_all_back(&pools.work, &waiting).await?;
     }
     Ok(claimed.len())
 }

@@ -108,13 +108,7 @@ async fn write(pool: &PgPool, entries: Vec<Entry>) {
 
 async fn commit(pool: &PgPool, entries: &[Entry]) -> DbResult<Vec<Verdict>> {
     let mut tx = pool.begin().await?;
-    let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        verdicts.push(match &entry.key {
-            Some(key) => claim(&mut tx, key, entry.new.id).await?,
-            None => None,
-        });
-    }
+    let verdicts = claim(&mut tx, entries).await?;
     let open: Vec<&NewRun> = first_of_each(entries, &verdicts);
     let mut created = submit::insert_runs(&mut tx, &open).await?;
     let mut settled = Vec::with_capacity(entries.len());
@@ -129,19 +123,32 @@ async fn commit(pool: &PgPool, entries: &[Entry]) -> DbResult<Vec<Verdict>> {
     Ok(settled)
 }
 
-/// Claims a key; `None` where the run is to be recorded under it.
-async fn claim(tx: &mut PgConnection, key: &SubmitKey, id: RunId) -> DbResult<Option<Verdict>> {
-    let claimed = submit::claim_key(tx, key, id).await?;
-    if claimed.new {
-        return Ok(None);
+/// Claims the keys of a batch; `None` for each run that is to be recorded.
+async fn claim(tx: &mut PgConnection, entries: &[Entry]) -> DbResult<Vec<Option<Verdict>>> {
+    let mut verdicts: Vec<Option<Verdict>> = entries.iter().map(|_| None).collect();
+    let keyed = || {
+        entries
+            .iter()
+            .enumerate()
+            .filter_map(|(at, entry)| Some((at, entry.key.as_ref()?, entry.new.id)))
+    };
+    let claims: Vec<(&SubmitKey, RunId)> = keyed().map(|(_, key, id)| (key, id)).collect();
+    if claims.is_empty() {
+        return Ok(verdicts);
     }
-    if claimed.request_hash != key.request_hash {
-        return Ok(Some(Verdict::Refused(RunsError::KeyMismatch)));
+    for ((at, key, _), claimed) in keyed().zip(submit::claim_keys(tx, &claims).await?) {
+        verdicts[at] = match claimed {
+            claimed if claimed.request_hash != key.request_hash => {
+                Some(Verdict::Refused(RunsError::KeyMismatch))
+            }
+            claimed if claimed.new => None,
+            claimed => Some(Verdict::Same {
+                id: run::read_id(claimed.run_id)?,
+                replayed: true,
+            }),
+        };
     }
-    Ok(Some(Verdict::Same {
-        id: run::read_id(claimed.run_id)?,
-        replayed: true,
-    }))
+    Ok(verdicts)
 }
 
 /// The runs to insert: the first entry of each id that no key has settled.
