@@ -12,7 +12,8 @@ build --package qwexcloud --package qwexctl --package qwex-testbed
 
 say "1. Two Kubernetes clusters (the first time they are built, which takes some minutes)"
 note "\$ qwex-testbed up --only alpha,beta"
-bed up --foreground --only alpha,beta >"$work/bed.log" 2>&1 &
+# Not through `bed`: a function in the background is a shell of its own, and the signal at the end would miss the program.
+qwex-testbed --dir "$work/bed" up --foreground --only alpha,beta >"$work/bed.log" 2>&1 &
 children+=("$!")
 until_true 1800 "the clusters are up (see $work/bed.log)" bed status
 eval "$(bed status)"
