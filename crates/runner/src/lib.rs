@@ -12,6 +12,7 @@ pub mod runner;
 pub mod store;
 pub mod wait;
 pub mod watcher;
+pub mod workspace;
 
 pub use error::RunnerError;
 pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};

@@ -1,0 +1,25 @@
+//! Files of a workspace on their way to a backend and back: which of them go over ([`list_everything`]), as a tar
+//! ([`pack`]), and how a tar from a machine that is not trusted is written down ([`unpack`]).
+//!
+//! Used by backends that cannot see the caller's files (ssh, Kubernetes) and by whoever looks for
+//! outputs. Synchronous; talks to no backend and keeps nothing.
+
+mod globs;
+mod list;
+mod pack;
+mod place;
+mod unpack;
+
+pub use globs::{BadGlob, Globs, find};
+pub use list::{Entry, Kind, Listing, Skipped, list_everything, list_only};
+pub use pack::pack;
+pub use place::{check_link, check_path};
+pub use unpack::{Limits, unpack};
+
+/// Names that are never sent, wherever they are in the tree.
+pub const NEVER_SENT: &[&str] = &[".git", ".qwex"];
+/// Rules like those of `.gitignore`, which they go before, for what is sent.
+pub const IGNORE_FILE: &str = ".qwexignore";
+
+#[cfg(test)]
+mod tests;

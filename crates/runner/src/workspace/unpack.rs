@@ -1,0 +1,231 @@
+//! A tar from a machine that may lie, written into a workspace: nothing outside of it is touched, no link
+//! leads out, only what was asked for is taken.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use tar::{Archive, EntryType};
+
+use super::globs::Globs;
+use super::place::{check_link, check_path, outside};
+
+/// Most that is taken from one tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Files, links and directories, also those that are passed over.
+    pub entries: u64,
+    /// Of all files together.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 1_000_000,
+            bytes: 64 << 30,
+        }
+    }
+}
+
+/// Writes what `wanted` means of the tar `from` below `dir`; tells the files and links written, in order.
+/// Each file appears whole or not at all; one that is there is replaced, a link that is there is
+/// replaced and never followed.
+///
+/// # Errors
+/// `InvalidData` for a tar that is cut short, too much, or tries to get out; what came before it stays.
+/// Other errors are those of the disk and of `from`.
+pub fn unpack(dir: &Path, from: impl Read, wanted: &Globs, limits: Limits) -> io::Result<Vec<PathBuf>> {
+    let root = open(dir, DIRECTORY, Mode::empty())?;
+    let mut unpacking = Unpacking {
+        root,
+        written: BTreeSet::new(),
+        order: Vec::new(),
+        left: limits,
+        temp: 0,
+    };
+    let mut source = Counted { from, total: 0 };
+    let mut end = 0;
+    let mut archive = Archive::new(&mut source);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        end = entry.raw_file_position() + entry.header().entry_size()?.next_multiple_of(BLOCK);
+        unpacking.take(&mut entry, wanted)?;
+    }
+    if source.total < end + BLOCK {
+        return Err(invalid("the archive is cut short: its end mark is missing"));
+    }
+    io::copy(&mut source.from, &mut io::sink())?;
+    Ok(unpacking.order)
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+/// What a tar is made of. It ends with two of zeros; its reader stops behind the first.
+const BLOCK: u64 = 512;
+
+struct Unpacking {
+    root: OwnedFd,
+    written: BTreeSet<PathBuf>,
+    order: Vec<PathBuf>,
+    left: Limits,
+    temp: u32,
+}
+
+impl Unpacking {
+    fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, wanted: &Globs) -> io::Result<()> {
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::XGlobalHeader) {
+            return Ok(());
+        }
+        self.left.entries = self
+            .left
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| invalid("the archive holds too many files"))?;
+        let named = entry.path()?.into_owned();
+        if named
+            .components()
+            .all(|part| part == std::path::Component::CurDir)
+        {
+            return Ok(());
+        }
+        let path = check_path(&named)?;
+        if !wanted.matches(&path) {
+            return Ok(());
+        }
+        match kind {
+            EntryType::Directory => drop(self.open_dir(&path)?),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.file(entry, &path)?,
+            EntryType::Symlink => self.symlink(entry, &path)?,
+            EntryType::Link => self.hard_link(entry, &path)?,
+            _ => return Err(outside(&path, "is neither file, directory nor link")),
+        }
+        if kind != EntryType::Directory && self.written.insert(path.clone()) {
+            self.order.push(path);
+        }
+        Ok(())
+    }
+
+    fn file<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, path: &Path) -> io::Result<()> {
+        self.left.bytes = self
+            .left
+            .bytes
+            .checked_sub(entry.size())
+            .ok_or_else(|| invalid("the archive holds too many bytes"))?;
+        let executable = entry.header().mode()? & 0o100 != 0;
+        let mode = if executable { 0o777 } else { 0o666 };
+        let modified = i64::try_from(entry.header().mtime()?).unwrap_or(0);
+        let size = entry.size();
+        self.put(path, |parent, temp| {
+            let flags =
+                OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let mode = Mode::from_bits_truncate(mode);
+            let mut file = File::from(openat(parent.as_fd(), temp, flags, mode)?);
+            if io::copy(entry, &mut file)? != size {
+                return Err(invalid("the archive is cut short"));
+            }
+            file.flush()?;
+            let time = TimeSpec::new(modified, 0);
+            futimens(&file, &time, &time)?;
+            Ok(())
+        })
+    }
+
+    fn symlink<R: Read>(&mut self, entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<()> {
+        let target = link_name(entry, path)?;
+        check_link(path, &target)?;
+        self.put(path, |parent, temp| {
+            symlinkat(target.as_path(), parent.as_fd(), temp)?;
+            Ok(())
+        })
+    }
+
+    /// Only to a file of this very archive: what else is in the workspace is none of its business.
+    fn hard_link<R: Read>(&mut self, entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<()> {
+        let target = check_path(&link_name(entry, path)?)?;
+        if !self.written.contains(&target) {
+            return Err(outside(path, "is a hard link to what the archive did not bring"));
+        }
+        let (above, name) = split(&target)?;
+        let source = self.open_dir(above)?;
+        self.put(path, |parent, temp| {
+            linkat(source.as_fd(), name, parent.as_fd(), temp, AtFlags::empty())?;
+            Ok(())
+        })
+    }
+
+    /// Makes something under a temporary name beside its place and moves it there.
+    fn put(&mut self, path: &Path, make: impl FnOnce(&OwnedFd, &str) -> io::Result<()>) -> io::Result<()> {
+        let (above, name) = split(path)?;
+        let parent = self.open_dir(above)?;
+        self.temp += 1;
+        let temp = format!(".qwex-{}-{}.tmp", std::process::id(), self.temp);
+        let put = make(&parent, &temp).and_then(|()| {
+            renameat(parent.as_fd(), temp.as_str(), parent.as_fd(), name).map_err(io::Error::from)
+        });
+        if put.is_err() {
+            unlinkat(parent.as_fd(), temp.as_str(), UnlinkatFlags::NoRemoveDir).ok();
+        }
+        put.map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))
+    }
+
+    /// Opens a directory of the workspace, made with those above it where they are missing. A link on the way is
+    /// refused.
+    fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        let mut dir = self.root.try_clone()?;
+        for name in path.iter() {
+            match mkdirat(dir.as_fd(), name, Mode::from_bits_truncate(0o777)) {
+                Ok(()) | Err(nix::Error::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            dir = openat(dir.as_fd(), name, DIRECTORY, Mode::empty()).map_err(|error| match error {
+                nix::Error::ELOOP | nix::Error::ENOTDIR => {
+                    outside(path, "lies below what is a link or a file in the workspace")
+                }
+                other => other.into(),
+            })?;
+        }
+        Ok(dir)
+    }
+}
+
+fn link_name<R: Read>(entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<PathBuf> {
+    let name = entry
+        .link_name()?
+        .ok_or_else(|| outside(path, "is a link to nothing"))?;
+    Ok(name.into_owned())
+}
+
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    match (path.parent(), path.file_name()) {
+        (Some(above), Some(name)) => Ok((above, name)),
+        _ => Err(outside(path, "names no file")),
+    }
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Counts what was read: the reader of a tar takes its end and that of the stream for the same.
+struct Counted<R> {
+    from: R,
+    total: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(into)?;
+        self.total += read as u64;
+        Ok(read)
+    }
+}
