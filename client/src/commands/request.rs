@@ -19,6 +19,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
         cpu: args.cpu.clone(),
         memory: args.memory.clone(),
         gpu: args.gpu,
+        pids: None,
     };
     let request = SubmitRequest {
         id: Some(args.id.unwrap_or_else(RunId::mint)),
@@ -35,6 +36,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
         retry: RetryPolicy {
             limit: args.retries,
             on: args.retry_on.clone(),
+            backoff: None,
         },
         queue: args.queue.clone().or_else(|| file.queue.clone()),
         cluster: args.cluster.clone().or_else(|| file.cluster.clone()),
@@ -42,6 +44,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
             require: pairs(&args.require),
         },
         pull_policy: args.pull,
+        ..SubmitRequest::default()
     };
     check(&request)?;
     Ok(request)

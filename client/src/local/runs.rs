@@ -122,6 +122,7 @@ impl Local {
             name: run.name,
             labels: run.labels,
             spec: run.spec,
+            workspace: None,
         };
         let fact = |fact| Observation {
             run_id: work.run_id,
@@ -249,6 +250,7 @@ pub fn handle_of(run: &Run) -> Handle {
     let unknown = || BackendInfo {
         kind: BackendKind::Local,
         cluster: None,
+        address: None,
         namespace: None,
         object: run.id.object_name(run.attempt),
         uid: None,
@@ -285,6 +287,8 @@ fn recorded(new: NewRun) -> Run {
         started_at: None,
         finished_at: None,
         created_by: user(),
+        provenance: None,
+        usage: None,
     }
 }
 

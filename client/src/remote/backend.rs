@@ -290,6 +290,7 @@ fn object_of(id: RunId) -> BackendInfo {
     BackendInfo {
         kind: BackendKind::Unknown,
         cluster: None,
+        address: None,
         namespace: None,
         object: id.object_name(Attempt::FIRST),
         uid: Some(uid_of(id)),

@@ -9,8 +9,11 @@ use qwex_api::project::CreateProject;
 use qwex_api::run::{Command, RerunRequest, SubmitRequest};
 use qwex_api::token::{CreateToken, Role};
 use qwex_api::webhook::{CreateWebhook, WebhookEvent};
+use qwex_core::spec::Backoff;
 use qwex_core::spec::{Placement, PullPolicy};
-use qwex_core::{Attempt, FailureCode, Project, Resources, RetryPolicy, RunId, RunStatus, Span};
+use qwex_core::{
+    Attempt, FailureCode, Mount, MountKind, Project, Resources, RetryPolicy, RunId, RunStatus, Span,
+};
 use qwexctl::remote::{Endpoint, EventQuery, HttpJobApiClient, JobApiClient, LogQuery, RunFilter};
 use serde_json::Value;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers};
@@ -132,11 +135,13 @@ fn whole_request(id: RunId) -> SubmitRequest {
             cpu: Some("2".to_owned()),
             memory: Some("4Gi".to_owned()),
             gpu: Some(1),
+            pids: Some(100),
         },
         timeout: Some(Span::from_secs(3600)),
         retry: RetryPolicy {
             limit: 2,
             on: vec![FailureCode::Evicted],
+            backoff: Some(Backoff::default()),
         },
         queue: Some("gpu".parse().unwrap()),
         cluster: Some("alpha".parse().unwrap()),
@@ -144,6 +149,19 @@ fn whole_request(id: RunId) -> SubmitRequest {
             require: pair("gpu", "a100"),
         },
         pull_policy: Some(PullPolicy::Always),
+        mounts: vec![Mount {
+            kind: MountKind::Pvc,
+            source: Some("data".to_owned()),
+            target: "/data".to_owned(),
+            read_only: true,
+            size: None,
+        }],
+        network: Some("none".to_owned()),
+        ports: vec!["8080:80".to_owned()],
+        user: Some("1000".to_owned()),
+        ulimits: pair("nofile", "1024"),
+        service_account: Some("trainer".to_owned()),
+        outputs: vec!["out/*".to_owned()],
     }
 }
 

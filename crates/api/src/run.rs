@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use qwex_core::spec::{Placement, PullPolicy};
 use qwex_core::{
-    Attempt, ClusterName, Failure, Flags, JobSpec, Pending, Project, QueueName, Resources, RetryPolicy, Run,
-    RunId, RunName, RunStatus, Span,
+    Attempt, ClusterName, Failure, Flags, JobSpec, Mount, Pending, Project, QueueName, Resources,
+    RetryPolicy, Run, RunId, RunName, RunStatus, Span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,20 @@ pub struct SubmitRequest {
     pub placement: Placement,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
 }
 
 /// A command: exec form or shell form.
@@ -102,6 +116,13 @@ impl SubmitRequest {
             cluster: spec.cluster,
             placement: spec.placement,
             pull_policy: spec.pull_policy,
+            mounts: spec.mounts,
+            network: spec.network,
+            ports: spec.ports,
+            user: spec.user,
+            ulimits: spec.ulimits,
+            service_account: spec.service_account,
+            outputs: spec.outputs,
         }
     }
 
@@ -121,6 +142,13 @@ impl SubmitRequest {
             cluster: self.cluster,
             placement: self.placement,
             pull_policy: self.pull_policy,
+            mounts: self.mounts,
+            network: self.network,
+            ports: self.ports,
+            user: self.user,
+            ulimits: self.ulimits,
+            service_account: self.service_account,
+            outputs: self.outputs,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use qwex_core::spec::Placement;
+use qwex_core::spec::{Backoff, Placement};
 use qwex_core::{Resources, RetryOn, RetryPolicy};
 use serde::Deserialize;
 
@@ -14,6 +14,8 @@ pub(crate) struct StrictRetry {
     limit: u32,
     #[serde(default)]
     on: Vec<RetryOn>,
+    #[serde(default)]
+    backoff: Option<Backoff>,
 }
 
 #[derive(Deserialize)]
@@ -32,4 +34,6 @@ pub(crate) struct StrictResources {
     memory: Option<String>,
     #[serde(default)]
     gpu: Option<u32>,
+    #[serde(default)]
+    pids: Option<u32>,
 }

@@ -23,6 +23,9 @@ pub struct Resources {
     /// Whole GPUs (`nvidia.com/gpu` on Kubernetes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
+    /// Most processes and threads at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
 }
 
 /// Why a quantity cannot be used.
@@ -37,7 +40,7 @@ pub enum QuantityError {
 impl Resources {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cpu.is_none() && self.memory.is_none() && self.gpu.is_none()
+        self.cpu.is_none() && self.memory.is_none() && self.gpu.is_none() && self.pids.is_none()
     }
 
     /// CPU in thousandths of a processor.

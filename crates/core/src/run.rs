@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, ObjectUid, RunId};
 use crate::names::{ClusterName, Project, RunName};
+use crate::provenance::{Provenance, Usage};
 use crate::spec::JobSpec;
 use crate::status::{Failure, Flags, Pending, RunStatus, word_enum};
 use crate::transition::RunState;
@@ -53,6 +54,11 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     /// Who submitted it: `token:<name>` or `local:<user>`.
     pub created_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// Of the last attempt, set after its end where the backend counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 impl Run {
@@ -122,9 +128,12 @@ word_enum!(
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BackendInfo {
     pub kind: BackendKind,
-    /// The registered cluster; `None` for a local run without a server.
+    /// The registered cluster; `None` for a run without a server.
     #[serde(default)]
     pub cluster: Option<ClusterName>,
+    /// What it was reached by, for a run without a server: SSH host, kubeconfig context, engine address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     #[serde(default)]
     pub namespace: Option<String>,
     /// Name of the object: `qwex-<run id>-a<attempt>`.

@@ -4,12 +4,15 @@
 //! skipped here, and refused where requests come in, by [`crate::validate::unknown_fields`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::duration::Span;
+use crate::ids::Attempt;
+use crate::mount::Mount;
 use crate::names::{ClusterName, QueueName};
 use crate::resources::Resources;
 use crate::status::{FailureCode, word_enum};
@@ -49,6 +52,26 @@ pub struct JobSpec {
     pub placement: Placement,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Container network: `none`, `bridge`, `host` or the name of one; engines only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Published ports, `[address:]port:port[/udp]`; engines only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    /// Who the command runs as inside: `uid[:gid]`, or a name that the image knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Limits of the process by the names of `ulimit`: `nofile` to `1024` or `1024:2048` (soft, hard).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, String>,
+    /// Kubernetes service account, where the backend's policy allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Globs below the workspace: files brought back after the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
 }
 
 /// Which clusters may take a run.
@@ -79,6 +102,57 @@ pub struct RetryPolicy {
     /// Failures worth another attempt. Empty: those of [`RetryPolicy::DEFAULT_ON`].
     #[serde(default)]
     pub on: Vec<RetryOn>,
+    /// The pauses between attempts. Default: 5 s, doubled each time, at most 5 min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+}
+
+/// Exponential pauses: `initial`, then `factor` times the last one, at most `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Backoff {
+    #[serde(default = "Backoff::default_initial")]
+    pub initial: Span,
+    /// 1 to 10.
+    #[serde(default = "Backoff::default_factor")]
+    pub factor: u32,
+    #[serde(default = "Backoff::default_max")]
+    pub max: Span,
+}
+
+impl Backoff {
+    fn default_initial() -> Span {
+        Span::from_secs(5)
+    }
+
+    fn default_factor() -> u32 {
+        2
+    }
+
+    fn default_max() -> Span {
+        Span::from_secs(300)
+    }
+
+    /// The pause after the attempt `failed`.
+    #[must_use]
+    pub fn pause(&self, failed: Attempt) -> Duration {
+        let times = failed.0.saturating_sub(1);
+        let factor = self.factor.max(1).saturating_pow(times);
+        self.initial
+            .as_duration()
+            .saturating_mul(factor)
+            .min(self.max.as_duration())
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            initial: Self::default_initial(),
+            factor: Self::default_factor(),
+            max: Self::default_max(),
+        }
+    }
 }
 
 /// A failure that a retry policy names.
@@ -94,6 +168,12 @@ impl RetryPolicy {
         FailureCode::Preempted,
         FailureCode::NodeLost,
     ];
+
+    /// The pause between the attempt `failed` and the next one.
+    #[must_use]
+    pub fn pause(&self, failed: Attempt) -> Duration {
+        self.backoff.unwrap_or_default().pause(failed)
+    }
 
     /// Whether `attempts` tries, the last of which failed with `code`, are followed by another. Never
     /// after a loss: what is lost may still be executing.
@@ -276,10 +356,21 @@ mod tests {
     }
 
     #[test]
+    fn pauses_grow_to_a_limit() {
+        let policy = RetryPolicy::default();
+        let seconds: Vec<u64> = [1, 2, 3, 6, 7, 1000]
+            .map(|attempt| policy.pause(Attempt(attempt)).as_secs())
+            .to_vec();
+        assert_eq!(seconds, [5, 10, 20, 160, 300, 300]);
+        let even: Backoff = serde_json::from_str(r#"{"initial": "1s", "factor": 1}"#).unwrap();
+        assert_eq!(even.pause(Attempt(9)), Duration::from_secs(1));
+    }
+
+    #[test]
     fn retries_what_may_go_better() {
         let policy = RetryPolicy {
             limit: 2,
-            on: Vec::new(),
+            ..RetryPolicy::default()
         };
         assert!(policy.allows(1, FailureCode::Evicted));
         assert!(policy.allows(2, FailureCode::ExitCode));
@@ -291,6 +382,7 @@ mod tests {
         let only = RetryPolicy {
             limit: 2,
             on: vec![FailureCode::Image, FailureCode::Lost],
+            backoff: None,
         };
         assert!(only.allows(1, FailureCode::Image));
         assert!(!only.allows(1, FailureCode::Evicted));

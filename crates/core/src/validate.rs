@@ -5,9 +5,11 @@
 //! environment variables are never repeated in a message. Rules that need a cluster (does the queue
 //! exist, do the resources fit) are placement's, not ours.
 
+mod engines;
 mod image;
 mod labels;
 mod limits;
+mod mounts;
 mod unknown;
 mod variables;
 
@@ -18,6 +20,7 @@ use crate::resources::{QuantityError, Resources, cpu_millis, memory_bytes};
 use crate::spec::{JobSpec, RetryPolicy};
 use crate::status::FailureCode;
 
+pub use engines::{Port, ulimit};
 pub use labels::validate_labels;
 pub use limits::*;
 pub use unknown::unknown_fields;
@@ -91,6 +94,8 @@ impl JobSpec {
         check_timeout(self.timeout, &mut problems);
         check_retry(&self.retry, &mut problems);
         labels::check_placement(&self.placement.require, &mut problems);
+        mounts::check(&self.mounts, &mut problems);
+        engines::check(self, &mut problems);
         check_size(self, &mut problems);
         problems.into_result()
     }
@@ -171,6 +176,13 @@ fn check_resources(resources: &Resources, problems: &mut Problems) {
         memory_bytes,
         problems,
     );
+    if let Some(pids) = resources.pids.filter(|pids| !(1..=MAX_PIDS).contains(pids)) {
+        problems.add(
+            INVALID,
+            "/resources/pids",
+            format!("{pids} is no limit of processes; give 1 to {MAX_PIDS}, or leave it out for none"),
+        );
+    }
     if let Some(gpu) = resources.gpu.filter(|gpu| *gpu > MAX_GPU) {
         problems.add(
             TOO_LARGE,
@@ -220,6 +232,19 @@ fn check_retry(retry: &RetryPolicy, problems: &mut Problems) {
             format!(
                 "{} retries are more than the most, {MAX_RETRIES}; ask for fewer",
                 retry.limit
+            ),
+        );
+    }
+    if let Some(backoff) = retry
+        .backoff
+        .filter(|backoff| !(1..=10).contains(&backoff.factor))
+    {
+        problems.add(
+            INVALID,
+            "/retry/backoff/factor",
+            format!(
+                "a pause cannot grow by the factor {}; give a whole number of 1 to 10",
+                backoff.factor
             ),
         );
     }

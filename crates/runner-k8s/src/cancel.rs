@@ -182,6 +182,7 @@ pub(crate) fn handle_of(job: &JobView, run_id: qwex_core::RunId, attempt: Attemp
         backend: qwex_core::BackendInfo {
             kind: qwex_core::BackendKind::K8s,
             cluster: None,
+            address: None,
             namespace: Some(job.metadata.namespace.clone()),
             object: job.metadata.name.clone(),
             uid: Some(job.metadata.object_uid()),

@@ -17,6 +17,7 @@ fn work() -> Work {
             image: Some("busybox:1.36".to_owned()),
             ..JobSpec::default()
         },
+        workspace: None,
     }
 }
 
@@ -41,6 +42,7 @@ fn full() -> Work {
             cpu: Some("500m".to_owned()),
             memory: Some("4Gi".to_owned()),
             gpu: Some(1),
+            pids: None,
         },
         timeout: Some(Span::from_secs(3600)),
         queue: Some(QueueName::new("gpu-queue").unwrap()),

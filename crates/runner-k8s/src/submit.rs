@@ -50,6 +50,7 @@ impl Place<'_> {
             backend: BackendInfo {
                 kind: BackendKind::K8s,
                 cluster: self.config.cluster.clone(),
+                address: None,
                 namespace: Some(self.namespace.clone()),
                 object: self.work.object_name(),
                 uid: Some(ObjectUid(job.uid.clone())),

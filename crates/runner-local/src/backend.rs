@@ -115,6 +115,7 @@ impl Inner {
         BackendInfo {
             kind: BackendKind::Local,
             cluster: self.config.cluster.clone(),
+            address: None,
             namespace: None,
             object: key.run_id.object_name(key.attempt),
             uid: None,

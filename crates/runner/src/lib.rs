@@ -3,6 +3,7 @@
 //!
 //! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
 
+pub mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod durable;
@@ -14,9 +15,10 @@ pub mod wait;
 pub mod watcher;
 pub mod workspace;
 
+pub use backend::{Backend, Details, Feature, Probe};
 pub use error::RunnerError;
 pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};
-pub use runner::{CancelProgress, Handle, Runner, Submitted, Work};
+pub use runner::{CancelProgress, Handle, Runner, Submitted, Transfer, Work, Workspace};
 pub use store::{Applied, Journal, Listing, Store, StoreError};
 pub use wait::{wait, wait_with};
 pub use watcher::{ObjectRef, Sighting, SightingStream, WatchPosition, Watcher};

@@ -1,6 +1,7 @@
 //! The acting half of a backend.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use qwex_core::{Attempt, BackendInfo, BackendKind, JobSpec, Project, RunId, RunName};
@@ -16,6 +17,27 @@ pub struct Work {
     pub name: Option<RunName>,
     pub labels: BTreeMap<String, String>,
     pub spec: JobSpec,
+    /// The directory of this machine that the command belongs to; `None` on a server.
+    pub workspace: Option<Workspace>,
+}
+
+/// Files of this machine that a run works on. Backends of this machine work in the directory itself,
+/// others send what is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// Absolute.
+    pub dir: PathBuf,
+    pub send: Transfer,
+}
+
+/// What of a workspace goes to a backend that does not see this machine's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transfer {
+    Nothing,
+    /// The tree, without what `.gitignore` and `.qwexignore` name, `.git` and `.qwex`.
+    Everything,
+    /// These paths, relative to the directory.
+    Only(Vec<PathBuf>),
 }
 
 impl Work {

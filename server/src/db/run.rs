@@ -86,6 +86,8 @@ pub async fn find_run(
         started_at: row.started_at.map(Ts::to_jiff),
         finished_at: row.finished_at.map(Ts::to_jiff),
         created_by: row.created_by,
+        provenance: None,
+        usage: None,
     };
     let placement = row.placement.map(|json| json.0);
     Ok(Some(StoredRun {

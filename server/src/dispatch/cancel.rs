@@ -113,6 +113,7 @@ pub(super) fn unpinned(context: &Context, run: RunId, attempt: Attempt) -> Backe
     BackendInfo {
         kind: context.backend.runner.kind(),
         cluster: Some(context.backend.name.clone()),
+        address: None,
         namespace: None,
         object: run.object_name(attempt),
         uid: None,

@@ -104,6 +104,7 @@ fn work(context: &Context, intent: &Claimed) -> Work {
         name: intent.name.clone(),
         labels: intent.labels.clone(),
         spec,
+        workspace: None,
     }
 }
 

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use qwex_api::run::PlacementReport;
 use qwex_core::transition::{StayReason, Step};
-use qwex_core::{
-    Attempt, EventKind, Fact, FailureCode, Observation, Project, RunId, RunName, RunState, RunStatus,
-};
+use qwex_core::{EventKind, Fact, FailureCode, Observation, Project, RunId, RunName, RunState, RunStatus};
 use uuid::Uuid;
 
 use super::history;
@@ -156,8 +154,8 @@ impl Changes {
             self.intents.insert(id, intent(run, "watch", 0.0));
         }
         if after.attempt != before.attempt {
-            self.intents
-                .insert(id, intent(run, "place", backoff_seconds(before.attempt)));
+            let pause = before.retry.pause(before.attempt);
+            self.intents.insert(id, intent(run, "place", pause.as_secs_f64()));
             self.clean_up(run.id, before, code);
         }
         if after.is_terminal() && !before.is_terminal() {
@@ -244,12 +242,6 @@ fn may_still_run(code: FailureCode) -> bool {
         code,
         FailureCode::Image | FailureCode::StartError | FailureCode::Lost
     )
-}
-
-/// Seconds before the attempt after `failed`: 5, 10, 20… at most 300.
-fn backoff_seconds(failed: Attempt) -> f64 {
-    let doublings = failed.0.saturating_sub(1).min(6);
-    f64::from(5_u32 << doublings).min(300.0)
 }
 
 fn intent(run: &LockedRun, phase: &'static str, delay_seconds: f64) -> IntentUpdate {

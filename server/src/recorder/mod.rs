@@ -56,6 +56,7 @@ impl SeenOn {
         let backend = BackendInfo {
             kind: self.kind,
             cluster: Some(self.cluster.clone()),
+            address: None,
             namespace: self.namespace.clone(),
             object: seen.run_id.object_name(seen.attempt),
             uid: Some(uid),

@@ -221,5 +221,7 @@ fn fresh(new: &NewRun, created_at: Timestamp) -> Run {
         started_at: None,
         finished_at: None,
         created_by: new.created_by.clone(),
+        provenance: None,
+        usage: None,
     }
 }

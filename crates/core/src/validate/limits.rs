@@ -22,3 +22,11 @@ pub const MAX_RETRIES: u32 = 100;
 pub const MAX_LABELS: usize = 32;
 /// Bytes of the whole spec as JSON; an object in etcd must stay below 1.5 MiB.
 pub const MAX_SPEC_BYTES: usize = 256 * 1024;
+/// Mounts of one run.
+pub const MAX_MOUNTS: usize = 64;
+/// Published ports, ulimits, output globs of one run, each.
+pub const MAX_LIST: usize = 64;
+/// Characters of a network, a user or a service account.
+pub const MAX_NAME_CHARS: usize = 253;
+/// Processes of one run.
+pub const MAX_PIDS: u32 = 4_194_304;

@@ -307,7 +307,7 @@ fn misspelt_fields_are_found() {
         briefly,
         [
             "/comand unknown there is no field \"comand\"; did you mean `command`?",
-            "/wholly_strange unknown there is no field \"wholly_strange\"; known are command, image, env, secrets, working_dir, resources, timeout, retry, queue, cluster, placement, pull_policy, name",
+            "/wholly_strange unknown there is no field \"wholly_strange\"; known are command, image, env, secrets, working_dir, resources, timeout, retry, queue, cluster, placement, pull_policy, mounts, network, ports, user, ulimits, service_account, outputs, name",
             "/resources/gpus unknown there is no field \"gpus\"; did you mean `gpu`?",
             "/retry/limits unknown there is no field \"limits\"; did you mean `limit`?",
             "/placement/prefer unknown there is no field \"prefer\"; known are require",
@@ -322,8 +322,91 @@ fn every_field_of_a_spec_is_known() {
         cpu: Some("1".to_owned()),
         memory: Some("1Gi".to_owned()),
         gpu: Some(1),
+        pids: Some(1),
     };
     full.pull_policy = Some(crate::spec::PullPolicy::Always);
     assert_eq!(unknown_fields(&serde_json::to_value(&full).unwrap(), &[]), []);
     assert_eq!(unknown_fields(&json!([1]), &[]), []);
+}
+
+#[test]
+fn mounts_keep_their_rules() {
+    let mount = |json: serde_json::Value| -> Vec<String> {
+        let mut spec = spec();
+        spec.mounts = vec![serde_json::from_value(json).unwrap()];
+        found(&spec)
+    };
+    assert_eq!(
+        mount(json!({"kind": "bind", "source": "/data", "target": "/data", "read_only": true})),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        mount(json!({"kind": "empty_dir", "target": "/tmp/x", "size": "1Gi"})),
+        Vec::<String>::new()
+    );
+    for (wrong, problem) in [
+        (
+            json!({"kind": "bind", "target": "/a"}),
+            "/mounts/0/source required",
+        ),
+        (
+            json!({"kind": "bind", "source": "a", "target": "/a"}),
+            "/mounts/0/source invalid",
+        ),
+        (
+            json!({"kind": "pvc", "source": "a/b", "target": "/a"}),
+            "/mounts/0/source invalid",
+        ),
+        (
+            json!({"kind": "volume", "source": "v", "target": "/a/../.."}),
+            "/mounts/0/target invalid",
+        ),
+        (
+            json!({"kind": "volume", "source": "v", "target": "/"}),
+            "/mounts/0/target invalid",
+        ),
+        (
+            json!({"kind": "tape", "source": "v", "target": "/v"}),
+            "/mounts/0/kind invalid",
+        ),
+        (
+            json!({"kind": "volume", "source": "v", "target": "/v", "size": "1"}),
+            "/mounts/0/size invalid",
+        ),
+        (
+            json!({"kind": "empty_dir", "source": "v", "target": "/v"}),
+            "/mounts/0/source invalid",
+        ),
+    ] {
+        assert_eq!(mount(wrong.clone()), [problem], "{wrong}");
+    }
+}
+
+#[test]
+fn engine_fields_keep_their_rules() {
+    let mut spec = spec();
+    spec.network = Some("host".to_owned());
+    spec.user = Some("1000:1000".to_owned());
+    spec.ports = vec!["8080:80".to_owned()];
+    spec.outputs = vec!["out/**/*.csv".to_owned()];
+    spec.ulimits = [("nofile".to_owned(), "1024:2048".to_owned())].into();
+    assert_eq!(found(&spec), Vec::<String>::new());
+    spec.network = Some("--privileged".to_owned());
+    spec.user = Some("$(id)".to_owned());
+    spec.ports = vec!["80".to_owned()];
+    spec.outputs = vec!["../secret".to_owned(), "/etc/*".to_owned()];
+    spec.ulimits = [("nofiles".to_owned(), "1".to_owned())].into();
+    spec.service_account = Some("Admin".to_owned());
+    assert_eq!(
+        found(&spec),
+        [
+            "/network invalid",
+            "/user invalid",
+            "/service_account invalid",
+            "/ports/0 invalid",
+            "/ulimits/nofiles invalid",
+            "/outputs/0 invalid",
+            "/outputs/1 invalid"
+        ]
+    );
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Problems, SpecProblem, UNKNOWN, member, quoted};
 
-const SPEC: [&str; 12] = [
+const SPEC: [&str; 19] = [
     "command",
     "image",
     "env",
@@ -19,10 +19,17 @@ const SPEC: [&str; 12] = [
     "cluster",
     "placement",
     "pull_policy",
+    "mounts",
+    "network",
+    "ports",
+    "user",
+    "ulimits",
+    "service_account",
+    "outputs",
 ];
 const PARTS: [(&str, &[&str]); 3] = [
-    ("resources", &["cpu", "memory", "gpu"]),
-    ("retry", &["limit", "on"]),
+    ("resources", &["cpu", "memory", "gpu", "pids"]),
+    ("retry", &["limit", "on", "backoff"]),
     ("placement", &["require"]),
 ];
 

@@ -88,7 +88,11 @@ fn policy() -> impl Strategy<Value = RetryPolicy> {
         FailureCode::DeletedExternally,
         FailureCode::Lost,
     ];
-    (0..3_u32, prop_oneof![Just(Vec::new()), Just(some)]).prop_map(|(limit, on)| RetryPolicy { limit, on })
+    (0..3_u32, prop_oneof![Just(Vec::new()), Just(some)]).prop_map(|(limit, on)| RetryPolicy {
+        limit,
+        on,
+        backoff: None,
+    })
 }
 
 fn check_record(state: &RunState) {

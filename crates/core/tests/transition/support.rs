@@ -28,6 +28,7 @@ pub fn backend(attempt: u32, uid: Option<ObjectUid>) -> BackendInfo {
     BackendInfo {
         kind: BackendKind::K8s,
         cluster: Some("alpha".parse().unwrap()),
+        address: None,
         namespace: Some("qwex-default".to_owned()),
         object: run_id().object_name(Attempt(attempt)),
         uid,
@@ -176,7 +177,7 @@ pub fn duplicate_start() -> Fact {
 pub fn retries(limit: u32) -> RetryPolicy {
     RetryPolicy {
         limit,
-        on: Vec::new(),
+        ..RetryPolicy::default()
     }
 }
 

@@ -152,5 +152,7 @@ pub fn run_of(work: &Work) -> qwex_core::Run {
         started_at: None,
         finished_at: None,
         created_by: "local:tester".to_owned(),
+        provenance: None,
+        usage: None,
     }
 }

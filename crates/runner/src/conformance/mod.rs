@@ -66,6 +66,7 @@ impl Subject {
                 image: self.image.clone(),
                 ..JobSpec::default()
             },
+            workspace: None,
         }
     }
 
@@ -184,6 +185,7 @@ pub fn unsubmitted(subject: &Subject) -> Handle {
         backend: BackendInfo {
             kind: subject.runner.kind(),
             cluster: None,
+            address: None,
             namespace: None,
             object: run_id.object_name(Attempt::FIRST),
             uid: None,

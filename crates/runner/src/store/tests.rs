@@ -43,6 +43,8 @@ fn run(name: Option<&str>) -> Run {
         started_at: None,
         finished_at: None,
         created_by: "local:tester".to_owned(),
+        provenance: None,
+        usage: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn scene() -> Scene {
     let backend = BackendInfo {
         kind: BackendKind::Local,
         cluster: None,
+        address: None,
         namespace: None,
         object: run_id.object_name(Attempt::FIRST),
         uid: Some(ObjectUid("u".to_owned())),

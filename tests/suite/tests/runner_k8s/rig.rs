@@ -121,6 +121,7 @@ impl Rig {
             backend: BackendInfo {
                 kind: BackendKind::K8s,
                 cluster: None,
+                address: None,
                 namespace: Some(self.namespace.clone()),
                 object: work.object_name(),
                 uid: uid.map(ObjectUid),
@@ -195,6 +196,7 @@ pub fn work(command: &[&str]) -> Work {
             resources: Resources::default(),
             ..JobSpec::default()
         },
+        workspace: None,
     }
 }
 
