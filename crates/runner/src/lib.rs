@@ -21,4 +21,4 @@ pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};
 pub use runner::{CancelProgress, Handle, Runner, Submitted, Transfer, Work, Workspace};
 pub use store::{Applied, Journal, Listing, Store, StoreError};
 pub use wait::{wait, wait_with};
-pub use watcher::{ObjectRef, Sighting, SightingStream, WatchPosition, Watcher};
+pub use watcher::{Claim, ObjectRef, Sighting, SightingStream, WatchPosition, Watcher};

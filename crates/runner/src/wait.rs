@@ -111,7 +111,11 @@ impl<F: FnMut(&Observation, &RunState) + Send> Waiter<'_, F> {
                 }
             }
             Sighting::Position(position) => self.position = Some(position),
-            Sighting::Seen(_) | Sighting::LogReady(_) | Sighting::Listed(_) | Sighting::Alive => {}
+            Sighting::Seen(_)
+            | Sighting::Claimed(_)
+            | Sighting::LogReady(_)
+            | Sighting::Listed(_)
+            | Sighting::Alive => {}
         }
         Ok(())
     }

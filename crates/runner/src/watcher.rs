@@ -22,10 +22,23 @@ pub struct ObjectRef {
     pub uid: ObjectUid,
 }
 
+/// What an object on a backend that others may write to says of itself. Whether it is ours is for the
+/// listener to judge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub object: ObjectRef,
+    pub name: String,
+    /// Hash of the spec that it was made from, if it bears one.
+    pub spec_hash: Option<String>,
+}
+
 /// What a watch yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sighting {
     Seen(Observation),
+    /// An object says that it is an attempt of ours; told before anything else about it, and again after
+    /// each full list. Backends where nobody else can make objects tell none.
+    Claimed(Claim),
     /// A log can be read from now on (also told again after a restart).
     LogReady(LogSource),
     /// A complete and consistent list: whatever of ours is not in it, is not there. Told after start

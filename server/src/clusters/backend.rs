@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qwex_core::{ClusterName, QueueName};
+use qwex_core::{ClusterName, JobSpec, QueueName};
 use qwex_runner::{Runner, RunnerError, Watcher};
 use qwex_runner_k8s::K8sBackend;
 
@@ -31,6 +31,15 @@ impl Backend {
             kind: self.runner.kind(),
             cluster: self.name.clone(),
             namespace: self.namespace.clone(),
+        }
+    }
+
+    /// A run's spec as it is handed to this cluster.
+    #[must_use]
+    pub fn spec_for(&self, spec: &JobSpec) -> JobSpec {
+        JobSpec {
+            queue: spec.queue.clone().or_else(|| self.default_queue.clone()),
+            ..spec.clone()
         }
     }
 }

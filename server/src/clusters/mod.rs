@@ -16,7 +16,7 @@ use qwex_core::ClusterName;
 pub use backend::{Backend, within};
 pub use connect::{ConnectFailure, Connector, LocalSettings};
 pub use qwex_runner_k8s::Tuning;
-pub use reach::Reach;
+pub use reach::{Reach, Verdict};
 pub use supervisor::Supervisor;
 
 use crate::db::{DbError, Pools, cluster, dispatch};

@@ -1,13 +1,16 @@
 //! Whether a cluster can be seen, told to people and to the runs on it; and what its watch needs from SQL.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use qwex_core::{ClusterName, Fact, Observation};
-use qwex_runner::{Handle, RunnerError, WatchPosition};
+use qwex_core::{ClusterName, Fact, JobSpec, Observation};
+use qwex_runner::{Claim, Handle, RunnerError, WatchPosition};
 use tokio::sync::Mutex;
 
+use super::Backend;
+use crate::db::dispatch::ClaimedAttempt;
 use crate::db::{Pools, cluster, dispatch};
 use crate::recorder::{Batch, LeaseGuard, Recorder};
 
@@ -25,6 +28,13 @@ pub struct Reach {
     name: ClusterName,
     sight: Arc<AtomicU8>,
     noted: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Whether an object is the one that it claims to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ours,
+    Stranger { why: &'static str },
 }
 
 impl Reach {
@@ -128,4 +138,49 @@ impl Reach {
             }
         }
     }
+
+    /// Judges objects that claim to be ours by what is recorded of their runs; `None` if SQL cannot say.
+    pub async fn judge(&self, backend: &Backend, claims: Vec<Claim>) -> Option<Vec<(Claim, Verdict)>> {
+        let attempts: Vec<_> = claims
+            .iter()
+            .map(|claim| (claim.object.run_id, claim.object.attempt))
+            .collect();
+        let known = match dispatch::list_claimed(&self.pools.work, &attempts).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(cluster = %self.name, error = &error as &dyn std::error::Error, "objects cannot be told from strangers");
+                return None;
+            }
+        };
+        let known: HashMap<_, _> = known.iter().map(|one| ((one.run_id, one.attempt), one)).collect();
+        let judged = claims.into_iter().map(|claim| {
+            let recorded = known.get(&(claim.object.run_id, claim.object.attempt));
+            let verdict = verdict(backend, &claim, recorded.copied());
+            (claim, verdict)
+        });
+        Some(judged.collect())
+    }
+}
+
+/// The object that an attempt is pinned to is ours, and no other. Before that, its name and the hash of its spec
+/// must be those of the Job that we would make.
+fn verdict(backend: &Backend, claim: &Claim, recorded: Option<&ClaimedAttempt>) -> Verdict {
+    let stranger = |why| Verdict::Stranger { why };
+    let Some(recorded) = recorded else {
+        return stranger("no such run is recorded here");
+    };
+    match &recorded.uid {
+        Some(uid) if *uid == claim.object.uid.0 => return Verdict::Ours,
+        Some(_) => return stranger("the attempt has another object"),
+        None => {}
+    }
+    if claim.name != claim.object.run_id.object_name(claim.object.attempt) {
+        return stranger("its name is not that of the attempt");
+    }
+    let made_from = |spec: &JobSpec| claim.spec_hash.as_ref() == Some(&spec.hash());
+    // The cluster's default queue may have changed since it was made.
+    if made_from(&backend.spec_for(&recorded.spec)) || made_from(&recorded.spec) {
+        return Verdict::Ours;
+    }
+    stranger("it was made from another spec")
 }

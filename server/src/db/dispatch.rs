@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use qwex_core::{Attempt, BackendInfo, JobSpec, Project, RunId, RunName};
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::record::LeaseGuard;
 use super::run::read_id;
@@ -210,6 +211,49 @@ pub async fn list_open(executor: impl PgExecutor<'_>, cluster: &str) -> DbResult
                 run_id: read_id(row.run_id)?,
                 attempt: read_attempt(row.attempt)?,
                 backend: row.backend.0,
+            })
+        })
+        .collect()
+}
+
+/// What SQL knows of an attempt that an object claims to be.
+#[derive(Debug, Clone)]
+pub struct ClaimedAttempt {
+    pub run_id: RunId,
+    pub attempt: Attempt,
+    /// The object that it is pinned to.
+    pub uid: Option<String>,
+    pub spec: JobSpec,
+}
+
+/// The runs of these attempts that are recorded here.
+pub async fn list_claimed(
+    executor: impl PgExecutor<'_>,
+    attempts: &[(RunId, Attempt)],
+) -> DbResult<Vec<ClaimedAttempt>> {
+    let (ids, numbers): (Vec<Uuid>, Vec<i32>) = attempts
+        .iter()
+        .map(|(run, attempt)| (run.as_uuid(), super::to_i32(attempt.0)))
+        .unzip();
+    let rows = sqlx::query!(
+        r#"
+        SELECT run.id, claimed.attempt AS "attempt!", attempt.uid AS "uid?", run.spec AS "spec: Json<JobSpec>"
+        FROM UNNEST($1::uuid[], $2::integer[]) AS claimed (run_id, attempt)
+            JOIN run ON run.id = claimed.run_id
+            LEFT JOIN attempt ON attempt.run_id = claimed.run_id AND attempt.attempt = claimed.attempt
+        "#,
+        &ids,
+        &numbers,
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(ClaimedAttempt {
+                run_id: read_id(row.id)?,
+                attempt: read_attempt(row.attempt)?,
+                uid: row.uid,
+                spec: row.spec.0,
             })
         })
         .collect()

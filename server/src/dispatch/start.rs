@@ -95,15 +95,13 @@ async fn submit(context: &Context, intent: &Claimed) -> Result<(), RunnerError> 
 }
 
 fn work(context: &Context, intent: &Claimed) -> Work {
-    let mut spec = intent.spec.clone();
-    spec.queue = spec.queue.or_else(|| context.backend.default_queue.clone());
     Work {
         run_id: intent.run_id,
         attempt: intent.attempt,
         project: intent.project.clone(),
         name: intent.name.clone(),
         labels: intent.labels.clone(),
-        spec,
+        spec: context.backend.spec_for(&intent.spec),
         workspace: None,
     }
 }

@@ -4,6 +4,7 @@
 //! again from the last recorded position: a closed watch proves nothing.
 
 mod absent;
+mod claims;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use qwex_core::{ClusterName, Observation};
 use qwex_runner::{ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
 use tokio_util::sync::CancellationToken;
 
+use self::claims::Strangers;
 use crate::clusters::{Backend, Reach};
 use crate::logs::Archive;
 use crate::recorder::{Batch, LeaseGuard, RecordError, Recorder};
@@ -43,6 +45,8 @@ enum Ended {
     Deaf,
     #[error("time for a full list")]
     Sweep,
+    #[error("it cannot be told now which objects are ours")]
+    Unjudged,
     #[error(transparent)]
     Backend(#[from] RunnerError),
     #[error(transparent)]
@@ -54,10 +58,11 @@ pub async fn run(context: Context) {
     let name = context.backend.name.clone();
     let mut failures: u32 = 0;
     let mut relist = false;
+    let mut strangers = Strangers::default();
     while !context.stop.is_cancelled() {
         let ended = tokio::select! {
             () = context.stop.cancelled() => return,
-            ended = watch_once(&context, relist, &mut failures) => ended,
+            ended = watch_once(&context, relist, &mut strangers, &mut failures) => ended,
         };
         metrics::counter!("qwex_watch_restarts_total", "cluster" => name.to_string()).increment(1);
         relist = matches!(
@@ -69,7 +74,7 @@ pub async fn run(context: Context) {
             Ended::Closed | Ended::Sweep => {
                 tracing::debug!(cluster = %name, why = %ended, "the watch starts again")
             }
-            Ended::Deaf | Ended::Backend(_) | Ended::Record(_) => {
+            Ended::Deaf | Ended::Unjudged | Ended::Backend(_) | Ended::Record(_) => {
                 tracing::info!(cluster = %name, why = %ended, failures, "the watch starts again");
                 failures = failures.saturating_add(1);
             }
@@ -85,13 +90,13 @@ pub async fn run(context: Context) {
     }
 }
 
-async fn watch_once(context: &Context, relist: bool, failures: &mut u32) -> Ended {
+async fn watch_once(context: &Context, relist: bool, strangers: &mut Strangers, failures: &mut u32) -> Ended {
     let from = if relist {
         None
     } else {
         context.reach.position().await
     };
-    match follow(context, from, failures).await {
+    match follow(context, from, strangers, failures).await {
         Ok(never) => match never {},
         Err(ended) => ended,
     }
@@ -100,6 +105,7 @@ async fn watch_once(context: &Context, relist: bool, failures: &mut u32) -> Ende
 async fn follow(
     context: &Context,
     from: Option<WatchPosition>,
+    strangers: &mut Strangers,
     failures: &mut u32,
 ) -> Result<std::convert::Infallible, Ended> {
     let opening = context.backend.watcher.watch(from);
@@ -124,7 +130,7 @@ async fn follow(
         if !sightings.is_empty() {
             *failures = 0;
             context.reach.seen(&context.recorder, &context.guard).await;
-            take(context, sightings).await?;
+            take(context, strangers, sightings).await?;
         }
         if let Some(error) = failure {
             return Err(error.into());
@@ -133,20 +139,24 @@ async fn follow(
 }
 
 /// Records what was sighted, then follows the logs and looks for what is missing.
-async fn take(context: &Context, sightings: Vec<Sighting>) -> Result<(), Ended> {
+async fn take(context: &Context, strangers: &mut Strangers, sightings: Vec<Sighting>) -> Result<(), Ended> {
     let mut observations: Vec<Observation> = Vec::new();
+    let mut claims = Vec::new();
     let mut position = None;
     let mut logs = Vec::new();
     let mut listed: Option<Vec<ObjectRef>> = None;
     for sighting in sightings {
         match sighting {
             Sighting::Seen(observation) => observations.push(observation),
+            Sighting::Claimed(claim) => claims.push(claim),
             Sighting::LogReady(source) => logs.push(source),
             Sighting::Listed(objects) => listed = Some(objects),
             Sighting::Position(at) => position = Some(at),
             Sighting::Alive => {}
         }
     }
+    strangers.judge(context, claims, &observations).await?;
+    strangers.leave_out(&mut observations, &mut logs);
     // Logs first: their streams must be known before the run can be over.
     for source in logs {
         context
@@ -166,7 +176,10 @@ async fn take(context: &Context, sightings: Vec<Sighting>) -> Result<(), Ended> 
         context.recorder.record(batch).await?;
     }
     match listed {
-        Some(objects) => absent::look_for(context, &objects).await,
+        Some(objects) => {
+            strangers.keep(&objects);
+            absent::look_for(context, &objects).await
+        }
         None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use qwex_core::{Ending, Fact, Failure, FailureCode};
 
-use super::episodes::START_ERRORS;
+use super::episodes::{START_ERRORS, exit_code, ran};
 use super::waiting::{IMAGE_REASONS, image_of, refusal};
 use super::{End, Evidence, PodEvidence};
 use crate::decode::{Condition, PodView, StateTerminated, StateWaiting};
@@ -120,7 +120,7 @@ fn deleted(evidence: &Evidence<'_>) -> End {
             end.finished_at.or(job.deletion_timestamp),
             Ending::Stopped {
                 message,
-                exit_code: Some(end.exit_code),
+                exit_code: exit_code(end),
                 signal: signal(end),
             },
         ),
@@ -212,11 +212,11 @@ fn of_exit(end: &StateTerminated, verdict: &Condition) -> Ending {
         return failed(FailureCode::Signal, message, Some(end));
     }
     match end.exit_code {
+        _ if !ran(end) => failed(FailureCode::Lost, end.message.clone(), None),
         0 => {
             let message = format!("the command ended with 0, but {}", verdict.words());
             failed(FailureCode::Lost, message, Some(end))
         }
-        _ if end.reason == "ContainerStatusUnknown" => failed(FailureCode::Lost, end.message.clone(), None),
         code @ 129..=192 => {
             let message = format!(
                 "the command ended with exit code {code}, as after signal {} (killed, or by its own choice)",
@@ -257,7 +257,7 @@ fn was_deleted_while_running(seen: &PodEvidence, end: &StateTerminated) -> bool 
 fn stopped(pod: &PodView, end: Option<&StateTerminated>) -> Ending {
     Ending::Stopped {
         message: format!("pod {}/{} was deleted", pod.metadata.namespace, pod.metadata.name),
-        exit_code: end.map(|end| end.exit_code),
+        exit_code: end.and_then(exit_code),
         signal: end.and_then(signal),
     }
 }
@@ -315,7 +315,7 @@ fn failed(code: FailureCode, message: String, end: Option<&StateTerminated>) -> 
         failure: Failure {
             code,
             message,
-            exit_code: end.map(|end| end.exit_code),
+            exit_code: end.and_then(exit_code),
             signal: end.and_then(signal),
         },
     }

@@ -47,19 +47,25 @@ pub fn has_run(pod: &PodView) -> bool {
     }
 }
 
-/// A container that never ran says so by its reason or by a start in 1970.
-fn ran(ended: &StateTerminated) -> bool {
+/// A container that never ran says so by its reason, by a start in 1970, or by none: the kubelet ends a pod
+/// whose image was still being pulled with a made-up `terminated` of exit code 137 and no start.
+pub(super) fn ran(ended: &StateTerminated) -> bool {
     let refused = START_ERRORS.contains(&ended.reason.as_str());
-    !refused && ended.started_at.is_none_or(|at| at.as_second() > 0)
+    !refused && ended.started_at.is_some_and(|at| at.as_second() > 0)
 }
 
 pub(super) fn started_at(seen: &PodEvidence) -> Option<Timestamp> {
     let state = &seen.pod.main()?.state;
     match (&state.running, &state.terminated) {
         (Some(running), _) => running.started_at.or(seen.pod.metadata.creation_timestamp),
-        (None, Some(ended)) if ran(ended) => ended.started_at.or(seen.pod.metadata.creation_timestamp),
-        (None, Some(_) | None) => None,
+        (None, Some(ended)) if ran(ended) => ended.started_at,
+        (None, Some(_) | None) => seen.began_at,
     }
+}
+
+/// The exit code of the command, where there was one.
+pub(super) fn exit_code(ended: &StateTerminated) -> Option<i32> {
+    ran(ended).then_some(ended.exit_code)
 }
 
 fn end_of(seen: &PodEvidence) -> Option<EpisodeEnd> {
@@ -67,7 +73,7 @@ fn end_of(seen: &PodEvidence) -> Option<EpisodeEnd> {
     let pod_word = Some(seen.pod.status.reason.clone()).filter(|word| !word.is_empty());
     match &state.terminated {
         Some(ended) => Some(EpisodeEnd {
-            exit_code: Some(ended.exit_code),
+            exit_code: exit_code(ended),
             signal: ended.signal.filter(|signal| *signal > 0),
             reason: pod_word.or_else(|| Some(ended.reason.clone()).filter(|word| !word.is_empty())),
             started_at: started_at(seen),

@@ -49,6 +49,9 @@ pub struct PodEvidence {
     /// It was seen alive after somebody had asked to delete it: its end is of that making. The object
     /// alone cannot tell, the kubelet moves its deletion time to the end.
     pub deleted_alive: bool,
+    /// When its command began, if it was seen running: a kubelet that has lost a container does not tell
+    /// any more that there was one.
+    pub began_at: Option<Timestamp>,
     /// How long its container has been refused (image or configuration), by the onlooker's clock.
     pub refused_for: Duration,
     /// How many times the kubelet gave up on the image for a while.

@@ -191,6 +191,54 @@ fn c09_a_deleted_job_waits_for_its_pods() {
     );
 }
 
+/// Recorded off a real kubelet: the Job was deleted while the image was refused, and the pod's last status
+/// claims exit code 137 of a container that never was.
+#[test]
+fn c14_cancelled_while_the_image_is_pulled_there_is_no_exit_code() {
+    let recording = load("cancelled_in_pull");
+    let claimed = &recording["pods"][0]["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(claimed["exitCode"], 137);
+    let said = observed(recording.clone(), |evidence| evidence.job_deleted = true, |_| {});
+    assert!(
+        matches!(
+            ending(&said),
+            Ending::Stopped {
+                exit_code: None,
+                signal: None,
+                ..
+            }
+        ),
+        "{said:#?}"
+    );
+    assert_eq!(said.facts, [], "nothing ever ran");
+    // The same by a verdict: a timeout that struck during the pull, a pod that was taken away.
+    let mut late = recording;
+    for (reason, code) in [
+        ("DeadlineExceeded", FailureCode::Timeout),
+        ("BackoffLimitExceeded", FailureCode::Lost),
+    ] {
+        late["job"]["status"]["conditions"] =
+            json!([{ "type": "Failed", "status": "True", "reason": reason }]);
+        late["pods"][0]["metadata"]["deletionTimestamp"] = json!(null);
+        let failure = failure(&plainly(late.clone()));
+        assert_eq!((failure.code, failure.exit_code), (code, None), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_container_that_the_kubelet_lost_ran_if_it_was_seen_running() {
+    let began = "2026-11-21T12:00:00Z".parse().unwrap();
+    let deleted = |evidence: &mut Evidence<'_>| evidence.job_deleted = true;
+    let said = observed(load("cancelled_in_pull"), deleted, |pod| {
+        pod.began_at = Some(began);
+    });
+    let over = said.facts.iter().find_map(|seen| match &seen.fact {
+        Fact::EpisodeEnded { end, .. } => Some((end.exit_code, end.reason.as_deref(), end.started_at)),
+        _ => None,
+    });
+    assert_eq!(over, Some((None, Some("ContainerStatusUnknown"), Some(began))));
+}
+
 #[test]
 fn a_pod_seen_alive_under_deletion_was_stopped() {
     let said = observed(load("exit_3"), |_| {}, |pod| pod.deleted_alive = true);

@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use qwex_core::{Attempt, Fact, RunId};
-use qwex_runner::{ObjectRef, Sighting};
+use qwex_runner::{Claim, ObjectRef, Sighting};
 use tokio::time::Instant;
 
 use super::view::{Moment, Pods, Since, is_newer, waited};
 use crate::decode::{JobView, PodView, WorkloadView};
 use crate::logs;
+use crate::names;
 use crate::observe::{Evidence, Observed, Patience, PodEvidence, has_run, observe};
 
 /// After so long without a pod the Job's events are asked why.
@@ -34,6 +36,7 @@ pub(crate) struct Entry {
     pods: Pods,
     workload: Option<WorkloadView>,
     create_trouble: Option<String>,
+    claim_told: bool,
     told: Vec<Fact>,
     logs_told: BTreeSet<String>,
     end_told: bool,
@@ -52,6 +55,7 @@ pub(crate) struct PodSeen {
     pod: PodView,
     deleted: bool,
     deleted_alive: bool,
+    began_at: Option<Timestamp>,
     refused: Since,
     back_offs: u32,
 }
@@ -62,6 +66,7 @@ impl PodSeen {
             pod: PodView::default(),
             deleted: false,
             deleted_alive: false,
+            began_at: None,
             refused: None,
             back_offs: 0,
         };
@@ -76,6 +81,8 @@ impl PodSeen {
             .pod
             .main()
             .is_some_and(|main| main.state.terminated.is_some());
+        let running = self.pod.main().and_then(|main| main.state.running.as_ref());
+        self.began_at = self.began_at.or(running.and_then(|running| running.started_at));
         self.deleted_alive |= self.pod.metadata.deletion_timestamp.is_some() && !terminated;
         let is = self.waiting_reason().to_owned();
         if is == "ImagePullBackOff" && was != is {
@@ -147,6 +154,7 @@ impl Entry {
     }
 
     pub fn forget_told(&mut self) {
+        self.claim_told = false;
         self.told.clear();
         self.logs_told.clear();
         self.end_told = false;
@@ -183,6 +191,7 @@ impl Entry {
 
     /// Adds what is new; returns what it would like to know.
     pub fn tell(&mut self, moment: Moment<'_>, sightings: &mut Vec<Sighting>) -> Option<Lookup> {
+        self.tell_claim(sightings);
         let pods = self.evidence(moment.now);
         let (run_id, attempt, job) = self.address()?;
         let Observed { facts, end } = observe(&Evidence {
@@ -227,10 +236,28 @@ impl Entry {
                 pod: seen.pod.clone(),
                 deleted: seen.deleted,
                 deleted_alive: seen.deleted_alive,
+                began_at: seen.began_at,
                 refused_for: waited(seen.refused, now),
                 back_offs: seen.back_offs,
             })
             .collect()
+    }
+
+    fn tell_claim(&mut self, sightings: &mut Vec<Sighting>) {
+        let Some((run_id, attempt, job)) = self.address().filter(|_| !self.claim_told) else {
+            return;
+        };
+        let claim = Claim {
+            object: ObjectRef {
+                run_id,
+                attempt,
+                uid: job.metadata.object_uid(),
+            },
+            name: job.metadata.name.clone(),
+            spec_hash: job.metadata.annotations.get(names::SPEC_HASH).cloned(),
+        };
+        sightings.push(Sighting::Claimed(claim));
+        self.claim_told = true;
     }
 
     /// Facts are told when they were not among the last; their time plays no part in that. After the

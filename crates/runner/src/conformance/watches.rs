@@ -66,7 +66,11 @@ async fn list(
                     seen.push(observation);
                 }
                 Sighting::Listed(objects) => return Ok((seen, objects)),
-                Sighting::Seen(_) | Sighting::LogReady(_) | Sighting::Position(_) | Sighting::Alive => {}
+                Sighting::Seen(_)
+                | Sighting::Claimed(_)
+                | Sighting::LogReady(_)
+                | Sighting::Position(_)
+                | Sighting::Alive => {}
             }
         }
         Err("the watch ended before its list".to_owned())

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use qwex_core::{Run, RunId, RunStatus};
 use qwex_suite::{Server, ServerSetup};
 use qwex_testbed::http_proxy::{Answer, HttpProxy, Rule, Verb};
-use qwex_testbed::{require, shared, wait};
+use qwex_testbed::{images, require, shared, wait};
 use serde_json::{Value, json};
 
 use crate::support::{Bed, LIMIT, failure, object, only_job, over, running, shell, without_local};
@@ -121,6 +121,86 @@ async fn a08_a_stranger_of_the_same_name_is_a_name_conflict_and_left_alone() -> 
         bed.jobs().get(&object(id)).await?.resource_version(),
         Some(before)
     );
+    Ok(())
+}
+
+/// A Job that bears every mark of ours but was made from another spec is seen by the watch before the dispatcher
+/// meets it.
+#[tokio::test]
+async fn a08_a_forged_job_neither_pins_nor_ends_a_run() -> Result<()> {
+    require!(Root, Containerd, Go, Postgres);
+    let bed = Bed::alpha().await?;
+    let api = &bed.server.api;
+    let (same_name, other_name) = (RunId::mint(), RunId::mint());
+    let forge = |id: RunId, name: String| {
+        let labels = json!({
+            "app.kubernetes.io/managed-by": "qwex", "qwex.dev/run-id": id.to_string(), "qwex.dev/attempt": "1",
+        });
+        let container = json!({
+            "name": "main", "image": images::BUSYBOX, "command": ["sh", "-c", "echo forged"],
+        });
+        json!({
+            "metadata": { "name": name, "labels": labels, "annotations": { "qwex.dev/spec-hash": "0".repeat(64) } },
+            "spec": { "backoffLimit": 0, "template": {
+                "metadata": { "labels": labels },
+                "spec": { "restartPolicy": "Never", "containers": [container] },
+            }},
+        })
+    };
+    for (id, name) in [(same_name, object(same_name)), (other_name, "a-copy".to_owned())] {
+        let job = serde_json::from_value(forge(id, name))?;
+        bed.jobs().create(&PostParams::default(), &job).await?;
+        bed.pod(id, "ended", |pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Succeeded")
+        })
+        .await?;
+    }
+    let complete = |name: String| {
+        let jobs = bed.jobs();
+        async move {
+            wait::until(LIMIT, "the forgery to be complete", || async {
+                let job = jobs.get(&name).await.ok()?;
+                job.status.as_ref()?.completion_time.as_ref()?;
+                job.resource_version()
+            })
+            .await
+        }
+    };
+    let before = complete(object(same_name)).await?;
+    let copy_before = complete("a-copy".to_owned()).await?;
+    for id in [same_name, other_name] {
+        let mut body = shell("echo ours");
+        body["id"] = json!(id);
+        api.submit(&body).await?;
+    }
+    let run = api.until(same_name, LIMIT, "over", over).await?;
+    assert_eq!(
+        (run.status, failure(&run)),
+        (RunStatus::Failed, "name_conflict"),
+        "{run:#?}"
+    );
+    assert_eq!(run.backend.and_then(|backend| backend.uid), None);
+    assert_eq!(api.log(same_name).await?, "");
+    // The copy has another name: the run gets its own Job.
+    let run = api.until_sealed(other_name, LIMIT).await?;
+    assert_eq!(
+        (run.status, run.exit_code),
+        (RunStatus::Succeeded, Some(0)),
+        "{run:#?}"
+    );
+    assert_eq!(api.log(other_name).await?, "ours\n");
+    bed.settle().await?;
+    assert_eq!(complete(object(same_name)).await?, before, "untouched");
+    assert_eq!(complete("a-copy".to_owned()).await?, copy_before, "untouched");
+    let log = bed.server.log()?;
+    for name in [object(same_name), "a-copy".to_owned()] {
+        let told = |line: &&str| line.contains("claims to be ours") && line.contains(&name);
+        ensure!(
+            log.lines().any(|line| told(&line)),
+            "{name} is not told in the log"
+        );
+    }
     Ok(())
 }
 

@@ -153,6 +153,44 @@ async fn c14_an_image_that_cannot_be_had_is_told_and_a_hopeless_one_fails() -> R
     bed.settle().await
 }
 
+/// The kubelet gives the container that it never made an exit code of 137.
+#[tokio::test]
+async fn c14_cancelled_while_its_image_is_pulled_a_run_has_no_exit_code() -> Result<()> {
+    require!(Root, Containerd, Go, Postgres);
+    let bed = Bed::alpha().await?;
+    let api = &bed.server.api;
+    // One registry refuses, another takes the question and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let images = [
+        ("127.0.0.1:1".to_owned(), "ImagePull"),
+        (silent.local_addr()?.to_string(), "makes the container"),
+    ];
+    for (registry, told) in images {
+        let mut body = shell("true");
+        body["image"] = json!(format!("{registry}/absent:1"));
+        let id = api.submit(&body).await?.id;
+        let waits = api.until(id, LIMIT, "waiting for its image", |run| {
+            let pending = run.pending.as_ref();
+            pending.is_some_and(|why| why.code == PendingCode::Image && why.message.contains(told))
+        });
+        waits.await?;
+        api.post(&format!("/v1/runs/{id}/cancel"), &json!({}))
+            .await?
+            .expect(202)?;
+        let run = api.until_sealed(id, LIMIT).await?;
+        assert_eq!(
+            (run.status, run.exit_code),
+            (RunStatus::Cancelled, None),
+            "{run:#?}"
+        );
+        assert_eq!(run.started_at, None, "{run:#?}");
+        let attempts = api.get(&format!("/v1/runs/{id}/attempts")).await?.expect(200)?;
+        let attempts = attempts.json();
+        assert_eq!(attempts["items"][0]["episodes"], json!([]), "{attempts}");
+    }
+    bed.settle().await
+}
+
 /// It ends with 0 when it is told to stop, which must not pass for success.
 #[tokio::test]
 async fn c12_an_evicted_pod_is_told_as_evicted() -> Result<()> {
