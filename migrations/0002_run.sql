@@ -33,6 +33,8 @@ CREATE TABLE run (
     -- Grows with each change: the guard of the Recorder and the ETag.
     version       bigint NOT NULL DEFAULT 1,
     event_seq     bigint NOT NULL DEFAULT 1,
+    -- The transaction that last changed what rows of lists show: where a watched list is resumed.
+    shown_xid     xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT run_pending_reason CHECK ((status = 'pending') = (pending IS NOT NULL)),
     CONSTRAINT run_failure_reason CHECK ((status = 'failed') = (failure IS NOT NULL)),
     CONSTRAINT run_finish_time CHECK ((status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL))

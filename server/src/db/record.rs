@@ -144,7 +144,12 @@ pub async fn update_runs(conn: &mut PgConnection, updates: &[RunUpdate]) -> DbRe
         UPDATE run SET status = new.status, pending = new.pending, failure = new.failure, exit_code = new.exit_code,
             attempt = new.attempt, round = new.round, backend = new.backend, cluster = new.cluster,
             flags = new.flags, dispatched_at = new.dispatched_at, started_at = new.started_at,
-            finished_at = new.finished_at, event_seq = new.event_seq, version = run.version + 1
+            finished_at = new.finished_at, event_seq = new.event_seq, version = run.version + 1,
+            shown_xid = CASE WHEN (run.status, run.pending, run.failure, run.exit_code, run.attempt, run.cluster,
+                    run.flags, run.started_at, run.finished_at)
+                IS DISTINCT FROM (new.status, new.pending, new.failure, new.exit_code, new.attempt, new.cluster,
+                    new.flags, new.started_at, new.finished_at)
+                THEN pg_current_xact_id() ELSE run.shown_xid END
         FROM jsonb_to_recordset($1) AS new (id uuid, status text, pending jsonb, failure jsonb, exit_code integer,
             attempt integer, round bigint, backend jsonb, cluster text, flags text[], dispatched_at timestamptz,
             started_at timestamptz, finished_at timestamptz, event_seq bigint)

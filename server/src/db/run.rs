@@ -99,14 +99,25 @@ pub async fn find_run(
     }))
 }
 
+/// A row of a list, with what tells whether somebody has seen it.
+#[derive(Debug, Clone)]
+pub struct ListedRun {
+    pub row: RunRow,
+    /// The transaction that last changed what the row shows.
+    pub shown_by: String,
+    /// The transactions that this read has seen.
+    pub snapshot: String,
+}
+
 /// A page of runs, newest first, without their specs.
-pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbResult<Vec<RunRow>> {
+pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbResult<Vec<ListedRun>> {
     let labels = (!filter.labels.is_empty()).then_some(Json(&filter.labels));
     let rows = sqlx::query!(
         r#"
         SELECT id, project, name, labels AS "labels: Json<BTreeMap<String, String>>", status, pending AS "pending: Json<Pending>",
             failure AS "failure: Json<Failure>", exit_code, attempt, cluster, queue, flags, created_at AS "created_at: Ts",
-            started_at AS "started_at: Ts", finished_at AS "finished_at: Ts", created_by
+            started_at AS "started_at: Ts", finished_at AS "finished_at: Ts", created_by,
+            shown_xid::text AS "shown_by!", pg_current_snapshot()::text AS "snapshot!"
         FROM run
         WHERE ($1::text IS NULL OR project = $1)
             AND ($2::text[] IS NULL OR status = ANY ($2))
@@ -134,7 +145,7 @@ pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbR
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(RunRow {
+            let run = RunRow {
                 id: read_id(row.id)?,
                 name: row.name.map(|name| read_name("name", name)).transpose()?,
                 project: read_name("project", row.project)?,
@@ -157,6 +168,11 @@ pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbR
                 started_at: row.started_at.map(Ts::to_jiff),
                 finished_at: row.finished_at.map(Ts::to_jiff),
                 created_by: row.created_by,
+            };
+            Ok(ListedRun {
+                row: run,
+                shown_by: row.shown_by,
+                snapshot: row.snapshot,
             })
         })
         .collect()

@@ -145,7 +145,7 @@ async fn read(
     let pieces = pieces(&app, id, &options).await?;
     if stream::accepts(&asked.headers, "text/event-stream") {
         let events = events(app.clone(), scope, id, LineSplitter::new(&options), pieces);
-        return Ok(stream::events(app, who, asked.request_id, events));
+        return Ok(stream::events(app, who, asked.request_id, events, None));
     }
     if stream::accepts(&asked.headers, "application/jsonl")
         || stream::accepts(&asked.headers, "application/x-ndjson")

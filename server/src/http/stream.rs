@@ -87,12 +87,15 @@ fn guarded<T: Send>(
     }
 }
 
-/// Server-sent events. An error becomes `event: error` with a problem document, after which the stream is over.
+/// Server-sent events. An error becomes `event: error` with a problem document, after which the stream is over. When
+/// the server leaves, `end` is told where the stream has no end of its own; else only a comment, since what it is
+/// about goes on.
 pub fn events(
     app: Arc<App>,
     who: Arc<Principal>,
     request_id: String,
     items: impl Stream<Item = HttpResult<Event>> + Send + 'static,
+    mut end: Option<Event>,
 ) -> Response {
     let guarded = guarded(app, who, items);
     let events = guarded.map(move |step| {
@@ -102,7 +105,10 @@ pub fn events(
                 error.log();
                 data("error", &error.into_problem(&request_id))
             }
-            Guarded::Leaving => Event::default().retry(RECONNECT).comment("the server leaves"),
+            Guarded::Leaving => {
+                let last = end.take().unwrap_or_default();
+                last.retry(RECONNECT).comment("the server leaves")
+            }
         })
     });
     let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");

@@ -5,6 +5,7 @@
 mod error;
 mod lane;
 mod query;
+mod shown;
 mod submit;
 mod why;
 
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 pub use crate::db::run::{RunFilter, StoredRun};
 pub use error::RunsError;
 pub use query::{RunPage, RunQuery};
+pub use shown::{BadCursor, Told};
 pub use submit::{Rerun, Submission};
 
 use crate::auth::{Principal, Scope};
@@ -80,6 +82,20 @@ impl Runs {
     /// The database is not there.
     pub async fn list(&self, scope: &Scope, query: &RunQuery) -> Result<RunPage, RunsError> {
         query::list(&self.pools.api, scope, query).await
+    }
+
+    /// The rows of the first page that a listener was not told as they are now, oldest first, each with what was
+    /// told once it is.
+    ///
+    /// # Errors
+    /// The database is not there.
+    pub async fn news(
+        &self,
+        scope: &Scope,
+        query: &RunQuery,
+        told: &Told,
+    ) -> Result<Vec<(RunRow, Told)>, RunsError> {
+        query::news(&self.pools.api, scope, query, told).await
     }
 
     /// Asks to stop a run. Repeats give the same answer; a run that is over stays as it is.

@@ -9,8 +9,10 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::RunsError;
+use super::shown::{BadCursor, Reading, Told};
 use crate::auth::Scope;
-use crate::db::run::{self, RunFilter};
+use crate::db::DbError;
+use crate::db::run::{self, ListedRun, RunFilter};
 
 /// What a list shows. Empty and `None`: no restriction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,11 +48,59 @@ pub(super) async fn list(pool: &PgPool, scope: &Scope, query: &RunQuery) -> Resu
             next: None,
         });
     };
-    let mut runs = run::list_runs(pool, &filter).await?;
+    let mut runs: Vec<RunRow> = run::list_runs(pool, &filter)
+        .await?
+        .into_iter()
+        .map(|listed| listed.row)
+        .collect();
     let more = runs.len() > query.limit as usize;
     runs.truncate(query.limit as usize);
     let next = if more { runs.last().map(|row| row.id) } else { None };
     Ok(RunPage { runs, next })
+}
+
+/// The rows of the first page that were not told as they are now, oldest first, each with what will be told once
+/// it is.
+pub(super) async fn news(
+    pool: &PgPool,
+    scope: &Scope,
+    query: &RunQuery,
+    told: &Told,
+) -> Result<Vec<(RunRow, Told)>, RunsError> {
+    let Some(filter) = filter(scope, query) else {
+        return Ok(Vec::new());
+    };
+    let mut listed = run::list_runs(pool, &filter).await?;
+    let full = listed.len() > query.limit as usize;
+    listed.truncate(query.limit as usize);
+    news_of(listed, full, told).map_err(|BadCursor| {
+        RunsError::Database(DbError::Unreadable {
+            column: "shown_xid",
+            value: "no transaction".to_owned(),
+        })
+    })
+}
+
+/// `full`: there are older runs than those listed.
+fn news_of(listed: Vec<ListedRun>, full: bool, told: &Told) -> Result<Vec<(RunRow, Told)>, BadCursor> {
+    let (Some(first), Some(last)) = (listed.first(), listed.last()) else {
+        return Ok(Vec::new());
+    };
+    let reading = Reading {
+        snapshot: first.snapshot.parse()?,
+        oldest: if full { last.row.id.as_uuid() } else { Uuid::nil() },
+    };
+    let mut news = Vec::new();
+    for one in listed.into_iter().rev() {
+        let id = one.row.id.as_uuid();
+        if !told.has(id, one.shown_by.parse().map_err(|_| BadCursor)?) {
+            news.push((one.row, told.and_part(&reading, id)));
+        }
+    }
+    if let Some((_, last)) = news.last_mut() {
+        *last = Told::all_of(reading);
+    }
+    Ok(news)
 }
 
 /// The filter of a query; `None` where nothing can match.

@@ -64,7 +64,7 @@ pub async fn events(
         // The first look is here, so that a missing run is a 404 and not a broken stream.
         app.runs.get(&scope, id).await?;
         let history = watch::history(app.clone(), scope, id, after);
-        return Ok(stream::events(app, who, asked.request_id, history));
+        return Ok(stream::events(app, who, asked.request_id, history, None));
     }
     let pager = Pager::new(&("events", id));
     let after = match &params.page_token {

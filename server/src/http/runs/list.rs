@@ -10,6 +10,7 @@ use qwex_api::run::RunRow;
 use qwex_api::{ErrorCode, Page, Problem};
 use qwex_core::{ClusterName, Project, QueueName, RunId, RunName, RunStatus};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::IntoParams;
 
 use super::super::access::Caller;
@@ -60,14 +61,19 @@ pub struct ListParams {
     page_size: Option<u32>,
     /// `next_page_token` of the page before
     page_token: Option<String>,
-    /// Stays open (server-sent events): `event: run` with each row of the first page, and again whenever it changes
+    /// Stays open (server-sent events): each row of the first page, and again whenever it changes
     #[serde(default, deserialize_with = "flag")]
     #[param(value_type = Option<String>, example = "")]
     watch: bool,
 }
 
 /// Runs, newest first, without their specs.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", security(("token" = ["viewer"])), params(ListParams), responses(
+///
+/// With `watch`, or `Accept: text/event-stream`, the answer stays open: `event: run` with each row of the first page, oldest
+/// first, and again whenever what it shows changes; `id:` is a cursor, and `Last-Event-ID` goes on behind it without a
+/// gap or a repeat, on any replica. `event: end` comes when the server leaves: connect again.
+#[utoipa::path(get, path = "/v1/runs", tag = "runs", security(("token" = ["viewer"])),
+    params(ListParams, ("Last-Event-ID" = Option<String>, Header, description = "The last `id:` that was seen")), responses(
     (status = 200, content((Page<RunRow> = "application/json"), (String = "text/event-stream")),
         headers(("Link" = String, description = "The next page"))),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -82,8 +88,11 @@ pub async fn list(
     let scope = scope::of_list(&who, params.project.clone())?;
     let mut query = params.query()?;
     if params.watch || stream::accepts(&asked.headers, "text/event-stream") {
-        let rows = watch::rows(app.clone(), scope, query);
-        return Ok(stream::events(app, who, asked.request_id, rows));
+        let pager = Pager::new(&("watch", &scope, &query));
+        let told = watch::resume(&pager, &asked.headers)?;
+        let rows = watch::rows(app.clone(), scope, query, (pager, told));
+        let end = stream::data("end", &json!({ "reason": "the server leaves: connect again" }));
+        return Ok(stream::events(app, who, asked.request_id, rows, Some(end)));
     }
     let pager = Pager::new(&(&scope, &query));
     query.after = params.page_token.map(|token| after(&pager, &token)).transpose()?;

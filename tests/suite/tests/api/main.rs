@@ -9,3 +9,4 @@ mod matrix;
 mod outage;
 mod runs;
 mod tokens;
+mod watched;
