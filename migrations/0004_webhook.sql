@@ -42,4 +42,5 @@ CREATE TABLE webhook_delivery (
 ) WITH (fillfactor = 70);
 CREATE INDEX webhook_delivery_due ON webhook_delivery (endpoint_id, next_try_at) WHERE status = 'pending';
 CREATE INDEX webhook_delivery_of_endpoint ON webhook_delivery (endpoint_id, created_at DESC, id DESC);
+CREATE INDEX webhook_delivery_arrived ON webhook_delivery (delivered_at) WHERE status = 'delivered';
 CREATE INDEX webhook_delivery_of_run ON webhook_delivery (run_id) WHERE run_id IS NOT NULL;

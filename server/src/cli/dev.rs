@@ -17,7 +17,7 @@ use crate::db::{lease, migrate};
 use crate::dev::{Postgres, context_file};
 use crate::projects::Projects;
 use crate::telemetry::Metrics;
-use crate::webhooks::WebhooksConfig;
+use crate::webhooks::{RETENTION_DAYS, WebhooksConfig};
 
 /// Name of the embedded cluster.
 const CLUSTER: &str = "local";
@@ -91,7 +91,7 @@ async fn serve(
         secret_key,
         metrics,
         local: Some(local),
-        webhooks: WebhooksConfig::new(true),
+        webhooks: WebhooksConfig::new(true, RETENTION_DAYS),
         dev: true,
     })
     .await?;

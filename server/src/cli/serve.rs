@@ -15,7 +15,7 @@ use crate::db::Pools;
 use crate::db::migrate::{self, SchemaError};
 use crate::dev;
 use crate::telemetry::Metrics;
-use crate::webhooks::WebhooksConfig;
+use crate::webhooks::{RETENTION_DAYS, WebhooksConfig};
 
 /// Postgres may start at the same time as the replica.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +34,15 @@ pub struct Options {
     /// Lets webhooks lead to this machine's loopback, which `dev` always does: for machines whose users are trusted
     #[arg(long, env = "QWEX_WEBHOOK_ALLOW_LOOPBACK")]
     webhook_allow_loopback: bool,
+    /// Days after which webhook deliveries that have arrived are forgotten; dead letters stay
+    #[arg(
+        long,
+        env = "QWEX_WEBHOOK_RETENTION_DAYS",
+        default_value_t = RETENTION_DAYS,
+        value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(1..=36_500)
+    )]
+    webhook_retention_days: u32,
 }
 
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
@@ -42,6 +51,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         migrate,
         local_cluster,
         webhook_allow_loopback,
+        webhook_retention_days,
     } = options;
     let metrics = Metrics::install()?;
     let secret_key = settings.storage.secret_key()?;
@@ -63,7 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         secret_key,
         metrics,
         local,
-        webhooks: WebhooksConfig::new(webhook_allow_loopback),
+        webhooks: WebhooksConfig::new(webhook_allow_loopback, webhook_retention_days),
         dev: false,
     })
     .await?;

@@ -66,6 +66,27 @@ fn read_delivery_status(word: &str) -> DbResult<DeliveryStatus> {
     })
 }
 
+/// Forgets deliveries that arrived longer ago than this, at most `limit` of them. Returns how many.
+pub async fn prune_delivered(
+    executor: impl PgExecutor<'_>,
+    older_than_seconds: f64,
+    limit: i64,
+) -> DbResult<u64> {
+    let done = sqlx::query!(
+        r#"
+        DELETE FROM webhook_delivery WHERE id IN (
+            SELECT id FROM webhook_delivery
+            WHERE status = 'delivered' AND delivered_at < now() - make_interval(secs => $1)
+            LIMIT $2 FOR UPDATE SKIP LOCKED)
+        "#,
+        older_than_seconds,
+        limit,
+    )
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Deliveries of an endpoint, newest first, after the delivery `after`. The project is the endpoint's (`None`: any).
 pub async fn list_deliveries(
     executor: impl PgExecutor<'_>,

@@ -23,6 +23,9 @@ use crate::sealing::Sealer;
 const POLL: Duration = Duration::from_secs(1);
 /// What is owed to disabled and removed endpoints is laid to the dead this often, and the queue is measured.
 const SWEEP: Duration = Duration::from_secs(15);
+/// What has arrived long ago is forgotten this often, so many at once.
+const PRUNE: Duration = Duration::from_secs(3600);
+const PRUNE_AT_ONCE: i64 = 1_000;
 /// A claim outlives the deadline of its try by this much.
 const MARGIN: Duration = Duration::from_secs(30);
 /// Tries under way have this long to end when the server leaves.
@@ -34,6 +37,7 @@ pub struct Deliverer {
     hints: Hints,
     carrier: Arc<Carrier>,
     claim: Duration,
+    retention: Duration,
 }
 
 /// What a try under way holds.
@@ -72,6 +76,7 @@ impl Deliverer {
             pool,
             hints,
             claim: config.deadline + MARGIN,
+            retention: config.retention,
         })
     }
 
@@ -81,6 +86,8 @@ impl Deliverer {
         let mut work = self.hints.subscribe_work();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut prune = tokio::time::interval(PRUNE);
+        prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             // Taken note of before the look: a hint that comes meanwhile is not lost.
             work.mark_unchanged();
@@ -96,6 +103,7 @@ impl Deliverer {
                 _ = work.changed() => {}
                 () = tokio::time::sleep(tries.wait()) => {}
                 _ = sweep.tick() => self.sweep().await,
+                _ = prune.tick() => if self.prune().await { prune.reset_immediately() },
                 // Its slot is free: there may be more for this endpoint.
                 Some(ended) = tries.tasks.join_next_with_id() => tries.end_all(ended),
             }
@@ -143,6 +151,25 @@ impl Deliverer {
                 error = &error as &dyn std::error::Error,
                 "the outbox was not swept"
             );
+        }
+    }
+
+    /// Forgets some of what has arrived long ago. Returns whether there may be more.
+    async fn prune(&self) -> bool {
+        let seconds = self.retention.as_secs_f64();
+        match delivery::prune_delivered(&self.pool, seconds, PRUNE_AT_ONCE).await {
+            Ok(0) => false,
+            Ok(pruned) => {
+                tracing::info!(pruned, "deliveries that had arrived long ago were forgotten");
+                pruned == PRUNE_AT_ONCE.unsigned_abs()
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "old deliveries were not forgotten"
+                );
+                false
+            }
         }
     }
 

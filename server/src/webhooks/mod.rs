@@ -33,6 +33,11 @@ pub const SCHEDULE: [Duration; 7] = [
     Duration::from_secs(10 * 3600),
 ];
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Days for which a delivery that has arrived is kept, if nobody says otherwise.
+pub const RETENTION_DAYS: u32 = 30;
+
 /// How webhooks behave.
 #[derive(Debug, Clone)]
 pub struct WebhooksConfig {
@@ -46,18 +51,21 @@ pub struct WebhooksConfig {
     pub patience: Duration,
     /// How long the old secret signs as well after a rotation.
     pub overlap: Duration,
+    /// Deliveries that have arrived are forgotten after this long. Dead ones stay until they are replayed.
+    pub retention: Duration,
 }
 
 impl WebhooksConfig {
-    /// What stands in the documents, with or without endpoints on loopback.
+    /// What stands in the documents, with or without endpoints on loopback, and with deliveries kept so many days.
     #[must_use]
-    pub fn new(allow_loopback: bool) -> Self {
+    pub fn new(allow_loopback: bool, retention_days: u32) -> Self {
         Self {
             allow_loopback,
             schedule: SCHEDULE.to_vec(),
             deadline: Duration::from_secs(20),
-            patience: Duration::from_secs(5 * 24 * 3600),
-            overlap: Duration::from_secs(24 * 3600),
+            patience: DAY * 5,
+            overlap: DAY,
+            retention: DAY * retention_days,
         }
     }
 }

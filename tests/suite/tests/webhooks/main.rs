@@ -5,6 +5,7 @@ mod crash;
 mod disable;
 mod fairness;
 mod guard;
+mod replicas;
 mod retry;
 mod signature;
 mod support;

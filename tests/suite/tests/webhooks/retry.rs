@@ -1,9 +1,10 @@
 //! What happens after a try that failed.
 
 use anyhow::{Result, ensure};
+use qwex_testbed::wait;
 use qwex_testbed::webhook_sink::{Answer, WebhookSink};
 
-use crate::support::{Bed, header};
+use crate::support::{Bed, LIMIT, header};
 
 /// Seconds after each failed try, as the documents say.
 const SCHEDULE: [f64; 7] = [5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0];
@@ -46,6 +47,49 @@ async fn e05_eight_tries_over_a_day_through_a_restart_then_dead_then_replayed() 
     for request in &requests {
         ensure!(request.body == requests[0].body && header(request, "webhook-id")? == dead.id);
     }
+    bed.finish(&[&endpoint.secret]).await
+}
+
+#[tokio::test]
+async fn what_has_arrived_is_forgotten_in_time_and_dead_letters_are_not() -> Result<()> {
+    let mut bed = Bed::with_env(&[("QWEX_WEBHOOK_RETENTION_DAYS", "2")]).await?;
+    let endpoint = bed.endpoint("/", &[]).await?;
+    for exit_code in 0..3 {
+        bed.run(exit_code).await?;
+    }
+    bed.requests(3).await?;
+    let delivered = || async {
+        let all = bed.deliveries(&endpoint).await.ok()?;
+        all.iter().all(|one| one.status == "delivered").then_some(all)
+    };
+    let all = wait::until(LIMIT, "everything to be delivered", delivered).await?;
+    let age = "UPDATE webhook_delivery SET created_at = now() - interval '9 days',
+        delivered_at = now() - make_interval(hours => $2), status = $3 WHERE id = $1";
+    for (one, hours, status) in [
+        (&all[0], 49, "delivered"),
+        (&all[1], 47, "delivered"),
+        (&all[2], 99, "dead"),
+    ] {
+        sqlx::query(age)
+            .bind(&one.id)
+            .bind(hours)
+            .bind(status)
+            .execute(&bed.db)
+            .await?;
+    }
+    bed.server.kill().await?;
+    bed.server.start_again().await?;
+    let kept = || async {
+        let left = bed.deliveries(&endpoint).await.ok()?;
+        (left.len() < 3).then_some(left)
+    };
+    let left = wait::until(LIMIT, "the oldest to be forgotten", kept).await?;
+    let left: Vec<&str> = left.iter().map(|one| one.id.as_str()).collect();
+    ensure!(!left.contains(&all[0].id.as_str()), "{left:?}");
+    ensure!(
+        left.contains(&all[1].id.as_str()) && left.contains(&all[2].id.as_str()),
+        "{left:?}"
+    );
     bed.finish(&[&endpoint.secret]).await
 }
 
