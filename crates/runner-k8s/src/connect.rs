@@ -125,7 +125,7 @@ fn check(file: &Kubeconfig, context: Option<&str>) -> Result<String, ConnectErro
         })?;
     refuse_cluster_files(cluster)?;
     if cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()) {
-        let message = "its kubeconfig asks for a proxy (proxy-url), which qwex does not support".to_owned();
+        let message = "its kubeconfig asks for a proxy (proxy-url), which qwex does not support: remove proxy-url, and give this server a direct way to the API server".to_owned();
         return Err(ConnectError::Unusable { message });
     }
     let user = file

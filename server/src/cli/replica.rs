@@ -107,6 +107,7 @@ impl Replica {
         let recorder = Recorder::start(&pools, hints.clone(), recorder_config);
         let runs = Runs::start(&pools, recorder.clone(), hints.clone());
         let store = ChunkStore::open(&archive_url).context("the log archive cannot be opened")?;
+        work.spawn(check_archive(store.clone()));
         let logs = Archive::new(&pools, store, recorder.clone(), hints.clone());
         let sealer = Sealer::new(&secret_key);
         let connector = Connector::new(sealer.clone(), local, Tuning::default());
@@ -227,6 +228,13 @@ impl Replica {
         }
         // A connection that is still in use is not worth waiting for.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.pools.close()).await;
+    }
+}
+
+/// Says early what would else be met with the first log. Runs go on without an archive; their logs wait.
+async fn check_archive(store: ChunkStore) {
+    if let Err(error) = store.check().await {
+        tracing::warn!(cause = %anyhow::Error::from(error), "the log archive cannot be used now; logs wait until it can");
     }
 }
 

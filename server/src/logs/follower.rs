@@ -88,6 +88,8 @@ impl Follower {
     }
 
     async fn read(&mut self) -> Result<Over, LogError> {
+        // Nothing more is read while what was read cannot be stored.
+        self.flush().await?;
         let from = self.tail_position();
         let mut stream = self
             .backend

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use qwex_core::RunId;
 use url::Url;
@@ -14,8 +18,11 @@ use super::chunk::{Chunk, ChunkError};
 /// Why the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the archive URL {0} is of no kind that this build knows; file:///… works")]
-    UnknownKind(Url),
+    #[error("archive URLs begin with file:///, s3://, gs:// or az://, and this one with {0:?}")]
+    UnknownKind(String),
+    /// The URL itself may hold credentials and is not told.
+    #[error("the archive URL {0}")]
+    Malformed(&'static str),
     #[error("the archive directory cannot be made")]
     Directory(#[source] std::io::Error),
     #[error("the archive refused")]
@@ -31,6 +38,31 @@ pub enum StoreError {
 }
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const CHECK_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The bucket that a URL names, and nothing beside it that would be passed over in silence.
+fn bucket(url: &Url) -> Result<&str, StoreError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(StoreError::Malformed(
+            "holds credentials; give them by the provider's own environment variables",
+        ));
+    }
+    if url.port().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(StoreError::Malformed(
+            "has more than a bucket and a path; an endpoint is given by the environment, for S3 AWS_ENDPOINT_URL",
+        ));
+    }
+    let host = url.host_str().filter(|host| !host.is_empty());
+    host.ok_or(StoreError::Malformed("names no bucket"))
+}
+
+/// The part of a bucket below the path of a URL.
+fn below(url: &Url, bucket: impl ObjectStore) -> Arc<dyn ObjectStore> {
+    match url.path().trim_matches('/') {
+        "" => Arc::new(bucket),
+        prefix => Arc::new(PrefixStore::new(bucket, prefix)),
+    }
+}
 
 /// Chunks by key. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,21 +71,47 @@ pub struct ChunkStore {
 }
 
 impl ChunkStore {
-    /// Opens the archive at a URL; a directory is made if it is not there.
+    /// Opens the archive at a URL; a directory is made if it is not there. Credentials for a bucket are those of the
+    /// provider's own environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`, or the identity of the machine).
     ///
     /// # Errors
-    /// The kind of URL is not known, or the directory cannot be made.
+    /// The kind of URL is not known, the directory cannot be made, or the environment of the bucket is not whole.
     pub fn open(url: &Url) -> Result<Self, StoreError> {
-        let dir = match url.scheme() {
-            "file" => url
-                .to_file_path()
-                .map_err(|()| StoreError::UnknownKind(url.clone()))?,
-            _ => return Err(StoreError::UnknownKind(url.clone())),
+        let objects: Arc<dyn ObjectStore> = match url.scheme() {
+            "file" => {
+                let malformed = |()| StoreError::Malformed("names no directory of this machine");
+                let dir = url.to_file_path().map_err(malformed)?;
+                std::fs::create_dir_all(&dir).map_err(StoreError::Directory)?;
+                Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true))
+            }
+            "s3" => {
+                let bucket = AmazonS3Builder::from_env().with_bucket_name(bucket(url)?);
+                below(url, bucket.build()?)
+            }
+            "gs" => {
+                let bucket = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket(url)?);
+                below(url, bucket.build()?)
+            }
+            "az" => {
+                let container = MicrosoftAzureBuilder::from_env().with_container_name(bucket(url)?);
+                below(url, container.build()?)
+            }
+            other => return Err(StoreError::UnknownKind(format!("{other}:"))),
         };
-        std::fs::create_dir_all(&dir).map_err(StoreError::Directory)?;
-        Ok(Self {
-            objects: Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true)),
-        })
+        Ok(Self { objects })
+    }
+
+    /// Asks the archive for an object that is not there: whether it answers, and lets us read.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let path = Path::from("runs/none");
+        let asked = tokio::time::timeout(CHECK_DEADLINE, self.objects.head(&path)).await;
+        match asked.map_err(|_| StoreError::Slow)? {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores a chunk durably. Returns its key and its stored length in bytes.
@@ -92,5 +150,35 @@ impl ChunkStore {
             source,
         };
         chunk.map_err(|_| StoreError::Slow)?.map_err(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        ChunkStore::open(&url.parse().unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn bad_urls_are_refused_with_words_and_without_their_secrets() {
+        assert!(refusal("ftp://host/dir").contains("s3://, gs:// or az://"));
+        assert!(refusal("file://host/dir").contains("no directory"));
+        for secret in ["s3://key:hunter2@bucket", "gs://bucket?token=hunter2"] {
+            let told = refusal(secret);
+            assert!(
+                told.contains("environment") && !told.contains("hunter2"),
+                "{told}"
+            );
+        }
+        assert!(refusal("s3:///path").contains("no bucket"));
+    }
+
+    #[tokio::test]
+    async fn an_empty_directory_is_a_good_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = Url::from_directory_path(dir.path().join("new")).unwrap();
+        ChunkStore::open(&url).unwrap().check().await.unwrap();
     }
 }
