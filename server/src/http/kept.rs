@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -29,7 +29,14 @@ const OWN: &[&str] = &["/v1/runs", "/v1/runs/{id}/rerun"];
 
 /// Marks an answer that holds a secret: it is shown once and never kept.
 #[derive(Clone, Copy)]
-pub struct Secret;
+struct Secret;
+
+/// An answer that holds a secret: stored by nobody on its way.
+pub fn secret(made: impl Serialize) -> Response {
+    let mut response = ([(CACHE_CONTROL, "no-store")], axum::Json(made)).into_response();
+    response.extensions_mut().insert(Secret);
+    response
+}
 
 /// The `Idempotency-Key` of a request, checked.
 pub fn key(headers: &HeaderMap) -> HttpResult<Option<String>> {

@@ -6,8 +6,9 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use qwex_api::{ErrorCode, Page};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
 use super::error::{HttpError, HttpResult};
 
@@ -25,6 +26,26 @@ pub fn size(asked: Option<u32>) -> HttpResult<u32> {
             "page_size",
             format!("{size} is not between 1 and {MOST}"),
         )),
+    }
+}
+
+/// Parameters of a list that has nothing but pages.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// Most items of the page
+    #[param(minimum = 1, maximum = 500)]
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before
+    page_token: Option<String>,
+}
+
+impl PageParams {
+    /// How many items the page has, and behind what it begins.
+    pub fn read(&self, pager: &Pager) -> HttpResult<(u32, Option<String>)> {
+        let after = self.page_token.as_ref().map(|token| pager.position(token));
+        Ok((size(self.page_size)?, after.transpose()?))
     }
 }
 

@@ -7,8 +7,6 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use qwex_api::project::{CreateProject, ProjectInfo};
 use qwex_api::{Page, Problem};
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,26 +14,15 @@ use super::App;
 use super::access::Caller;
 use super::body::Json;
 use super::error::HttpResult;
-use super::page::{self, Pager};
+use super::page::{self, PageParams, Pager};
 use super::params::Query;
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list, create))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Most items of the page
-    #[param(minimum = 1, maximum = 500)]
-    page_size: Option<u32>,
-    /// `next_page_token` of the page before
-    page_token: Option<String>,
-}
-
 /// Projects that the token sees, by name: its own, or all of them for an admin of the project `default`.
-#[utoipa::path(get, path = "/v1/projects", tag = "projects", security(("token" = ["viewer"])), params(ListParams), responses(
+#[utoipa::path(get, path = "/v1/projects", tag = "projects", security(("token" = ["viewer"])), params(PageParams), responses(
     (status = 200, body = Page<ProjectInfo>),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
@@ -43,16 +30,12 @@ struct ListParams {
 async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
     uri: Uri,
 ) -> HttpResult<Response> {
     let scope = who.scope();
-    let size = page::size(params.page_size)?;
     let pager = Pager::new(&("projects", &scope));
-    let after = params
-        .page_token
-        .map(|token| pager.position(&token))
-        .transpose()?;
+    let (size, after) = params.read(&pager)?;
     let mut items = app.projects.list(&scope, after.as_deref(), size + 1).await?;
     let more = items.len() > size as usize;
     items.truncate(size as usize);

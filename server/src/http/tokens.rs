@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use qwex_api::token::{CreateToken, CreatedToken, TokenInfo};
 use qwex_api::{Page, Problem};
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::Caller;
 use super::body::Json;
 use super::error::HttpResult;
-use super::params::{Path, Query, optional};
-use super::{App, kept, page, scope};
+use super::params::{Path, Query};
+use super::scope::{self, ProjectParams};
+use super::{App, kept, page};
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -25,18 +24,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(revoke))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Another project than the token's own; for admins of the project `default`
-    #[serde(default, deserialize_with = "optional")]
-    #[param(value_type = Option<String>)]
-    project: Option<qwex_core::Project>,
-}
-
 /// Tokens of the project, revoked ones too, newest first.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", security(("token" = ["admin"])), params(ListParams), responses(
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", security(("token" = ["admin"])), params(ProjectParams), responses(
     (status = 200, body = Page<TokenInfo>),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
@@ -44,7 +33,7 @@ struct ListParams {
 async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(params): Query<ListParams>,
+    Query(params): Query<ProjectParams>,
 ) -> HttpResult<axum::Json<Page<TokenInfo>>> {
     let scope = scope::of_list(&who, params.project)?;
     Ok(page::whole(app.projects.list_tokens(&scope).await?))
@@ -65,11 +54,8 @@ async fn create(
     Json(request): Json<CreateToken>,
 ) -> HttpResult<Response> {
     let made = app.projects.create_token(&who, &request).await?;
-    let location = format!("/v1/tokens/{}", made.info.id);
-    let headers = [(LOCATION, location), (CACHE_CONTROL, "no-store".to_owned())];
-    let mut response = (StatusCode::CREATED, headers, axum::Json(made)).into_response();
-    response.extensions_mut().insert(kept::Secret);
-    Ok(response)
+    let location = [(LOCATION, format!("/v1/tokens/{}", made.info.id))];
+    Ok((StatusCode::CREATED, location, kept::secret(made)).into_response())
 }
 
 /// Revokes a token: it is refused within a second, and its open streams end.

@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::header::LOCATION;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use qwex_api::webhook::{CreateWebhook, CreatedWebhook, DeliveryInfo, WebhookInfo};
 use qwex_api::{Page, Problem};
-use qwex_core::Project;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::Caller;
 use super::body::Json;
 use super::error::HttpResult;
-use super::page::{self, Pager};
-use super::params::{Path, Query, optional};
-use super::{App, kept, scope};
+use super::page::{self, PageParams, Pager};
+use super::params::{Path, Query};
+use super::scope::{self, ProjectParams};
+use super::{App, kept};
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -31,18 +29,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(replay))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Another project than the token's own; for admins of the project `default`
-    #[serde(default, deserialize_with = "optional")]
-    #[param(value_type = Option<String>)]
-    project: Option<Project>,
-}
-
 /// Webhooks of the project, newest first.
-#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", security(("token" = ["admin"])), params(ListParams), responses(
+#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", security(("token" = ["admin"])), params(ProjectParams), responses(
     (status = 200, body = Page<WebhookInfo>),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
@@ -50,7 +38,7 @@ struct ListParams {
 async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(params): Query<ListParams>,
+    Query(params): Query<ProjectParams>,
 ) -> HttpResult<axum::Json<Page<WebhookInfo>>> {
     let scope = scope::of_list(&who, params.project)?;
     Ok(page::whole(app.webhooks.list(&scope).await?))
@@ -72,14 +60,7 @@ async fn create(
 ) -> HttpResult<Response> {
     let made = app.webhooks.create(&who, request).await?;
     let location = [(LOCATION, format!("/v1/webhooks/{}", made.webhook.id))];
-    Ok((StatusCode::CREATED, location, secret(made)).into_response())
-}
-
-/// An answer that holds a secret: stored by nobody on its way.
-fn secret(made: CreatedWebhook) -> Response {
-    let mut response = ([(CACHE_CONTROL, "no-store")], axum::Json(made)).into_response();
-    response.extensions_mut().insert(kept::Secret);
-    response
+    Ok((StatusCode::CREATED, location, kept::secret(made)).into_response())
 }
 
 /// One webhook.
@@ -147,23 +128,12 @@ async fn rotate(
     Caller(who): Caller,
     Path((id,)): Path<(String,)>,
 ) -> HttpResult<Response> {
-    Ok(secret(app.webhooks.rotate(&who, &id).await?))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct DeliveryParams {
-    /// Most items of the page
-    #[param(minimum = 1, maximum = 500)]
-    page_size: Option<u32>,
-    /// `next_page_token` of the page before
-    page_token: Option<String>,
+    Ok(kept::secret(app.webhooks.rotate(&who, &id).await?))
 }
 
 /// What the webhook was and is owed, newest first.
 #[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", security(("token" = ["admin"])),
-    params(("id" = String, Path, description = "`ep_…`"), DeliveryParams),
+    params(("id" = String, Path, description = "`ep_…`"), PageParams),
     responses(
         (status = 200, body = Page<DeliveryInfo>, headers(("Link" = String, description = "The next page"))),
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
@@ -174,15 +144,11 @@ async fn deliveries(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id,)): Path<(String,)>,
-    Query(params): Query<DeliveryParams>,
+    Query(params): Query<PageParams>,
     uri: Uri,
 ) -> HttpResult<Response> {
-    let size = page::size(params.page_size)?;
     let pager = Pager::new(&("deliveries", &id));
-    let after = params
-        .page_token
-        .map(|token| pager.position(&token))
-        .transpose()?;
+    let (size, after) = params.read(&pager)?;
     let page = app
         .webhooks
         .deliveries(&who.scope(), &id, after.as_deref(), size)
