@@ -191,6 +191,31 @@ async fn c14_cancelled_while_its_image_is_pulled_a_run_has_no_exit_code() -> Res
     bed.settle().await
 }
 
+/// By the timer of the cluster; what the command said before and while it was stopped is kept.
+#[tokio::test]
+async fn c21_a_run_that_takes_too_long_ends_by_its_timeout_with_its_whole_log() -> Result<()> {
+    require!(Root, Containerd, Go, Postgres);
+    let bed = Bed::alpha().await?;
+    let api = &bed.server.api;
+    let script = "trap 'echo stopped; exit 0' TERM; echo begun; while :; do sleep 0.1; done";
+    let mut body = shell(script);
+    body["timeout"] = json!("3s");
+    let id = api.submit(&body).await?.id;
+    let run = api.until_sealed(id, LIMIT).await?;
+    assert_eq!(
+        (run.status, failure(&run)),
+        (RunStatus::Failed, "timeout"),
+        "{run:#?}"
+    );
+    let message = run.failure.clone().map(|failure| failure.message);
+    assert!(message.is_some_and(|told| told.contains("3s")), "{run:#?}");
+    assert_ne!(run.exit_code, Some(0), "{run:#?}");
+    assert_eq!(api.log(id).await?, "begun\nstopped\n");
+    let verdict = run.logs.map(|logs| logs.verdict);
+    assert_eq!(verdict, Some(qwex_core::LogVerdict::Complete));
+    bed.settle().await
+}
+
 /// It ends with 0 when it is told to stop, which must not pass for success.
 #[tokio::test]
 async fn c12_an_evicted_pod_is_told_as_evicted() -> Result<()> {
