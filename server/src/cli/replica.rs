@@ -234,7 +234,10 @@ impl Replica {
 /// Says early what would else be met with the first log. Runs go on without an archive; their logs wait.
 async fn check_archive(store: ChunkStore) {
     if let Err(error) = store.check().await {
-        tracing::warn!(cause = %anyhow::Error::from(error), "the log archive cannot be used now; logs wait until it can");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the log archive cannot be used now; logs wait until it can"
+        );
     }
 }
 

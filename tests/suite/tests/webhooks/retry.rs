@@ -90,6 +90,8 @@ async fn what_has_arrived_is_forgotten_in_time_and_dead_letters_are_not() -> Res
         left.contains(&all[1].id.as_str()) && left.contains(&all[2].id.as_str()),
         "{left:?}"
     );
+    // The laws know of no retention: to them it must be as if the endpoint had come after the runs.
+    bed.sql("UPDATE webhook_endpoint SET created_at = now()").await?;
     bed.finish(&[&endpoint.secret]).await
 }
 
