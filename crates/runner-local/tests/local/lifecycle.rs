@@ -121,7 +121,7 @@ async fn a_watch_tells_the_whole_story_and_says_that_the_image_is_not_used() {
                 }
             }
             Sighting::LogReady(source) => assert_eq!(source.stream, "output"),
-            Sighting::Listed(_) | Sighting::Position(_) | Sighting::Alive => {}
+            Sighting::Claimed(_) | Sighting::Listed(_) | Sighting::Position(_) | Sighting::Alive => {}
         }
     }
     assert!(

@@ -58,6 +58,7 @@ pub fn work(command: &[&str]) -> Work {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             ..JobSpec::default()
         },
+        workspace: None,
     }
 }
 

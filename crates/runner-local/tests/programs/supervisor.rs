@@ -43,6 +43,7 @@ fn run(root: &str, id: &str, script: &str) -> Outcome {
             command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
             ..JobSpec::default()
         },
+        workspace: None,
     };
     let submitted = backend.submit_sync(&work)?;
     let handle = Handle {
