@@ -104,8 +104,8 @@ pub struct StorageSettings {
     /// Directory of what this replica keeps on disk [default: $XDG_DATA_HOME/qwex]
     #[arg(long, env = "QWEX_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Log archive: file:///DIR, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH; credentials come from the
-    /// provider's own environment variables [default: the directory `archive` in the data directory]
+    /// Log archive: file:///DIR, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH; credentials come from that
+    /// service's own environment variables [default: the directory `archive` in the data directory]
     #[arg(long, env = "QWEX_ARCHIVE_URL", value_name = "URL")]
     pub archive_url: Option<Url>,
     /// Key that seals kubeconfigs and webhook secrets: 32 bytes in hex or base64

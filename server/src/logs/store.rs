@@ -44,7 +44,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(15);
 fn bucket(url: &Url) -> Result<&str, StoreError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(StoreError::Malformed(
-            "holds credentials; give them by the provider's own environment variables",
+            "holds credentials; give them by that service's own environment variables",
         ));
     }
     if url.port().is_some() || url.query().is_some() || url.fragment().is_some() {
@@ -72,7 +72,7 @@ pub struct ChunkStore {
 
 impl ChunkStore {
     /// Opens the archive at a URL; a directory is made if it is not there. Credentials for a bucket are those of the
-    /// provider's own environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`, or the identity of the machine).
+    /// service's own environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`, or the identity of the machine).
     ///
     /// # Errors
     /// The kind of URL is not known, the directory cannot be made, or the environment of the bucket is not whole.

@@ -79,7 +79,11 @@ pub async fn run(context: Context) {
                 failures = failures.saturating_add(1);
             }
         }
-        if let Ended::Backend(error) = &ended {
+        // A line that was cut once is opened again and says nothing of the cluster; what lasts does.
+        let cut_once = failures <= 1 && matches!(ended, Ended::Backend(RunnerError::Unreachable { .. }));
+        if let Ended::Backend(error) = &ended
+            && !cut_once
+        {
             context.reach.lost(&context.recorder, &context.guard, error).await;
         }
         let pause = Duration::from_millis(200 * u64::from(failures.min(50)) + 50);

@@ -33,7 +33,8 @@ async fn grant(cluster: &Cluster, namespace: &str) -> Result<String> {
             "RoleBinding" => Api::namespaced_with(client.clone(), namespace, &resource("rolebindings")),
             "ClusterRole" => Api::all_with(client.clone(), &resource("clusterroles")),
             "ClusterRoleBinding" => Api::all_with(client.clone(), &resource("clusterrolebindings")),
-            "Namespace" => {
+            // The ServiceAccount's own has nothing to be patched.
+            "Namespace" if object["metadata"]["name"] == "qwex" => {
                 let labels = Patch::Merge(json!({ "metadata": { "labels": object["metadata"]["labels"] } }));
                 let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
                 namespaces
@@ -47,7 +48,10 @@ async fn grant(cluster: &Cluster, namespace: &str) -> Result<String> {
             .create(&PostParams::default(), &serde_json::from_value(object)?)
             .await?;
     }
-    cluster.mint_user(&format!("system:serviceaccount:{namespace}:{namespace}"), &[])
+    cluster.mint_user(
+        &format!("system:serviceaccount:{namespace}-system:{namespace}"),
+        &[],
+    )
 }
 
 #[test]
@@ -71,6 +75,25 @@ fn f10_the_deployed_role_has_the_verbs_that_are_used_and_no_other() -> Result<()
         .map(|(group, resource, verb)| (group.to_owned(), resource, verb.to_owned()))
         .collect();
     assert_eq!(granted, used);
+    Ok(())
+}
+
+/// A run may name every Secret of its namespace.
+#[test]
+fn f10_the_dispatchers_token_does_not_lie_where_runs_are() -> Result<()> {
+    let objects: Vec<Value> = RBAC
+        .split("\n---\n")
+        .map(serde_saphyr::from_str)
+        .collect::<Result<_, _>>()?;
+    let namespaces = |kind: &str| -> BTreeSet<String> {
+        let of_kind = objects.iter().filter(|object| object["kind"] == kind);
+        of_kind
+            .map(|object| object["metadata"]["namespace"].to_string())
+            .collect()
+    };
+    assert_eq!(namespaces("Role"), BTreeSet::from(["\"qwex\"".to_owned()]));
+    assert!(!namespaces("Secret").is_empty());
+    assert!(namespaces("Role").is_disjoint(&namespaces("Secret")));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use qwex_core::{Flag, Run, RunId, RunStatus};
 use qwex_suite::Api;
-use qwex_testbed::http_proxy::{Amount, Answer, HttpProxy, Rule, Verb};
+use qwex_testbed::http_proxy::{Answer, HttpProxy, Rule};
 use qwex_testbed::tcp_proxy::{Fault, Faults, TcpProxy};
 use qwex_testbed::{require, shared, wait};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{Bed, LIMIT, running, shell, without_local};
 
 /// Runs until it is told by a file of its own pod's making, so that its end falls where the test wants it.
-const SOME_SECONDS: &str = "echo begun; sleep 8; echo over; exit 3";
+const SOME_SECONDS: &str = "echo begun; sleep 12; echo over; exit 3";
 
 fn unreachable(run: &Run) -> bool {
     run.flags.contains(&Flag::ClusterUnreachable)
@@ -99,29 +99,27 @@ async fn c26_revoked_credentials_end_no_run_and_are_told() -> Result<()> {
     require!(Root, Containerd, Go, Postgres);
     let bed = Bed::prepare(shared::alpha().await?, without_local()).await?;
     let proxy = HttpProxy::for_user(&bed.kubeconfig).await?;
-    // Watches are short, so that each is soon opened anew, as on any cluster in time.
-    proxy.rule(
-        Rule::new(Answer::Cut {
-            after: Amount::Events(6),
-            clean: true,
-        })
-        .verb(Verb::Watch),
-    );
-    bed.register(&proxy.kubeconfig_text()?).await?;
+    let line = TcpProxy::start(proxy.addr()).await?;
+    let kubeconfig = proxy.kubeconfig_text()?;
+    bed.register(&kubeconfig.replace(&proxy.addr().to_string(), &line.addr().to_string()))
+        .await?;
     let api = &bed.server.api;
     let id = api.submit(&shell(SOME_SECONDS)).await?.id;
     api.until(id, LIMIT, "running", running).await?;
 
-    proxy.clear();
     proxy.rule(Rule::new(Answer::status(401)));
+    // The open watch is cut, as any is in time; the next one is refused.
+    line.reset_open();
     let run = api.until(id, LIMIT, "flagged", unreachable).await?;
     assert_eq!(run.status, RunStatus::Running, "{run:#?}");
-    let seen = cluster(api, bed.cluster.name()).await?;
-    assert_eq!(seen["reachable"], false, "{seen}");
-    assert!(
-        seen.to_string().contains("scripted 401"),
-        "the cause is told: {seen}"
-    );
+    wait::until_ok(LIMIT, "the cause to be told", || async {
+        let seen = cluster(api, bed.cluster.name())
+            .await
+            .map_err(|error| error.to_string())?;
+        let told = seen["reachable"] == json!(false) && seen.to_string().contains("scripted 401");
+        told.then_some(()).ok_or(seen.to_string())
+    })
+    .await?;
     // Who submits now is told why it waits, and nothing is lost.
     let waits = api.submit(&shell("exit 0")).await?.id;
     bed.pod(id, "over", |pod| {

@@ -30,8 +30,8 @@ async fn a03_a_retried_run_has_three_attempts_and_one_end() -> Result<()> {
     let server = Server::start().await?;
     let sink = WebhookSink::start().await?;
     let api = &server.api;
-    let hook = json!({ "url": sink.url("/"), "events": ["run.succeeded", "run.failed"] });
-    api.post("/v1/webhooks", &hook).await?.expect(201)?;
+    let endpoint = json!({ "url": sink.url("/"), "events": ["run.succeeded", "run.failed"] });
+    api.post("/v1/webhooks", &endpoint).await?.expect(201)?;
     let mut body = shell("echo attempt $QWEX_ATTEMPT of $QWEX_RUN_ID; [ $QWEX_ATTEMPT = 3 ]");
     body["retry"] = json!({ "limit": 3 });
     let id = api.submit(&body).await?.id;

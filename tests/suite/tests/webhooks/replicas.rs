@@ -76,22 +76,13 @@ async fn e01_a_replica_that_is_killed_loses_no_delivery_to_the_other() -> Result
     })
     .await?;
     second.kill().await?;
-    // The claims of the dead run out, which nobody waits for here; a try of the living one is not over by that.
-    let all = i64::try_from(RUNS)?;
-    let probe = || async {
-        bed.sql(
-            "UPDATE webhook_delivery SET claimed_until = now(), next_try_at = now() WHERE status = 'pending'",
-        )
-        .await
-        .ok()?;
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM webhook_delivery WHERE status = 'delivered'")
-                .fetch_one(&bed.db)
-                .await
-                .ok()?;
-        (count == all).then_some(())
-    };
-    wait::until(Duration::from_secs(120), "everything to be delivered", probe).await?;
+    // The claims of the dead run out, which nobody waits for here. Once: a claim that is taken from the living one
+    // time and again lets none of its tries count.
+    bed.sql(
+        "UPDATE webhook_delivery SET claimed_until = now(), next_try_at = now() WHERE status = 'pending'",
+    )
+    .await?;
+    all_delivered(&bed, i64::try_from(RUNS)?).await?;
     let arrivals = arrivals(&bed)?;
     ensure!(arrivals.len() == RUNS, "{arrivals:?}");
     let ends = "SELECT count(*) FROM webhook_delivery WHERE status <> 'delivered'";
