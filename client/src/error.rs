@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use qwex_api::{ErrorCode, FieldProblem, Problem};
 use qwex_runner::{RunnerError, StoreError};
 
-use crate::local::LocalError;
+use crate::direct::DirectError;
 use crate::output::escape::one_line;
 use crate::remote::ApiError;
 
@@ -104,6 +104,15 @@ impl CliError {
     #[must_use]
     pub fn in_foreground(mut self) -> Self {
         if self.exit != Exit::Quiet {
+            self.exit = Exit::Qwex;
+        }
+        self
+    }
+
+    /// Where the exit code 1 means that something differs.
+    #[must_use]
+    pub fn of_comparison(mut self) -> Self {
+        if self.exit == Exit::Failure {
             self.exit = Exit::Qwex;
         }
         self
@@ -206,12 +215,13 @@ impl From<ApiError> for CliError {
     }
 }
 
-impl From<LocalError> for CliError {
-    fn from(error: LocalError) -> Self {
+impl From<DirectError> for CliError {
+    fn from(error: DirectError) -> Self {
         match error {
-            LocalError::Store(error) => from_store(&error),
-            LocalError::Runner(error) => from_runner(&error),
-            LocalError::Surroundings { .. } => {
+            DirectError::Store(error) => from_store(&error),
+            DirectError::Runner(error) => from_runner(&error),
+            DirectError::Output { source } => source.into(),
+            DirectError::Surroundings { .. } => {
                 Self::new(Exit::Failure, error.to_string()).code("surroundings")
             }
         }

@@ -6,9 +6,9 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod direct;
 pub mod error;
 pub mod help;
-pub mod local;
 pub mod output;
 pub mod progress;
 pub mod remote;

@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod logs;
+mod place;
 mod refusal;
 mod run;
 mod runs;
@@ -18,9 +19,13 @@ pub use config::{
     AuthCommand, CompletionArgs, ConfigCommand, ContextAdd, ContextCommand, DoctorArgs, HelpArgs,
 };
 pub use logs::{AttachArgs, EventsArgs, LogsArgs};
+pub use place::{ContainerArgs, PlaceArgs};
 pub use refusal::refuse;
-pub use run::{BackendChoice, RunArgs};
-pub use runs::{CancelArgs, DescribeArgs, GetArgs, PsArgs, RerunArgs, WaitArgs, WaitFor, WhyArgs};
+pub use run::{AUTO, REMOTE, RunArgs};
+pub use runs::{
+    CancelArgs, DescribeArgs, DiffArgs, GetArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs, WaitFor,
+    WhyArgs,
+};
 pub use values::{Moment, Pair};
 
 use crate::output::Format;
@@ -115,6 +120,12 @@ pub enum Command {
     Cancel(CancelArgs),
     /// Run the same again as a new run
     Rerun(RerunArgs),
+    /// Tell what differs between two runs: spec, image, commit, variables, result
+    Diff(DiffArgs),
+    /// Remove the records of runs of this directory
+    Rm(RmArgs),
+    /// Remove old records of this directory; a plan first
+    Prune(PruneArgs),
     /// Say why a run waits, why it failed, or why it ran where it did
     Why(WhyArgs),
     /// Print the history of a run
@@ -147,6 +158,12 @@ pub enum Command {
     /// Print help on a command or a topic
     Help(HelpArgs),
     /// The process that owns a detached local run
-    #[command(name = crate::local::SUPERVISE, hide = true)]
+    #[command(name = crate::direct::SUPERVISE, hide = true)]
     Supervise { dir: std::path::PathBuf },
+    /// The process that sees to a run without a supervisor
+    #[command(name = crate::direct::keeper::KEEP, hide = true)]
+    Keep {
+        dir: std::path::PathBuf,
+        run: qwex_core::RunId,
+    },
 }

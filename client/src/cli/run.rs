@@ -1,28 +1,27 @@
 //! `run`: what can be asked of a run.
 
-use clap::{Args, ValueEnum, ValueHint};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, ValueHint};
 use qwex_core::spec::PullPolicy;
 use qwex_core::{ClusterName, FailureCode, QueueName, RunId, RunName, Span};
 
+use super::place::{ContainerArgs, PlaceArgs};
 use super::values::Pair;
+use crate::direct::registry;
 
-/// Where a run goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BackendChoice {
-    /// A process of this machine
-    Local,
-    /// Through qwexcloud, which chooses the cluster
-    Remote,
-    #[value(hide = true)]
-    Docker,
-    #[value(hide = true)]
-    Podman,
-    #[value(hide = true)]
-    Ssh,
-    #[value(hide = true)]
-    K8s,
-    #[value(hide = true)]
-    Kueue,
+/// Words of `--backend` that are no backend of this program.
+pub const REMOTE: &str = "remote";
+pub const AUTO: &str = "auto";
+
+fn backends() -> PossibleValuesParser {
+    let own = registry::REGISTRY
+        .iter()
+        .map(|entry| PossibleValue::new(entry.name).help(entry.about));
+    let others = [
+        PossibleValue::new(REMOTE).help("through qwexcloud, which chooses the cluster"),
+        PossibleValue::new(AUTO).help("the first that works and has what is asked"),
+    ];
+    PossibleValuesParser::new(own.chain(others))
 }
 
 #[derive(Debug, Args)]
@@ -31,6 +30,8 @@ pub enum BackendChoice {
 
 Examples:
   qwexctl run -- make test
+  qwexctl run --backend docker --image python:3.12-slim -- python train.py
+  qwexctl run --backend ssh --host build1 --outputs 'dist/**' -- make release
   qwexctl run --remote --image python:3.12-slim --cpu 2 --memory 4Gi -- python train.py
   qwexctl run --remote -d --name train --queue gpu --gpu 1 --timeout 2h -- python train.py
   id=$(qwexctl run --remote -d -q -- ./build.sh) && qwexctl wait $id"
@@ -40,8 +41,8 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "backend")]
     pub remote: bool,
     /// Where it runs [default: of qwex.yaml, else local]
-    #[arg(long, value_enum, value_name = "BACKEND")]
-    pub backend: Option<BackendChoice>,
+    #[arg(short, long, value_parser = backends(), value_name = "BACKEND")]
+    pub backend: Option<String>,
     /// Container image; not used by the backend local
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
@@ -75,6 +76,10 @@ pub struct RunArgs {
     /// The only cluster that may take it
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    #[command(flatten)]
+    pub container: ContainerArgs,
     /// Label that the cluster must have, repeatable
     #[arg(long = "require", value_name = "KEY=VALUE")]
     pub require: Vec<Pair>,

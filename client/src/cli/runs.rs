@@ -90,6 +90,9 @@ pub struct CancelArgs {
 pub struct RerunArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     pub run: String,
+    /// On this backend instead: one of `run --backend`, but not auto
+    #[arg(long, value_name = "BACKEND", conflicts_with = "cluster")]
+    pub backend: Option<String>,
     /// On this cluster instead
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<ClusterName>,
@@ -108,4 +111,42 @@ pub struct RerunArgs {
 pub struct WhyArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     pub run: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  qwexctl rm 01a1feca
+  qwexctl rm $(qwexctl ps -q --status failed --local)")]
+pub struct RmArgs {
+    #[arg(value_name = "RUN", required = true, help = RUN_HELP)]
+    pub runs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  qwexctl prune --older-than 30d                       what would go, nothing is removed
+  qwexctl prune --older-than 30d --keep-last 20 --yes")]
+pub struct PruneArgs {
+    /// Only runs that ended before: a time or an age like 30d
+    #[arg(long, value_name = "WHEN", required_unless_present = "keep_last")]
+    pub older_than: Option<Moment>,
+    /// Leave the newest so many, whatever their age
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<usize>,
+    /// Remove them; without it the plan is printed
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  qwexctl diff @last-failed @latest
+  qwexctl diff train-1 train-2 -o json
+
+Exit codes: 0 the same, 1 something differs, more than 1 an error. Values of variables are not shown.")]
+pub struct DiffArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub a: String,
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub b: String,
 }

@@ -4,7 +4,7 @@ use super::foreground::{Options, follow};
 use super::interrupt::Interrupts;
 use super::session::Session;
 use super::target::{Target, find};
-use super::{Done, local_run};
+use super::{Done, direct_run};
 use crate::cli::AttachArgs;
 use crate::error::CliError;
 
@@ -21,13 +21,13 @@ async fn attached(session: &Session, args: &AttachArgs) -> Done {
     };
     match find(session, &args.run).await? {
         Target::Remote(client, id) => follow(session, client, id, &options, interrupts).await,
-        Target::Local(_, _) if args.tail.is_some() => Err(CliError::usage(
+        Target::Here(_, _) if args.tail.is_some() => Err(CliError::usage(
             "--tail does not work on local runs of this version",
         )
         .fix("leave it out, or read the end of the log with `qwexctl logs -n N`")),
-        Target::Local(local, id) => {
+        Target::Here(local, id) => {
             let run = local.get(id)?;
-            local_run::follow(session, &local, run, &options, interrupts).await
+            direct_run::follow(session, &local, run, &options, interrupts).await
         }
     }
 }

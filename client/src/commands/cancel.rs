@@ -3,8 +3,8 @@
 use qwex_core::{Run, RunId};
 
 use super::Done;
+use super::direct_run::STOPPING;
 use super::foreground::until_over;
-use super::local_run::STOPPING;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::CancelArgs;
@@ -16,7 +16,7 @@ pub async fn cancel(session: &Session, args: &CancelArgs) -> Done {
     for word in &args.runs {
         let run = match find(session, word).await? {
             Target::Remote(client, id) => one(client.as_ref(), id, args.wait).await?,
-            Target::Local(local, id) => Answer::of(local.cancel(id, STOPPING).await?),
+            Target::Here(local, id) => Answer::of(local.cancel(id, STOPPING).await?),
         };
         session
             .out

@@ -19,7 +19,7 @@ use crate::remote::{Answer, EventQuery, Listing, Verbatim};
 pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
     let (client, id) = match find(session, &args.run).await? {
         Target::Remote(client, id) => (client, id),
-        Target::Local(local, id) => {
+        Target::Here(local, id) => {
             let run = local.settled(local.get(id)?).await?;
             let place = format!(
                 "{:<14}{}\n",

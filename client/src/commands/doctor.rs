@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Done;
 use super::session::Session;
 use crate::config::contexts::is_open_to_others;
+use crate::direct::{Opening, Placed, registry};
 use crate::error::CliError;
 use crate::output::{Row, escape::one_line, print};
 use crate::remote::{Answer, JobApiClient};
@@ -23,29 +24,29 @@ enum Verdict {
 
 #[derive(Debug, Serialize)]
 struct Check {
-    check: &'static str,
+    check: String,
     verdict: Verdict,
     message: String,
     fix: Vec<String>,
 }
 
 impl Check {
-    fn new(check: &'static str, verdict: Verdict, message: impl Into<String>) -> Self {
+    fn new(check: impl Into<String>, verdict: Verdict, message: impl Into<String>) -> Self {
         Self {
-            check,
+            check: check.into(),
             verdict,
             message: message.into(),
             fix: Vec::new(),
         }
     }
 
-    fn failed(check: &'static str, error: CliError) -> Self {
+    fn failed(check: impl Into<String>, error: CliError) -> Self {
         let message = match error.why {
             Some(why) => format!("{}: {why}", error.what),
             None => error.what,
         };
         Self {
-            check,
+            check: check.into(),
             verdict: Verdict::Failed,
             message,
             fix: error.fix,
@@ -60,7 +61,7 @@ impl Check {
 
 impl Row for Check {
     fn name(&self) -> String {
-        self.check.to_owned()
+        self.check.clone()
     }
 
     fn heads(_wide: bool) -> Vec<&'static str> {
@@ -69,18 +70,19 @@ impl Row for Check {
 
     fn cells(&self, _wide: bool, _now: Timestamp) -> Vec<String> {
         let verdict = format!("{:?}", self.verdict).to_lowercase();
-        vec![self.check.to_owned(), verdict, self.message.clone()]
+        vec![self.check.clone(), verdict, self.message.clone()]
     }
 }
 
 pub async fn doctor(session: &Session) -> Done {
-    let mut checks = vec![version(), context_file(session), local()];
+    let mut checks = vec![version(), context_file(session), directory()];
+    checks.extend(backends().await);
     checks.extend(server(session).await);
     session.out.list(checks.iter().map(|check| (check, check)))?;
     if session.out.for_people() {
         let fixes = checks
             .iter()
-            .flat_map(|check| check.fix.iter().map(move |fix| (check.check, fix)));
+            .flat_map(|check| check.fix.iter().map(move |fix| (&check.check, fix)));
         let fixes: String = fixes
             .map(|(check, fix)| format!("{check}: {}\n", one_line(fix)))
             .collect();
@@ -119,12 +121,49 @@ fn context_file(session: &Session) -> Check {
     }
 }
 
-fn local() -> Check {
-    match crate::local::check() {
-        Ok(place) => Check::new("backend local", Verdict::Ok, place),
-        Err(why) => Check::new("backend local", Verdict::Failed, why)
-            .fix("change to a directory in which you may write"),
+fn directory() -> Check {
+    match crate::direct::check() {
+        Ok(place) => Check::new("directory", Verdict::Ok, place),
+        Err(why) => {
+            Check::new("directory", Verdict::Failed, why).fix("change to a directory in which you may write")
+        }
     }
+}
+
+/// Every backend at its default address. What is not there is no failure: nobody has them all.
+async fn backends() -> Vec<Check> {
+    let mut checks = Vec::new();
+    for entry in registry::REGISTRY {
+        // Nothing is recorded, so no store is made for it.
+        let opening = Opening {
+            runs: std::env::temp_dir(),
+            dir: std::env::temp_dir(),
+            placed: Placed {
+                backend: entry.name.to_owned(),
+                ..Placed::default()
+            },
+        };
+        let name = format!("backend {}", entry.name);
+        let probed = match registry::open(opening).await {
+            Ok(backend) => backend.probe().await,
+            Err(error) => Err(error),
+        };
+        checks.push(match probed {
+            Ok(probe) => {
+                let version = probe.version.map(|version| format!(", version {version}"));
+                let message = format!("{}{}", probe.detail, version.unwrap_or_default());
+                let verdict = if probe.notes.is_empty() {
+                    Verdict::Ok
+                } else {
+                    Verdict::Warning
+                };
+                let check = Check::new(name, verdict, message);
+                probe.notes.into_iter().fold(check, Check::fix)
+            }
+            Err(error) => Check::new(name, Verdict::Skipped, error.to_string()),
+        });
+    }
+    checks
 }
 
 async fn server(session: &Session) -> Vec<Check> {

@@ -14,7 +14,7 @@ use crate::remote::{Answer, EventQuery, EventsItem, follow_events};
 pub async fn events(session: &Session, args: &EventsArgs) -> Done {
     let (client, id) = match find(session, &args.run).await? {
         Target::Remote(client, id) => (client, id),
-        Target::Local(_, id) => {
+        Target::Here(_, id) => {
             return Err(CliError::usage(format!(
                 "run {id} is one of this machine, and those keep no history"
             ))

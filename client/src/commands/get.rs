@@ -14,7 +14,7 @@ pub async fn get(session: &Session, args: &GetArgs) -> Done {
     for word in &args.runs {
         runs.push(match find(session, word).await? {
             Target::Remote(client, id) => client.get_run(id, None).await?,
-            Target::Local(local, id) => {
+            Target::Here(local, id) => {
                 let run = local.settled(local.get(id)?).await?;
                 Answer::of(run)
             }

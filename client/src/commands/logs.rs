@@ -13,7 +13,7 @@ use super::interrupt::{INTERRUPTED, Interrupts};
 use super::printer::{Look, Printer};
 use super::session::Session;
 use super::target::{Target, find};
-use super::{Done, local_logs};
+use super::{Done, direct_logs};
 use crate::cli::LogsArgs;
 use crate::error::CliError;
 use crate::output::{print, status_words};
@@ -22,7 +22,7 @@ use crate::remote::{JobApiClient, LogQuery, LogsItem, follow_log};
 pub async fn logs(session: &Session, args: &LogsArgs) -> Done {
     let grep = args.grep.as_deref().map(pattern).transpose()?;
     let (client, id) = match find(session, &args.run).await? {
-        Target::Local(local, id) => return local_logs::logs(session, &local, id, args, grep).await,
+        Target::Here(local, id) => return direct_logs::logs(session, &local, id, args, grep).await,
         Target::Remote(client, id) => (client, id),
     };
     let query = query(args, Timestamp::now());

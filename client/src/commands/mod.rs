@@ -3,11 +3,15 @@
 mod attach;
 mod auth;
 mod cancel;
+mod choose;
 mod cluster;
 mod completion;
 mod config;
 mod context;
 mod describe;
+mod diff;
+mod direct_logs;
+mod direct_run;
 mod doctor;
 mod download;
 mod events;
@@ -16,12 +20,12 @@ mod foreground;
 mod get;
 mod help;
 mod interrupt;
-mod local_logs;
-mod local_run;
 mod logs;
 mod printer;
 mod project;
+mod provenance;
 mod ps;
+mod remove;
 mod request;
 mod rerun;
 mod resolve;
@@ -29,6 +33,7 @@ mod run;
 mod session;
 mod target;
 mod token;
+mod uv;
 mod wait;
 mod webhook;
 mod why;
@@ -53,7 +58,8 @@ pub fn dispatch(mut cli: Cli) -> Result<ExitCode, CliError> {
         add.kube_context = add.kube_context.take().or(cli.global.context.take());
     }
     match cli.command {
-        Command::Supervise { dir } => Ok(crate::local::supervise(&dir)),
+        Command::Supervise { dir } => Ok(crate::direct::supervise(&dir)),
+        Command::Keep { dir, run } => Ok(crate::direct::keeper::main(&dir, run)),
         Command::Completion(args) => completion::completion(&args).map(ExitCode::from),
         Command::Help(args) => help::help(&args).map(ExitCode::from),
         Command::Context(command) => context::context(&cli.global, command).map(ExitCode::from),
@@ -89,6 +95,9 @@ async fn asked(session: &Session, command: Command) -> Done {
         Command::Wait(args) => wait::wait(session, &args).await,
         Command::Cancel(args) => cancel::cancel(session, &args).await,
         Command::Rerun(args) => rerun::rerun(session, &args).await,
+        Command::Diff(args) => diff::diff(session, &args).await,
+        Command::Rm(args) => remove::rm(session, &args),
+        Command::Prune(args) => remove::prune(session, &args),
         Command::Why(args) => why::why(session, &args).await,
         Command::Events(args) => events::events(session, &args).await,
         Command::Cluster(command) => cluster::cluster(session, command).await,
@@ -98,7 +107,11 @@ async fn asked(session: &Session, command: Command) -> Done {
         Command::Config(command) => config::config(session, &command),
         Command::Auth(command) => auth::auth(session, command).await,
         Command::Doctor(_) => doctor::doctor(session).await,
-        Command::Context(_) | Command::Completion(_) | Command::Help(_) | Command::Supervise { .. } => {
+        Command::Context(_)
+        | Command::Completion(_)
+        | Command::Help(_)
+        | Command::Supervise { .. }
+        | Command::Keep { .. } => {
             unreachable!("done without a runtime")
         }
     }

@@ -6,8 +6,8 @@ use qwex_api::run::RunRow;
 use super::Done;
 use super::session::Session;
 use crate::cli::PsArgs;
+use crate::direct::Direct;
 use crate::error::CliError;
-use crate::local::Local;
 use crate::remote::{Answer, JobApiClient, RunFilter, row_of};
 
 /// Largest page asked for.
@@ -18,7 +18,11 @@ pub async fn ps(session: &Session, args: &PsArgs) -> Done {
         here(session, args)?
     } else {
         let client = session.client()?;
-        rows(client.as_ref(), filter(session, args), args.limit).await?
+        let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+        let mut rows = rows(client.as_ref(), filter(session, args), limit.saturating_add(1)).await?;
+        cut(session, limit, rows.len());
+        rows.truncate(limit);
+        rows
     };
     session.out.list(rows.iter().map(|row| (&row.value, &row.json)))?;
     if rows.is_empty() && session.out.for_people() {
@@ -29,17 +33,28 @@ pub async fn ps(session: &Session, args: &PsArgs) -> Done {
 
 /// The runs of this directory that the flags mean.
 fn here(session: &Session, args: &PsArgs) -> Result<Vec<Answer<RunRow>>, CliError> {
-    let Some(local) = Local::find()? else {
+    let Some(local) = Direct::find()? else {
         return Ok(Vec::new());
     };
-    let (runs, damaged) = local.list()?;
+    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
+    let filter = filter(session, args);
+    // One more than is shown tells whether there are more.
+    let most = limit.saturating_add(1);
+    let (runs, damaged) = local.list_newest(most, |run| is_meant(&row_of(run), &filter))?;
     for sentence in damaged {
         session.progress.note(&sentence);
     }
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let filter = filter(session, args);
-    let rows = runs.iter().map(row_of).filter(|row| is_meant(row, &filter));
-    Ok(rows.take(limit).map(Answer::of).collect())
+    cut(session, limit, runs.len());
+    Ok(runs.iter().take(limit).map(row_of).map(Answer::of).collect())
+}
+
+/// Nobody may take a part of the list for all of it.
+fn cut(session: &Session, limit: usize, found: usize) {
+    if found > limit {
+        session.progress.note(&format!(
+            "the newest {limit} are shown and there are more; all: --limit 0"
+        ));
+    }
 }
 
 /// The filter of the API, for records of this machine. Their project is no border.
@@ -85,13 +100,12 @@ fn filter(session: &Session, args: &PsArgs) -> RunFilter {
     }
 }
 
-/// As many pages as the limit needs; 0 is no limit.
+/// As many pages as the limit needs.
 async fn rows(
     client: &dyn JobApiClient,
     mut filter: RunFilter,
     limit: usize,
 ) -> Result<Vec<Answer<RunRow>>, CliError> {
-    let limit = if limit == 0 { usize::MAX } else { limit };
     let mut rows = Vec::new();
     while rows.len() < limit {
         let size = (limit - rows.len()).min(PAGE);

@@ -19,7 +19,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
         cpu: args.cpu.clone(),
         memory: args.memory.clone(),
         gpu: args.gpu,
-        pids: None,
+        pids: args.container.pids,
     };
     let request = SubmitRequest {
         id: Some(args.id.unwrap_or_else(RunId::mint)),
@@ -44,7 +44,13 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
             require: pairs(&args.require),
         },
         pull_policy: args.pull,
-        ..SubmitRequest::default()
+        mounts: args.container.mounts.clone(),
+        network: args.container.network.clone(),
+        ports: args.container.ports.clone(),
+        user: args.container.user.clone(),
+        ulimits: pairs(&args.container.ulimits),
+        service_account: args.container.service_account.clone(),
+        outputs: args.place.outputs.clone(),
     };
     check(&request)?;
     Ok(request)

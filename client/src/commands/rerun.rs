@@ -1,16 +1,18 @@
 //! `rerun`: the same again as a new run.
 
-use qwex_api::run::RerunRequest;
+use std::path::Path;
+
+use qwex_api::run::{RerunRequest, SubmitRequest};
 use qwex_core::{Run, RunId};
 
 use super::foreground::{Options, follow};
 use super::interrupt::Interrupts;
 use super::session::Session;
 use super::target::{Target, find};
-use super::{Done, local_run};
-use crate::cli::RerunArgs;
+use super::{Done, choose, direct_run, provenance};
+use crate::cli::{REMOTE, RerunArgs};
+use crate::direct::{Direct, NewRun, Placed};
 use crate::error::CliError;
-use crate::local::NewRun;
 
 pub async fn rerun(session: &Session, args: &RerunArgs) -> Done {
     if args.detach {
@@ -26,11 +28,38 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
         tail: None,
         raw: false,
     };
-    let (client, old) = match find(session, &args.run).await? {
-        Target::Remote(client, id) => (client, id),
-        Target::Local(local, id) => {
-            let new = again(args, local.get(id)?)?;
-            return local_run::start(session, &local, new, args.detach, &options, interrupts).await;
+    let (client, old) = match (find(session, &args.run).await?, args.backend.as_deref()) {
+        (Target::Remote(client, id), None | Some(REMOTE)) => (client, id),
+        (Target::Remote(client, id), Some(backend)) => {
+            let direct = Direct::open()?;
+            let run = client.get_run(id, None).await?.value;
+            let placed = choose::moved(Placed::default(), backend)?;
+            return here(
+                session,
+                &direct,
+                again(args, run)?,
+                &placed,
+                watched(args, &options, interrupts),
+            )
+            .await;
+        }
+        (Target::Here(direct, id), Some(REMOTE)) => {
+            return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
+        }
+        (Target::Here(direct, id), backend) => {
+            let new = again(args, direct.get(id)?)?;
+            let placed = match backend {
+                Some(backend) => choose::moved(direct.placed(id)?, backend)?,
+                None => direct.placed(id)?,
+            };
+            return here(
+                session,
+                &direct,
+                new,
+                &placed,
+                watched(args, &options, interrupts),
+            )
+            .await;
         }
     };
     let request = RerunRequest {
@@ -52,6 +81,57 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
     follow(session, client, id, &options, interrupts).await
 }
 
+fn watched<'a>(
+    args: &RerunArgs,
+    options: &'a Options,
+    interrupts: Interrupts,
+) -> Option<(&'a Options, Interrupts)> {
+    (!args.detach).then_some((options, interrupts))
+}
+
+/// Without a server.
+async fn here(
+    session: &Session,
+    direct: &Direct,
+    new: NewRun,
+    placed: &Placed,
+    watched: Option<(&Options, Interrupts)>,
+) -> Done {
+    choose::check(direct, placed, &new.spec).await?;
+    direct_run::start(session, direct, new, placed, watched).await
+}
+
+/// A run of this directory, submitted to the server.
+async fn there(
+    session: &Session,
+    new: NewRun,
+    args: &RerunArgs,
+    options: &Options,
+    interrupts: Interrupts,
+) -> Done {
+    let client = session.client()?;
+    let id = new.id;
+    let request = SubmitRequest {
+        id: Some(id),
+        name: new.name,
+        project: session.project(),
+        labels: new.labels,
+        ..SubmitRequest::from(new.spec)
+    };
+    let submission = client.submit(&request).await?;
+    if args.detach {
+        let run = &submission.run;
+        session
+            .out
+            .one(&run.json, &id.to_string(), || format!("{id}\n"))?;
+        return Ok(0);
+    }
+    session
+        .progress
+        .stage("submitted", &format!("run {id} on the server"));
+    follow(session, client, id, options, interrupts).await
+}
+
 fn again(args: &RerunArgs, old: Run) -> Result<NewRun, CliError> {
     if args.cluster.is_some() || args.queue.is_some() {
         return Err(
@@ -65,5 +145,6 @@ fn again(args: &RerunArgs, old: Run) -> Result<NewRun, CliError> {
         project: old.project,
         labels: old.labels,
         spec: old.spec,
+        provenance: provenance::of(Path::new(".")),
     })
 }

@@ -7,22 +7,18 @@ use super::foreground::{Options, follow};
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::request::request;
 use super::session::Session;
-use super::{Done, local_run};
-use crate::cli::{BackendChoice, RunArgs};
-use crate::error::{CliError, Exit};
+use super::{Done, direct_run};
+use crate::cli::{AUTO, REMOTE, RunArgs};
+use crate::direct::registry;
+use crate::error::CliError;
 use crate::remote::{JobApiClient, Submission};
 
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let backend = backend(session, &args)?;
     let request = request(&session.settings, &args)?;
-    let done = match backend {
-        BackendChoice::Remote => remote(session, &args, request).await,
-        BackendChoice::Local => local_run::run(session, &args, request).await,
-        BackendChoice::Docker
-        | BackendChoice::Podman
-        | BackendChoice::Ssh
-        | BackendChoice::K8s
-        | BackendChoice::Kueue => Err(not_built(backend)),
+    let done = match backend.as_str() {
+        REMOTE => remote(session, &args, request).await,
+        backend => direct_run::run(session, &args, request, backend).await,
     };
     if args.detach {
         done
@@ -31,28 +27,22 @@ pub async fn run(session: &Session, args: RunArgs) -> Done {
     }
 }
 
-fn backend(session: &Session, args: &RunArgs) -> Result<BackendChoice, CliError> {
+fn backend(session: &Session, args: &RunArgs) -> Result<String, CliError> {
     if args.remote {
-        return Ok(BackendChoice::Remote);
+        return Ok(REMOTE.to_owned());
     }
-    if let Some(backend) = args.backend {
-        return Ok(backend);
+    if let Some(backend) = &args.backend {
+        return Ok(backend.clone());
     }
     let set = &session.settings.backend;
-    clap::ValueEnum::from_str(&set.value, true).map_err(|_| {
-        CliError::usage(format!("{:?} is no backend", set.value))
-            .why(format!("it is named by {}", set.origin))
-            .fix("choose local or remote")
-    })
-}
-
-fn not_built(backend: BackendChoice) -> CliError {
-    let name = format!("{backend:?}").to_lowercase();
-    CliError::new(Exit::Usage, format!("the backend {name} is not built into this version"))
-        .why("this version runs commands on this machine (local) and through qwexcloud (remote)")
-        .fix("on a cluster: register it with `qwexctl cluster add`, then `qwexctl run --remote --image IMAGE -- CMD…`")
-        .fix("on this machine: `qwexctl run --backend local -- CMD…`")
-        .code("backend_not_built")
+    let is_known = registry::find(&set.value).is_some() || [REMOTE, AUTO].contains(&set.value.as_str());
+    if is_known {
+        return Ok(set.value.clone());
+    }
+    let names: Vec<&str> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
+    Err(CliError::usage(format!("{:?} is no backend", set.value))
+        .why(format!("it is named by {}", set.origin))
+        .fix(format!("choose {}, {REMOTE} or {AUTO}", names.join(", "))))
 }
 
 async fn remote(session: &Session, args: &RunArgs, request: SubmitRequest) -> Done {

@@ -7,13 +7,13 @@ use qwex_runner::StoreError;
 
 use super::resolve;
 use super::session::Session;
+use crate::direct::{Direct, DirectError};
 use crate::error::CliError;
-use crate::local::{Local, LocalError};
 use crate::remote::JobApiClient;
 
 /// A run and who has it.
 pub enum Target {
-    Local(Box<Local>, RunId),
+    Here(Box<Direct>, RunId),
     Remote(Arc<dyn JobApiClient>, RunId),
 }
 
@@ -38,16 +38,16 @@ pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
             )),
         }
     }
-    Ok(Target::Local(Box::new(local), id))
+    Ok(Target::Here(Box::new(local), id))
 }
 
-fn here(word: &str) -> Result<Option<(Local, RunId)>, CliError> {
-    let Some(local) = Local::find()? else {
+fn here(word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
+    let Some(local) = Direct::find()? else {
         return Ok(None);
     };
     match local.resolve(word) {
         Ok(id) => Ok(Some((local, id))),
-        Err(LocalError::Store(StoreError::NotFound { .. })) => Ok(None),
+        Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,8 +7,8 @@ use super::session::Session;
 use super::target::{Target, find};
 use super::{Done, exit_code};
 use crate::cli::{WaitArgs, WaitFor};
+use crate::direct::Direct;
 use crate::error::{CliError, Exit};
-use crate::local::Local;
 use crate::progress::Stages;
 use crate::remote::{Answer, JobApiClient};
 
@@ -42,7 +42,7 @@ async fn all(session: &Session, args: &WaitArgs) -> Done {
     for target in targets {
         runs.push(match target {
             Target::Remote(client, id) => one(session, client.as_ref(), id, args.what).await?,
-            Target::Local(local, id) => here(session, &local, id, args.what).await?,
+            Target::Here(local, id) => here(session, &local, id, args.what).await?,
         });
     }
     if !session.out.for_people() {
@@ -55,7 +55,7 @@ async fn all(session: &Session, args: &WaitArgs) -> Done {
         .unwrap_or(0))
 }
 
-async fn here(session: &Session, local: &Local, id: RunId, what: WaitFor) -> Result<Answer<Run>, CliError> {
+async fn here(session: &Session, local: &Direct, id: RunId, what: WaitFor) -> Result<Answer<Run>, CliError> {
     let run = match what {
         WaitFor::End => local.wait(id).await?,
         WaitFor::Running => loop {

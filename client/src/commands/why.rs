@@ -14,7 +14,7 @@ use crate::remote::{Answer, row_of};
 pub async fn why(session: &Session, args: &WhyArgs) -> Done {
     let why = match find(session, &args.run).await? {
         Target::Remote(client, id) => client.why(id).await?,
-        Target::Local(local, id) => Answer::of(here(&local.get(id)?)),
+        Target::Here(local, id) => Answer::of(here(&local.get(id)?)),
     };
     let id = why.value.run.id.to_string();
     session.out.one(&why.json, &id, || words(&why.value))?;

@@ -127,7 +127,8 @@ fn what_this_backend_has_not_is_refused_with_a_way_out() {
         ["--image", "python:3"],
         ["--gpu", "1"],
         ["--queue", "q"],
-        ["--retries", "2"],
+        ["--network", "none"],
+        ["--mount", "/data:/data"],
     ] {
         let mut words = vec!["run", "-d"];
         words.extend(flags);

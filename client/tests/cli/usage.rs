@@ -74,11 +74,11 @@ fn arguments_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn backends_to_come_say_what_works() {
-    let seen = seen(User::new().qwexctl(&["run", "-d", "--backend", "docker", "--", "true"]));
+fn a_backend_that_is_not_there_is_refused_with_those_that_are() {
+    let seen = seen(User::new().qwexctl(&["run", "-d", "--backend", "tape", "--", "true"]));
     assert_eq!(seen.code, 2);
     assert!(
-        seen.err.contains("not built into this version") && seen.err.contains("--remote"),
+        seen.err.contains("tape") && seen.err.contains("local"),
         "{}",
         seen.err
     );

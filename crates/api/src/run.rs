@@ -153,6 +153,37 @@ impl SubmitRequest {
     }
 }
 
+impl From<JobSpec> for SubmitRequest {
+    /// A request for what a spec says, without a name, a project or an id.
+    fn from(spec: JobSpec) -> Self {
+        Self {
+            id: None,
+            name: None,
+            project: None,
+            labels: BTreeMap::new(),
+            command: Command::Exec(spec.command),
+            image: spec.image,
+            env: spec.env,
+            secrets: spec.secrets,
+            working_dir: spec.working_dir,
+            resources: spec.resources,
+            timeout: spec.timeout,
+            retry: spec.retry,
+            queue: spec.queue,
+            cluster: spec.cluster,
+            placement: spec.placement,
+            pull_policy: spec.pull_policy,
+            mounts: spec.mounts,
+            network: spec.network,
+            ports: spec.ports,
+            user: spec.user,
+            ulimits: spec.ulimits,
+            service_account: spec.service_account,
+            outputs: spec.outputs,
+        }
+    }
+}
+
 /// A row of `GET /v1/runs`: a run without its spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -8,6 +8,7 @@
 pub mod backend;
 mod cancel;
 mod check;
+mod command_line;
 pub mod config;
 mod foreground;
 pub mod identity;

@@ -35,7 +35,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+    /// An error of a file.
+    #[must_use]
+    pub fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             what,
             path: path.to_owned(),

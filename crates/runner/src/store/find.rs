@@ -44,16 +44,37 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if the store itself cannot be read.
     pub fn list(&self) -> Result<Listing, StoreError> {
+        self.list_newest(usize::MAX, |_| true)
+    }
+
+    /// The newest `most` runs that `wanted` holds for, newest first, and the damaged records met on the way.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the store itself cannot be read.
+    pub fn list_newest(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
-        for id in self.list_ids()? {
-            match self.get(id) {
-                Ok(run) => listing.runs.push(run),
-                // Just being made, or just removed.
-                Err(StoreError::NotFound { .. }) => {}
-                Err(error) => listing.damaged.push(error),
+        let mut looked_at = 0;
+        let mut window = most.saturating_mul(2);
+        loop {
+            let ids = self.newest_ids(window)?;
+            let is_all = ids.len() < window || window == usize::MAX;
+            for id in ids.into_iter().skip(std::mem::take(&mut looked_at)) {
+                if listing.runs.len() == most {
+                    return Ok(listing);
+                }
+                match self.get(id) {
+                    Ok(run) if wanted(&run) => listing.runs.push(run),
+                    // Just being made, or just removed.
+                    Ok(_) | Err(StoreError::NotFound { .. }) => {}
+                    Err(error) => listing.damaged.push(error),
+                }
             }
+            if is_all {
+                return Ok(listing);
+            }
+            looked_at = window;
+            window = window.saturating_mul(8);
         }
-        Ok(listing)
     }
 
     /// The run that a word means. A name that several runs have means the newest of them.
@@ -73,9 +94,13 @@ impl Store {
             }
             _ => {}
         }
-        let ids = self.list_ids()?;
+        let ids = self.newest_ids(usize::MAX)?;
         if let Ok(id) = word.parse::<RunId>() {
-            return ids.contains(&id).then_some(id).ok_or_else(not_found);
+            return self.get(id).map(|_| id).or_else(|error| match error {
+                StoreError::NotFound { .. } => Err(not_found()),
+                StoreError::Damaged { .. } => Ok(id),
+                error => Err(error),
+            });
         }
         if let Some(id) = self.newest(|run| run.name.as_ref().is_some_and(|name| name.as_str() == word))? {
             return Ok(id);
@@ -84,10 +109,7 @@ impl Store {
     }
 
     fn newest(&self, wanted: impl Fn(&Run) -> bool) -> Result<Option<RunId>, StoreError> {
-        let ids = self.list_ids()?;
-        Ok(ids
-            .into_iter()
-            .find(|id| self.get(*id).is_ok_and(|run| wanted(&run))))
+        Ok(self.list_newest(1, wanted)?.runs.first().map(|run| run.id))
     }
 }
 

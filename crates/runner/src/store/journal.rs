@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use qwex_core::transition::{RejectReason, next};
-use qwex_core::{LogSummary, Observation, Run, RunId, Step};
+use qwex_core::{LogSummary, Observation, Provenance, Run, RunId, Step, Usage};
 
 use super::record::Record;
 use super::{RECORD, StoreError};
@@ -15,10 +16,10 @@ const LOCK: &str = ".lock";
 
 /// Writes the record of one run. Any number of processes may have one: each change reads, decides and
 /// writes under a file lock, so that none is lost.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Journal {
     id: RunId,
-    dir: Dir,
+    dir: Arc<Dir>,
 }
 
 /// What observations did to a run.
@@ -34,7 +35,10 @@ pub struct Applied {
 
 impl Journal {
     pub(super) fn new(id: RunId, dir: Dir) -> Self {
-        Self { id, dir }
+        Self {
+            id,
+            dir: Arc::new(dir),
+        }
     }
 
     #[must_use]
@@ -98,6 +102,67 @@ impl Journal {
         Ok(record.run)
     }
 
+    /// Stores what is known of the run beside its state. What was known before and is not told again stays.
+    ///
+    /// # Errors
+    /// As [`Journal::apply`].
+    pub fn note(&self, provenance: Provenance, usage: Option<Usage>) -> Result<Run, StoreError> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        let known = record.run.provenance.clone().unwrap_or_default();
+        let noted = Provenance {
+            git_commit: provenance.git_commit.or(known.git_commit),
+            git_dirty: provenance.git_dirty.or(known.git_dirty),
+            image_digest: provenance.image_digest.or(known.image_digest),
+            host: provenance.host.or(known.host),
+            qwex_version: provenance.qwex_version.or(known.qwex_version),
+            runs_by: provenance.runs_by.or(known.runs_by),
+        };
+        let before = (record.run.provenance.clone(), record.run.usage.clone());
+        record.run.provenance = Some(noted).filter(|noted| *noted != Provenance::default());
+        record.run.usage = usage.or(record.run.usage.take());
+        if before != (record.run.provenance.clone(), record.run.usage.clone()) {
+            self.write(&record)?;
+        }
+        Ok(record.run)
+    }
+
+    /// Writes a file beside the record, whole or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn write_file(&self, name: &str, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
+        self.dir
+            .write(name, bytes, durability)
+            .map_err(|source| StoreError::io("write", &self.path_of(name), source))
+    }
+
+    /// Reads a file beside the record; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.dir
+            .read(name)
+            .map_err(|source| StoreError::io("read", &self.path_of(name), source))
+    }
+
+    /// Opens a file beside the record.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn open_file(&self, name: &str, flags: OFlag) -> Result<File, StoreError> {
+        self.dir
+            .open_file(name, flags)
+            .map_err(|source| StoreError::io("open", &self.path_of(name), source))
+    }
+
+    /// Path of a file beside the record.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Writes the first record, unless the same run is recorded already.
     pub(super) fn begin(&self, run: &Run) -> Result<(), StoreError> {
         let _lock = self.lock()?;
@@ -138,6 +203,6 @@ impl Journal {
     }
 
     fn path(&self) -> PathBuf {
-        self.dir.path().join(RECORD)
+        self.path_of(RECORD)
     }
 }

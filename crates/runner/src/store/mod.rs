@@ -6,6 +6,7 @@
 
 mod error;
 mod find;
+mod index;
 mod journal;
 mod record;
 
@@ -26,6 +27,8 @@ pub(crate) const RECORD: &str = "run.json";
 /// The runs of one project directory.
 #[derive(Debug)]
 pub struct Store {
+    /// `.qwex`.
+    qwex: Dir,
     runs: Dir,
 }
 
@@ -47,7 +50,7 @@ impl Store {
                 .map_err(broken)?;
         }
         let runs = qwex.ensure_dir("runs").map_err(broken)?;
-        Ok(Self { runs })
+        Ok(Self { qwex, runs })
     }
 
     /// Opens the store of the nearest directory, from `start` upwards, that has one.
@@ -80,7 +83,14 @@ impl Store {
     /// [`StoreError::Conflict`], [`StoreError::Io`].
     pub fn create(&self, run: &Run) -> Result<Journal, StoreError> {
         let broken = |source| StoreError::io("record", &self.run_path(run.id), source);
-        let dir = self.runs.ensure_dir(&run.id.to_string()).map_err(broken)?;
+        let name = run.id.to_string();
+        let dir = match self.runs.open_dir(&name) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self
+                .change(Some(run.id), || self.runs.ensure_dir(&name))
+                .map_err(broken)?,
+            Err(error) => return Err(broken(error)),
+        };
         let journal = Journal::new(run.id, dir);
         journal.begin(run)?;
         self.runs.sync().map_err(broken)?;
@@ -122,7 +132,7 @@ impl Store {
             Ok(_) | Err(StoreError::Damaged { .. } | StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let removed = self.runs.remove_tree(&id.to_string());
+        let removed = self.change(None, || self.runs.remove_tree(&id.to_string()));
         drop(lock);
         removed.map_err(|source| StoreError::io("remove", &self.run_path(id), source))
     }

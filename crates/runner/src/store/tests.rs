@@ -312,3 +312,67 @@ fn words_find_runs() {
     assert!(matches!(store.resolve(shared), Err(StoreError::Ambiguous { .. })));
     assert!(matches!(store.remove(old.id), Err(StoreError::Active { .. })));
 }
+
+fn newest(store: &Store, most: usize) -> Vec<RunId> {
+    let mut ids = store.newest_ids(most).unwrap();
+    ids.truncate(most);
+    ids
+}
+
+#[test]
+fn the_index_follows_what_is_made_and_removed() {
+    let (_temp, store) = store();
+    let ids: Vec<RunId> = (0..5)
+        .map(|_| {
+            let run = run(None);
+            store.create(&run).unwrap();
+            run.id
+        })
+        .collect();
+    let backwards: Vec<RunId> = ids.iter().rev().copied().collect();
+    assert_eq!(newest(&store, 9), backwards);
+    assert_eq!(newest(&store, 2), backwards[..2]);
+    let made = run(None);
+    store.create(&made).unwrap();
+    assert_eq!(newest(&store, 1), [made.id], "appended, not made again");
+    fs::remove_dir_all(store.run_path(made.id)).unwrap();
+    assert_eq!(
+        newest(&store, 9),
+        backwards,
+        "made again after a change behind its back"
+    );
+}
+
+#[test]
+fn a_run_from_elsewhere_finds_its_place_by_age() {
+    let (_temp, store) = store();
+    let mut old = run(None);
+    old.id = "01890000-0000-7000-8000-000000000000".parse().unwrap();
+    let new = run(None);
+    store.create(&new).unwrap();
+    assert_eq!(newest(&store, 1), [new.id]);
+    store.create(&old).unwrap();
+    assert_eq!(newest(&store, 2), [new.id, old.id]);
+}
+
+#[test]
+fn a_torn_or_foreign_index_is_made_again() {
+    let (temp, store) = store();
+    let run = run(None);
+    store.create(&run).unwrap();
+    assert_eq!(newest(&store, 1), [run.id]);
+    fs::write(temp.path().join(".qwex/index"), b"torn").unwrap();
+    assert_eq!(newest(&store, 1), [run.id]);
+}
+
+#[test]
+fn a_list_with_a_limit_looks_no_further() {
+    let (_temp, store) = store();
+    for name in ["a", "b", "a", "b", "b"] {
+        store.create(&run(Some(name))).unwrap();
+    }
+    let named = |run: &Run| run.name.as_ref().is_some_and(|name| name.as_str() == "a");
+    assert_eq!(store.list_newest(1, named).unwrap().runs.len(), 1);
+    assert_eq!(store.list_newest(9, named).unwrap().runs.len(), 2);
+    assert_eq!(store.list_newest(2, |_| true).unwrap().runs.len(), 2);
+}

@@ -3,11 +3,14 @@
 use qwex_runner::{RunnerError, StoreError};
 
 #[derive(Debug, thiserror::Error)]
-pub enum LocalError {
+pub enum DirectError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Runner(#[from] RunnerError),
+    /// What the run wrote cannot be shown.
+    #[error("cannot show the output: {source}")]
+    Output { source: std::io::Error },
     /// The process cannot find itself or its directory.
     #[error("cannot find {what}: {source}")]
     Surroundings {

@@ -2,71 +2,92 @@
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Run, RunId};
+use qwex_core::{Failure, Project, Run, RunId};
 
-use super::Done;
 use super::exit_code;
 use super::foreground::{Options, printer};
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::printer::Printer;
 use super::session::Session;
+use super::{Done, choose, provenance, uv};
 use crate::cli::RunArgs;
+use crate::direct::{Direct, NewRun, Placed};
 use crate::error::{CliError, Exit};
-use crate::local::{Local, LocalError, NewRun, handle_of};
 use crate::progress::Stages;
 
+const LOCAL: &str = "local";
 /// Longest wait of one step; a signal ends it at once.
 const STEP: Duration = Duration::from_millis(200);
 /// Longest wait for a cancelled run: longer than the supervisor's grace.
 pub const STOPPING: Duration = Duration::from_secs(15);
 
-pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest) -> Done {
-    if args.retries > 0 {
-        return Err(
-            CliError::usage("--retries is not built into local runs of this version")
-                .fix("run it through a server: `qwexctl run --remote --retries N …`")
-                .code("backend_not_built"),
-        );
-    }
+/// Longest wait for a backend to take a run, or to refuse it, before the id is printed.
+const TAKING: Duration = Duration::from_secs(60);
+
+pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest, backend: &str) -> Done {
     let interrupts = Interrupts::listen()?;
-    let local = Local::open()?;
+    let direct = Direct::open()?;
+    let placed = choose::place(session, &direct, args, &request, backend).await?;
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: None,
         raw: false,
     };
-    let new = new(session, args, request);
-    start(session, &local, new, args.detach, &options, interrupts).await
+    let mut new = new(session, args, request, &placed);
+    choose::check(&direct, &placed, &new.spec).await?;
+    if !args.place.no_uv && placed.backend == LOCAL {
+        new.provenance.runs_by = uv::run_through(session, &mut new.spec);
+    }
+    let watched = (!args.detach).then_some((&options, interrupts));
+    start(session, &direct, new, &placed, watched).await
 }
 
-/// Starts a run and follows it, or prints its id.
+/// Starts a run and follows it; nobody watches: prints its id.
 pub async fn start(
     session: &Session,
-    local: &Local,
+    direct: &Direct,
     new: NewRun,
-    detach: bool,
-    options: &Options,
-    interrupts: Interrupts,
+    placed: &Placed,
+    watched: Option<(&Options, Interrupts)>,
 ) -> Done {
-    let run = local.submit(new)?;
+    let run = direct.start(new, placed)?;
     let id = run.id;
-    if detach {
-        session.out.one(&run, &id.to_string(), || format!("{id}\n"))?;
-        return Ok(0);
+    if let Some((options, interrupts)) = watched {
+        session
+            .progress
+            .stage("submitted", &format!("run {id} on {}", placed.words()));
+        return follow(session, direct, run, options, interrupts).await;
     }
-    session
-        .progress
-        .stage("submitted", &format!("run {id} on this machine"));
-    follow(session, local, run, options, interrupts).await
+    let run = direct.taken(id, TAKING).await?;
+    session.out.one(&run, &id.to_string(), || format!("{id}\n"))?;
+    match &run.failure {
+        Some(failure) if run.started_at.is_none() => Err(not_taken(&run, failure)),
+        Some(_) | None => Ok(0),
+    }
 }
 
-/// What the project file says for containers and clusters is not meant for a process of this machine.
-fn new(session: &Session, args: &RunArgs, mut request: SubmitRequest) -> NewRun {
-    request.image = args.image.clone();
-    request.queue = args.queue.clone();
+fn not_taken(run: &Run, failure: &Failure) -> CliError {
+    CliError::new(Exit::Failure, format!("run {} was not started", run.id))
+        .why(failure.message.clone())
+        .fix(format!(
+            "see `qwexctl why {}`, and what works here: `qwexctl doctor`",
+            run.id
+        ))
+        .code(failure.code.as_str())
+}
+
+/// What the project file says for containers and clusters is not meant for a process of a machine.
+fn new(session: &Session, args: &RunArgs, mut request: SubmitRequest, placed: &Placed) -> NewRun {
+    if ["local", "ssh"].contains(&placed.backend.as_str()) {
+        request.image = args.image.clone();
+    }
+    if !["k8s", "kueue"].contains(&placed.backend.as_str()) {
+        request.queue = args.queue.clone();
+    }
     request.cluster = args.cluster.clone();
     let project = session.project();
     NewRun {
@@ -74,6 +95,7 @@ fn new(session: &Session, args: &RunArgs, mut request: SubmitRequest) -> NewRun 
         name: request.name.clone(),
         project: project.unwrap_or_else(|| Project::new("default").expect("a valid name")),
         labels: request.labels.clone(),
+        provenance: provenance::of(placed.workspace.as_deref().unwrap_or(Path::new("."))),
         spec: request.into_spec(),
     }
 }
@@ -81,29 +103,30 @@ fn new(session: &Session, args: &RunArgs, mut request: SubmitRequest) -> NewRun 
 /// Follows a run to its end; for `run` and `attach`.
 pub async fn follow(
     session: &Session,
-    local: &Local,
+    direct: &Direct,
     run: Run,
     options: &Options,
     mut interrupts: Interrupts,
 ) -> Done {
     let id = run.id;
     let printer = RefCell::new(printer(session, options));
-    let mut foreground = local.backend.follow_sync(&handle_of(&run));
+    let mut following = direct.follow(&run)?;
+    let mut stages = Stages::new(session.progress);
     let mut asked = false;
     loop {
         let (mut out, mut err) = (To::out(&printer), To::err(&printer));
-        let step = foreground.step(STEP, &mut out, &mut err);
+        let step = following.step(direct, STEP, &mut out, &mut err);
         let step = match out.failed.or(err.failed) {
             Some(kind) => return unread(kind, id),
-            None => step.map_err(LocalError::from)?,
+            None => step?,
         };
         printer.borrow_mut().flush()?;
-        if !step.observations.is_empty() {
-            local.record(id, &step.observations)?;
+        if let Some(run) = step.run.filter(|run| !run.status.is_terminal()) {
+            stages.of_run(&run);
         }
         if step.over {
             printer.borrow_mut().finish()?;
-            return ended(session, local, id).await;
+            return ended(session, direct, id).await;
         }
         if !interrupted(&mut interrupts).await {
             continue;
@@ -112,13 +135,13 @@ pub async fn follow(
             return Ok(INTERRUPTED);
         }
         if !options.cancel_on_interrupt {
-            return left(session, local, interrupts, id).await;
+            return left(session, direct, interrupts, id).await;
         }
         asked = true;
         session
             .progress
             .stage("cancelling", "interrupted; a second signal leaves at once");
-        local.cancel(id, Duration::ZERO).await?;
+        direct.cancel(id, Duration::ZERO).await?;
     }
 }
 
@@ -141,8 +164,8 @@ pub async fn interrupted(interrupts: &mut Interrupts) -> bool {
     }
 }
 
-async fn ended(session: &Session, local: &Local, id: RunId) -> Done {
-    let run = local.settled(local.get(id)?).await?;
+async fn ended(session: &Session, direct: &Direct, id: RunId) -> Done {
+    let run = direct.settled(direct.get(id)?).await?;
     Stages::new(session.progress).of_run(&run);
     if !session.out.for_people() {
         session.out.one(&run, &id.to_string(), String::new)?;
@@ -150,11 +173,11 @@ async fn ended(session: &Session, local: &Local, id: RunId) -> Done {
     Ok(exit_code::of_run(&run))
 }
 
-async fn left(session: &Session, local: &Local, mut interrupts: Interrupts, id: RunId) -> Done {
+async fn left(session: &Session, direct: &Direct, mut interrupts: Interrupts, id: RunId) -> Done {
     if !interrupts.detach(id).await {
         return Ok(INTERRUPTED);
     }
-    let run = local.cancel(id, STOPPING).await?;
+    let run = direct.cancel(id, STOPPING).await?;
     Stages::new(session.progress).of_run(&run);
     Ok(Exit::Cancelled.code())
 }

@@ -1,26 +1,34 @@
-//! `logs` of a run of this machine, out of its log files.
+//! `logs` of a run of this directory, out of its log files.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
-use futures::StreamExt;
-use qwex_core::RunId;
-use qwex_runner::{LogItem, LogPosition, LogSource, Watcher};
+use qwex_core::{Attempt, RunId};
+use qwex_runner::StoreError;
 use regex::bytes::Regex;
 
+use super::direct_run::To;
 use super::interrupt::{INTERRUPTED, Interrupts};
-use super::local_run::To;
 use super::printer::{Look, Printer};
 use super::session::Session;
 use super::{Done, exit_code};
 use crate::cli::LogsArgs;
+use crate::direct::{Direct, DirectError};
 use crate::error::CliError;
-use crate::local::{Local, LocalError, handle_of};
 
 const STEP: Duration = Duration::from_millis(200);
 
-pub async fn logs(session: &Session, local: &Local, id: RunId, args: &LogsArgs, grep: Option<Regex>) -> Done {
+pub async fn logs(
+    session: &Session,
+    direct: &Direct,
+    id: RunId,
+    args: &LogsArgs,
+    grep: Option<Regex>,
+) -> Done {
     refuse_what_files_cannot(args)?;
     let look = Look {
         raw: args.raw,
@@ -30,20 +38,23 @@ pub async fn logs(session: &Session, local: &Local, id: RunId, args: &LogsArgs, 
     };
     let mut printer = Printer::new(look, session.progress);
     if args.follow && args.tail.is_none() && !args.stdout && !args.stderr {
-        return follow(local, id, args, printer).await;
+        return follow(direct, id, args, printer).await;
     }
-    let run = local.get(id)?;
-    let sources = local
-        .backend
-        .list_logs(&handle_of(&run))
-        .await
-        .map_err(LocalError::from)?;
-    for source in sources.iter().filter(|source| is_wanted(source, args)) {
-        one(local, source, args, &mut printer).await?;
+    let run = direct.get(id)?;
+    let attempts = match args.attempt {
+        Some(attempt) => attempt..=attempt,
+        None => 1..=run.attempt.0,
+    };
+    for attempt in attempts.map(Attempt) {
+        for (stream, path) in direct.log_files(id, attempt)? {
+            if is_wanted(stream, args) {
+                one(stream, &path, args, &mut printer)?;
+            }
+        }
     }
     printer.finish()?;
     Ok(if args.exit_status {
-        exit_code::of_run(&local.get(id)?)
+        exit_code::of_run(&direct.get(id)?)
     } else {
         0
     })
@@ -56,7 +67,6 @@ fn refuse_what_files_cannot(args: &LogsArgs) -> Result<(), CliError> {
         (args.since.is_some(), "--since"),
         (args.since_time.is_some(), "--since-time"),
         (args.until.is_some(), "--until"),
-        (args.attempt.is_some_and(|attempt| attempt != 1), "--attempt"),
         (args.download.is_some(), "--download"),
     ];
     match flag.iter().find(|(given, _)| *given) {
@@ -69,44 +79,34 @@ fn refuse_what_files_cannot(args: &LogsArgs) -> Result<(), CliError> {
     }
 }
 
-fn is_wanted(source: &LogSource, args: &LogsArgs) -> bool {
-    match source.stream.as_str() {
+fn is_wanted(stream: &str, args: &LogsArgs) -> bool {
+    match stream {
         "stdout" => !args.stderr,
         "stderr" => !args.stdout,
         _ => true,
     }
 }
 
-/// Prints one stream; with `--follow` until it is over.
-async fn one(
-    local: &Local,
-    source: &LogSource,
-    args: &LogsArgs,
-    printer: &mut Printer,
-) -> Result<(), CliError> {
+/// Prints one stream as far as it is written.
+fn one(stream: &str, path: &Path, args: &LogsArgs, printer: &mut Printer) -> Result<(), CliError> {
+    let broken = |source| DirectError::from(StoreError::io("read", path, source));
     let mut last = args.tail.map(Tail::new);
-    let follow = args.follow && last.is_none();
-    let mut items = local
-        .backend
-        .read_log(source, LogPosition::default(), follow)
-        .await
-        .map_err(LocalError::from)?;
-    while let Some(item) = items.next().await {
-        match item.map_err(LocalError::from)? {
-            LogItem::Chunk(chunk) => match &mut last {
-                Some(last) => last.take(&chunk.bytes),
-                None => {
-                    printer.bytes(&source.stream, &chunk.bytes)?;
-                    printer.flush()?;
-                }
-            },
-            LogItem::Gap { message } => printer.gap(&message)?,
-            LogItem::End => break,
+    let mut file = File::open(path).map_err(broken)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer).map_err(broken)?;
+        if count == 0 {
+            break;
+        }
+        match &mut last {
+            Some(last) => last.take(&buffer[..count]),
+            None => printer.bytes(stream, &buffer[..count])?,
         }
     }
     for line in last.into_iter().flat_map(|last| last.lines) {
-        printer.bytes(&source.stream, &line)?;
+        printer.bytes(stream, &line)?;
     }
+    printer.flush()?;
     Ok(())
 }
 
@@ -137,29 +137,29 @@ impl Tail {
     }
 }
 
-async fn follow(local: &Local, id: RunId, args: &LogsArgs, printer: Printer) -> Done {
+async fn follow(direct: &Direct, id: RunId, args: &LogsArgs, printer: Printer) -> Done {
     let mut interrupts = Interrupts::listen()?;
-    let run = local.get(id)?;
+    let run = direct.get(id)?;
     let printer = RefCell::new(printer);
-    let mut foreground = local.backend.follow_sync(&handle_of(&run));
+    let mut following = direct.follow(&run)?;
     loop {
         let (mut out, mut err) = (To::out(&printer), To::err(&printer));
-        let step = foreground.step(STEP, &mut out, &mut err);
+        let step = following.step(direct, STEP, &mut out, &mut err);
         if let Some(kind) = out.failed.or(err.failed) {
             return Err(std::io::Error::from(kind).into());
         }
-        let step = step.map_err(LocalError::from)?;
+        let step = step?;
         printer.borrow_mut().flush()?;
         if step.over {
             printer.borrow_mut().finish()?;
-            let run = local.get(id)?;
+            let run = direct.get(id)?;
             return Ok(if args.exit_status {
                 exit_code::of_run(&run)
             } else {
                 0
             });
         }
-        if super::local_run::interrupted(&mut interrupts).await {
+        if super::direct_run::interrupted(&mut interrupts).await {
             return Ok(INTERRUPTED);
         }
     }

@@ -1,34 +1,35 @@
-//! [`Local`]: the run store of a directory together with the backend whose processes it records. Every look at a run
-//! first brings its record up to date; nothing else here writes run state.
+//! [`Direct`]: the runs of a directory, on whatever backend each of them is. A plain run of this machine is brought up
+//! to date by whoever looks; every other run has a keeper, and whoever looks sees to it that there is one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use qwex_core::{
-    Attempt, BackendInfo, BackendKind, Ending, Fact, Failure, FailureCode, Flags, JobSpec, LogSummary,
-    LogVerdict, Observation, Pending, PendingCode, Project, Run, RunId, RunName, RunStatus,
+    Attempt, BackendInfo, BackendKind, Ending, Fact, Failure, FailureCode, Flags, JobSpec, Observation,
+    Pending, PendingCode, Project, Provenance, Run, RunId, RunName, RunStatus,
 };
-use qwex_runner::{
-    Handle, LogItem, LogPosition, Runner, RunnerError, Store, Watcher, Work, store::state_of, wait,
-};
+use qwex_runner::{Handle, Journal, Runner, RunnerError, Store, Work, store::state_of, wait};
 use qwex_runner_local::{LocalBackend, LocalConfig};
-use sha2::{Digest, Sha256};
 
-use super::SUPERVISE;
-use super::error::LocalError;
+use super::error::DirectError;
+use super::placed::Placed;
+use super::registry::Opening;
+use super::{SUPERVISE, keeper, log_files};
 
-type Result<T> = std::result::Result<T, LocalError>;
+type Result<T> = std::result::Result<T, DirectError>;
 
 /// How long a run may be recorded before its process is handed to a supervisor.
 const HANDING_OVER: SignedDuration = SignedDuration::from_secs(30);
 /// Pause between two questions whether a run has stopped.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same while a run is handed over.
+const QUICK_LOOK: Duration = Duration::from_millis(5);
 
 /// The runs of one directory.
-pub struct Local {
+pub struct Direct {
     store: Store,
+    dir: PathBuf,
     pub backend: LocalBackend,
 }
 
@@ -39,9 +40,10 @@ pub struct NewRun {
     pub project: Project,
     pub labels: std::collections::BTreeMap<String, String>,
     pub spec: JobSpec,
+    pub provenance: Provenance,
 }
 
-impl Local {
+impl Direct {
     /// The runs recorded in this directory; the store is made if it is not there.
     ///
     /// # Errors
@@ -60,16 +62,35 @@ impl Local {
         Store::find(&dir)?.map(|store| Self::over(store, dir)).transpose()
     }
 
+    /// The runs recorded in a directory.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn at(dir: &Path) -> Result<Self> {
+        Self::over(Store::open(dir)?, dir.to_owned())
+    }
+
     fn over(store: Store, dir: PathBuf) -> Result<Self> {
-        let own = std::env::current_exe().map_err(|source| LocalError::Surroundings {
-            what: "the program qwexctl",
-            source,
-        })?;
-        let config = LocalConfig::laptop(store.path(), vec![own.into(), SUPERVISE.into()], dir);
-        Ok(Self {
-            store,
-            backend: LocalBackend::new(config)?,
-        })
+        let backend = plain(store.path(), dir.clone())?;
+        Ok(Self { store, dir, backend })
+    }
+
+    /// What the backend of a run is opened with.
+    #[must_use]
+    pub fn opening(&self, placed: Placed) -> Opening {
+        Opening {
+            runs: self.store.path().to_owned(),
+            dir: placed.workspace.clone().unwrap_or_else(|| self.dir.clone()),
+            placed,
+        }
+    }
+
+    /// The writer of a run's record.
+    ///
+    /// # Errors
+    /// There is no such run.
+    pub fn journal(&self, id: RunId) -> Result<Journal> {
+        Ok(self.store.journal(id)?)
     }
 
     /// The run that a word means.
@@ -85,10 +106,38 @@ impl Local {
     /// # Errors
     /// The store cannot be read.
     pub fn list(&self) -> Result<(Vec<Run>, Vec<String>)> {
-        let listing = self.store.list()?;
+        self.list_newest(usize::MAX, |_| true)
+    }
+
+    /// The newest `most` runs that `wanted` holds for, newest first, brought up to date; and the damaged records
+    /// met on the way, as sentences.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn list_newest(&self, most: usize, wanted: impl Fn(&Run) -> bool) -> Result<(Vec<Run>, Vec<String>)> {
+        let listing = self.store.list_newest(most, |run| {
+            let now = (!run.status.is_terminal())
+                .then(|| self.refreshed(run.clone()).ok())
+                .flatten();
+            wanted(now.as_ref().unwrap_or(run))
+        })?;
         let damaged = listing.damaged.iter().map(ToString::to_string).collect();
         let runs = listing.runs.into_iter().map(|run| self.refreshed(run));
         Ok((runs.collect::<Result<_>>()?, damaged))
+    }
+
+    /// Removes the record of a run that is over, its log and all else that it left here.
+    ///
+    /// # Errors
+    /// It is under way, or cannot be removed.
+    pub fn remove(&self, id: RunId) -> Result<()> {
+        let run = self.get(id);
+        let is_unstored = run.is_ok_and(|run| run.status.is_terminal() && run.logs.is_none());
+        // Its keeper is still bringing the rest.
+        if is_unstored && self.is_kept(id)? {
+            return Err(qwex_runner::StoreError::Active { id }.into());
+        }
+        Ok(self.store.remove(id)?)
     }
 
     /// One run, brought up to date.
@@ -100,12 +149,66 @@ impl Local {
     }
 
     fn refreshed(&self, run: Run) -> Result<Run> {
+        let journal = self.store.journal(run.id)?;
+        if run.logs.is_none() && Placed::read(&journal)?.is_some() {
+            keeper::ensure(&self.dir_of_store(), &journal)?;
+            return Ok(run);
+        }
         let young = Timestamp::now().duration_since(run.created_at) < HANDING_OVER;
         if run.status.is_terminal() || (run.backend.is_none() && young) {
             return Ok(run);
         }
         let seen = self.backend.observe_sync(&handle_of(&run))?;
-        Ok(self.store.journal(run.id)?.apply(&seen)?.run)
+        Ok(journal.apply(&seen)?.run)
+    }
+
+    /// The directory that holds `.qwex`.
+    fn dir_of_store(&self) -> PathBuf {
+        let mut dir = self.store.path().to_owned();
+        dir.pop();
+        dir.pop();
+        dir
+    }
+
+    /// Starts a run. A plain process of this machine is handed to its supervisor at once; whatever needs more than
+    /// that is left to a keeper.
+    ///
+    /// # Errors
+    /// It cannot be recorded, or it is refused or cannot be started.
+    pub fn start(&self, new: NewRun, placed: &Placed) -> Result<Run> {
+        let in_place = placed.workspace.is_none() || placed.workspace.as_deref() == Some(self.dir.as_path());
+        if placed.backend == "local" && new.spec.retry.limit == 0 && in_place {
+            self.submit(new)
+        } else {
+            self.leave_to_keeper(new, placed)
+        }
+    }
+
+    /// Records a run and leaves it to a keeper.
+    ///
+    /// # Errors
+    /// It cannot be recorded, or no process can be started.
+    pub fn leave_to_keeper(&self, new: NewRun, placed: &Placed) -> Result<Run> {
+        let run = recorded(new);
+        let journal = self.store.create(&run)?;
+        placed.write(&journal)?;
+        keeper::ensure(&self.dir_of_store(), &journal)?;
+        Ok(run)
+    }
+
+    /// Returns once a backend has taken a kept run, or refused it, or after `limit`.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub async fn taken(&self, id: RunId, limit: Duration) -> Result<Run> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let run = self.store.get(id)?;
+            if run.backend.is_some() || run.status.is_terminal() || tokio::time::Instant::now() >= deadline {
+                return Ok(run);
+            }
+            tokio::time::sleep(QUICK_LOOK).await;
+        }
     }
 
     /// Records a run and hands it to a supervisor. A run that is refused is recorded as failed.
@@ -176,9 +279,12 @@ impl Local {
         };
         let run = self.record(id, &[asked])?;
         let handle = handle_of(&run);
+        let is_kept = self.is_kept(id)?;
         let deadline = tokio::time::Instant::now() + limit;
         loop {
-            self.backend.cancel(&handle).await?;
+            if !is_kept {
+                self.backend.cancel(&handle).await?;
+            }
             let run = self.get(id)?;
             if run.status.is_terminal() || tokio::time::Instant::now() >= deadline {
                 return Ok(run);
@@ -192,49 +298,65 @@ impl Local {
     /// # Errors
     /// It cannot be watched or recorded.
     pub async fn wait(&self, id: RunId) -> Result<Run> {
-        let run = self.get(id)?;
+        let mut run = self.get(id)?;
+        if self.is_kept(id)? {
+            while !run.status.is_terminal() {
+                tokio::time::sleep(LOOK).await;
+                run = self.get(id)?;
+            }
+            return self.settled(run).await;
+        }
         if !run.status.is_terminal() {
             wait(&self.backend, &handle_of(&run), state_of(&run)).await?;
         }
         self.settled(self.get(id)?).await
     }
 
-    /// A run that is over, with its log summed up.
+    /// What a run was asked to run on.
+    ///
+    /// # Errors
+    /// The run is not there.
+    pub fn placed(&self, id: RunId) -> Result<Placed> {
+        let plain = || Placed {
+            backend: "local".to_owned(),
+            workspace: Some(self.dir.clone()),
+            ..Placed::default()
+        };
+        Ok(Placed::read(&self.store.journal(id)?)?.unwrap_or_else(plain))
+    }
+
+    /// The log files of an attempt by stream, those that are there.
+    ///
+    /// # Errors
+    /// The run is not there.
+    pub fn log_files(&self, id: RunId, attempt: Attempt) -> Result<Vec<(&'static str, PathBuf)>> {
+        Ok(log_files::files(&self.store.journal(id)?, attempt))
+    }
+
+    /// Whether a keeper sees to the run.
+    ///
+    /// # Errors
+    /// The run is not there.
+    pub fn is_kept(&self, id: RunId) -> Result<bool> {
+        Ok(Placed::read(&self.store.journal(id)?)?.is_some())
+    }
+
+    /// A run as it is; one that is over with its log summed up, and a kept one with all of it stored.
     ///
     /// # Errors
     /// The log cannot be read or the record cannot be written.
-    pub async fn settled(&self, run: Run) -> Result<Run> {
+    pub async fn settled(&self, mut run: Run) -> Result<Run> {
+        if run.status.is_terminal() && self.is_kept(run.id)? {
+            while run.logs.is_none() {
+                tokio::time::sleep(LOOK).await;
+                run = self.get(run.id)?;
+            }
+        }
         if !run.status.is_terminal() || run.logs.is_some() {
             return Ok(run);
         }
-        let summary = self.sum_up(&run).await?;
-        Ok(self.store.journal(run.id)?.seal_logs(summary)?)
-    }
-
-    async fn sum_up(&self, run: &Run) -> Result<LogSummary> {
-        let (mut hash, mut bytes, mut lines) = (Sha256::new(), 0, 0);
-        for source in self.backend.list_logs(&handle_of(run)).await? {
-            let mut items = self
-                .backend
-                .read_log(&source, LogPosition::default(), false)
-                .await?;
-            let mut last = b'\n';
-            while let Some(item) = items.next().await {
-                let LogItem::Chunk(chunk) = item? else { continue };
-                hash.update(&chunk.bytes);
-                bytes += chunk.bytes.len() as u64;
-                lines += chunk.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-                last = chunk.bytes.last().copied().unwrap_or(last);
-            }
-            lines += u64::from(last != b'\n');
-        }
-        let digest = hash.finalize();
-        Ok(LogSummary {
-            verdict: LogVerdict::Complete,
-            bytes,
-            lines,
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
+        let journal = self.store.journal(run.id)?;
+        Ok(journal.seal_logs(log_files::sum_up(&journal, run.attempt)?)?)
     }
 
     /// Where the runs are recorded.
@@ -244,7 +366,20 @@ impl Local {
     }
 }
 
-/// Names the attempt a run is at.
+/// The backend of plain runs of this machine.
+///
+/// # Errors
+/// The program cannot find itself, or the directory cannot be used.
+pub fn plain(runs: &Path, dir: PathBuf) -> Result<LocalBackend> {
+    let own = std::env::current_exe().map_err(|source| DirectError::Surroundings {
+        what: "the program qwexctl",
+        source,
+    })?;
+    let config = LocalConfig::laptop(runs, vec![own.into(), SUPERVISE.into()], dir);
+    Ok(LocalBackend::new(config)?)
+}
+
+/// Names the attempt a plain run is at.
 #[must_use]
 pub fn handle_of(run: &Run) -> Handle {
     let unknown = || BackendInfo {
@@ -287,12 +422,14 @@ fn recorded(new: NewRun) -> Run {
         started_at: None,
         finished_at: None,
         created_by: user(),
-        provenance: None,
+        provenance: Some(new.provenance).filter(|known| *known != Provenance::default()),
         usage: None,
     }
 }
 
-fn failure_code(error: &RunnerError) -> FailureCode {
+/// The failure that a refusal to take a run is.
+#[must_use]
+pub fn failure_code(error: &RunnerError) -> FailureCode {
     match error {
         RunnerError::Rejected { .. } | RunnerError::Unsupported { .. } => FailureCode::Rejected,
         RunnerError::NameConflict { .. } => FailureCode::NameConflict,
@@ -316,7 +453,7 @@ fn user() -> String {
 }
 
 fn here() -> Result<PathBuf> {
-    std::env::current_dir().map_err(|source| LocalError::Surroundings {
+    std::env::current_dir().map_err(|source| DirectError::Surroundings {
         what: "the current directory",
         source,
     })

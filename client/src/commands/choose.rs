@@ -1,0 +1,149 @@
+//! Which backend a run without a server goes to, with what files, and whether that backend has all it asks.
+
+use std::path::PathBuf;
+
+use qwex_api::run::SubmitRequest;
+use qwex_core::{JobSpec, SpecProblem};
+
+use super::session::Session;
+use crate::cli::{AUTO, REMOTE, RunArgs};
+use crate::direct::{Direct, Placed, Sent, registry};
+use crate::error::{CliError, Exit};
+
+/// Where the run goes. With `auto` the first backend that has what is asked, and works.
+pub async fn place(
+    session: &Session,
+    direct: &Direct,
+    args: &RunArgs,
+    request: &SubmitRequest,
+    backend: &str,
+) -> Result<Placed, CliError> {
+    if backend != AUTO {
+        return placed(args, backend);
+    }
+    let spec = request.clone().into_spec();
+    let mut reasons = Vec::new();
+    for entry in registry::REGISTRY {
+        let placed = placed(args, entry.name)?;
+        match fits(direct, &placed, &spec).await {
+            Ok(detail) => {
+                session.progress.stage(
+                    "chosen",
+                    &format!("backend {}: {detail}{}", entry.name, passed_over(&reasons)),
+                );
+                return Ok(placed);
+            }
+            Err(reason) => reasons.push(format!("{}: {reason}", entry.name)),
+        }
+    }
+    let mut error = CliError::new(Exit::Unavailable, "no backend here can take this run");
+    for reason in reasons {
+        error = error.why(reason);
+    }
+    Err(error
+        .fix("see what each needs: `qwexctl doctor`")
+        .code("no_backend"))
+}
+
+fn passed_over(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!(" (not {})", reasons.join("; not "))
+}
+
+async fn fits(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<String, String> {
+    let backend = registry::open(direct.opening(placed.clone()))
+        .await
+        .map_err(|error| error.to_string())?;
+    if let Some(problem) = backend.validate(spec).first() {
+        return Err(problem.detail.clone());
+    }
+    let probe = backend.probe().await.map_err(|error| error.to_string())?;
+    Ok(probe.detail)
+}
+
+/// Refuses what the backend does not have, before anything is recorded.
+pub async fn check(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<(), CliError> {
+    let backend = registry::open(direct.opening(placed.clone()))
+        .await
+        .map_err(|error| CliError::from(crate::direct::DirectError::from(error)))?;
+    let problems = backend.validate(spec);
+    let Some((first, others)) = problems.split_first() else {
+        return Ok(());
+    };
+    let mut error = told(first);
+    for other in others {
+        error = error.fix(format!("also {}: {}", other.pointer, other.detail));
+    }
+    Err(error)
+}
+
+fn told(problem: &SpecProblem) -> CliError {
+    CliError::usage(problem.detail.clone())
+        .why(format!("the field {} of the run", problem.pointer))
+        .code(problem.code)
+}
+
+/// The same run on another backend: with the same files, at that backend's own default address.
+pub fn moved(placed: Placed, backend: &str) -> Result<Placed, CliError> {
+    if registry::find(backend).is_none() {
+        let names: Vec<&str> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
+        return Err(CliError::usage(format!("{backend:?} is no backend"))
+            .fix(format!("choose {} or {REMOTE}", names.join(", "))));
+    }
+    if placed.backend == backend {
+        return Ok(placed);
+    }
+    let workspace = match placed.workspace {
+        Some(workspace) => workspace,
+        None => workspace(None)?,
+    };
+    Ok(Placed {
+        backend: backend.to_owned(),
+        workspace: Some(workspace),
+        send: if backend == "ssh" {
+            Sent::Everything
+        } else {
+            placed.send
+        },
+        address: None,
+        namespace: None,
+    })
+}
+
+fn placed(args: &RunArgs, backend: &str) -> Result<Placed, CliError> {
+    let place = &args.place;
+    let workspace = if place.no_workspace {
+        None
+    } else {
+        Some(workspace(place.workspace.as_deref())?)
+    };
+    let sends = match backend {
+        "ssh" => workspace.is_some(),
+        "k8s" | "kueue" => place.send || !place.outputs.is_empty(),
+        _ => false,
+    };
+    Ok(Placed {
+        backend: backend.to_owned(),
+        address: place.host.clone().or_else(|| place.kube_context.clone()),
+        namespace: place.namespace.clone(),
+        workspace,
+        send: if sends { Sent::Everything } else { Sent::Nothing },
+    })
+}
+
+fn workspace(asked: Option<&std::path::Path>) -> Result<PathBuf, CliError> {
+    let path = asked.unwrap_or(std::path::Path::new("."));
+    let told = |error: std::io::Error| {
+        CliError::usage(format!("the workspace {} cannot be used", path.display()))
+            .why(error.to_string())
+            .fix("name a directory that is there, or leave it out: --no-workspace")
+    };
+    let whole = path.canonicalize().map_err(told)?;
+    if whole.is_dir() {
+        Ok(whole)
+    } else {
+        Err(told(std::io::ErrorKind::NotADirectory.into()))
+    }
+}

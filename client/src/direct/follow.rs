@@ -1,0 +1,192 @@
+//! Follows a run of this directory: what it writes, and where it stands. A plain run is followed through its
+//! supervisor, a kept one through its record and log files.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollTimeout, poll};
+use qwex_core::{Attempt, Run};
+use qwex_runner::{Journal, StoreError};
+use qwex_runner_local::Foreground;
+
+use super::error::DirectError;
+use super::log_files;
+use super::runs::{Direct, handle_of};
+
+/// Longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// One run, followed.
+pub enum Follow {
+    Plain(Box<Foreground>),
+    Kept(Box<Kept>),
+}
+
+/// What a step brought.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// The run as its record says now; only where that may be news.
+    pub run: Option<Run>,
+    /// It is over and all it wrote was copied.
+    pub over: bool,
+}
+
+impl Direct {
+    /// Follows a run from its first byte on.
+    ///
+    /// # Errors
+    /// The run is not there.
+    pub fn follow(&self, run: &Run) -> Result<Follow, DirectError> {
+        if self.is_kept(run.id)? {
+            return Ok(Follow::Kept(Box::new(Kept::new(self.journal(run.id)?))));
+        }
+        Ok(Follow::Plain(Box::new(self.backend.follow_sync(&handle_of(run)))))
+    }
+}
+
+impl Follow {
+    /// Copies what the command wrote to `out` and `err`; waits at most `limit` if there is nothing new, less if a
+    /// signal comes.
+    ///
+    /// # Errors
+    /// The run cannot be read, its record not written, or the output not shown.
+    pub fn step(
+        &mut self,
+        direct: &Direct,
+        limit: Duration,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<Followed, DirectError> {
+        match self {
+            Self::Plain(foreground) => {
+                let step = foreground.step(limit, out, err)?;
+                if let Some(seen) = step.observations.first() {
+                    direct.record(seen.run_id, &step.observations)?;
+                }
+                Ok(Followed {
+                    run: None,
+                    over: step.over,
+                })
+            }
+            Self::Kept(kept) => kept.step(direct, limit, out, err),
+        }
+    }
+}
+
+/// A kept run, followed.
+pub struct Kept {
+    journal: Journal,
+    attempt: Attempt,
+    tails: Vec<Tail>,
+    last: Option<Run>,
+}
+
+struct Tail {
+    stream: &'static str,
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Kept {
+    fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            attempt: Attempt::FIRST,
+            tails: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn step(
+        &mut self,
+        direct: &Direct,
+        limit: Duration,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<Followed, DirectError> {
+        let deadline = Instant::now() + limit;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let (followed, copied) = self.look(direct, out, err)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if followed.over || followed.run.is_some() || copied > 0 || left.is_zero() {
+                return Ok(followed);
+            }
+            let millis = u16::try_from(pause.min(left).as_millis())
+                .unwrap_or(u16::MAX)
+                .max(1);
+            if poll(&mut [], PollTimeout::from(millis)).is_err() {
+                // A signal: whoever calls wants to hear of it.
+                return Ok(followed);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn look(
+        &mut self,
+        direct: &Direct,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(Followed, u64), DirectError> {
+        // First how far it is, then what it wrote: what was over before the read was read whole.
+        let run = direct.get(self.journal.id())?;
+        let complete = log_files::read_index(&self.journal, self.attempt)?.complete;
+        let copied = self.copy(out, err)?;
+        if complete && self.attempt < run.attempt {
+            self.attempt = self.attempt.next();
+            self.tails.clear();
+        }
+        let over = run.status.is_terminal() && run.logs.is_some() && copied == 0;
+        let news = self.last.as_ref() != Some(&run);
+        if news {
+            self.last = Some(run.clone());
+        }
+        let followed = Followed {
+            run: news.then_some(run),
+            over,
+        };
+        Ok((followed, copied))
+    }
+
+    fn copy(&mut self, out: &mut dyn Write, err: &mut dyn Write) -> Result<u64, DirectError> {
+        for (stream, path) in log_files::files(&self.journal, self.attempt) {
+            if !self.tails.iter().any(|tail| tail.path == path) {
+                self.tails.push(Tail {
+                    stream,
+                    path,
+                    offset: 0,
+                });
+            }
+        }
+        let mut copied = 0;
+        for tail in &mut self.tails {
+            let to: &mut dyn Write = if tail.stream == "stderr" { err } else { out };
+            copied += tail.copy(to)?;
+        }
+        Ok(copied)
+    }
+}
+
+impl Tail {
+    fn copy(&mut self, to: &mut dyn Write) -> Result<u64, DirectError> {
+        let broken = |source| StoreError::io("read", &self.path, source);
+        let mut file = File::open(&self.path).map_err(broken)?;
+        file.seek(SeekFrom::Start(self.offset)).map_err(broken)?;
+        let mut buffer = vec![0; 256 * 1024];
+        let mut copied = 0;
+        loop {
+            let count = file.read(&mut buffer).map_err(broken)?;
+            if count == 0 {
+                self.offset += copied;
+                return Ok(copied);
+            }
+            to.write_all(&buffer[..count])
+                .and_then(|()| to.flush())
+                .map_err(|source| DirectError::Output { source })?;
+            copied += count as u64;
+        }
+    }
+}

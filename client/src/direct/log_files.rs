@@ -1,0 +1,248 @@
+//! The log of a kept run as files beside its record: written by its keeper as the backend yields it, read by
+//! everyone else. An index per attempt says how far each stream is, so that a keeper that was killed goes on
+//! without a hole or a repeat.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use qwex_core::{Attempt, LogSummary, LogVerdict};
+use qwex_runner::durable::Durability;
+use qwex_runner::{Journal, LogChunk, LogPosition, LogSource, StoreError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How often the index of a growing log is written.
+const SAVE_EVERY: Duration = Duration::from_millis(200);
+
+/// How far the log of one attempt is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIndex {
+    pub sources: Vec<Stored>,
+    /// Nothing more will come.
+    #[serde(default)]
+    pub complete: bool,
+    /// What could not be had, in words.
+    #[serde(default)]
+    pub gaps: Vec<String>,
+}
+
+/// One stream of one episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    pub source: LogSource,
+    /// Name of the file, beside the index.
+    pub file: String,
+    /// Where in the file the stream begins: episodes follow each other.
+    pub start: u64,
+    pub position: LogPosition,
+    #[serde(default)]
+    pub ended: bool,
+}
+
+fn index_name(attempt: Attempt) -> String {
+    format!("log-a{attempt}.json")
+}
+
+/// The file of a stream; merged output is stdout's.
+fn file_name(attempt: Attempt, stream: &str) -> String {
+    let stream = if stream == "stderr" { "stderr" } else { "stdout" };
+    if attempt == Attempt::FIRST {
+        format!("{stream}.log")
+    } else {
+        format!("{stream}-a{attempt}.log")
+    }
+}
+
+/// The index of an attempt; empty if nothing is stored yet.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_index(journal: &Journal, attempt: Attempt) -> Result<LogIndex, StoreError> {
+    let name = index_name(attempt);
+    match journal.read_file(&name)? {
+        None => Ok(LogIndex::default()),
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::io("read", &journal.path_of(&name), error.into())),
+    }
+}
+
+/// Writes the log of one attempt.
+#[derive(Debug)]
+pub struct LogWriter {
+    journal: Journal,
+    attempt: Attempt,
+    pub index: LogIndex,
+    saved_at: Instant,
+}
+
+impl LogWriter {
+    /// Goes on where the last writer of this attempt stopped.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn open(journal: Journal, attempt: Attempt) -> Result<Self, StoreError> {
+        let index = read_index(&journal, attempt)?;
+        Ok(Self {
+            journal,
+            attempt,
+            index,
+            saved_at: Instant::now(),
+        })
+    }
+
+    /// Number of a source, made known if it is new. A source of a file begins where the one before ended.
+    pub fn number(&mut self, source: &LogSource) -> usize {
+        if let Some(known) = self.index.sources.iter().position(|stored| {
+            stored.source.episode == source.episode && stored.source.stream == source.stream
+        }) {
+            return known;
+        }
+        let file = file_name(self.attempt, &source.stream);
+        let start = self
+            .index
+            .sources
+            .iter()
+            .filter(|stored| stored.file == file)
+            .map(|stored| stored.start + stored.position.offset)
+            .max()
+            .unwrap_or(0);
+        self.index.sources.push(Stored {
+            source: source.clone(),
+            file,
+            start,
+            position: LogPosition::default(),
+            ended: false,
+        });
+        self.index.sources.len() - 1
+    }
+
+    /// Whether an earlier episode of the same file still writes.
+    #[must_use]
+    pub fn must_wait(&self, number: usize) -> bool {
+        let file = &self.index.sources[number].file;
+        self.index.sources[..number]
+            .iter()
+            .any(|stored| stored.file == *file && !stored.ended)
+    }
+
+    /// Stores bytes behind those of the same source.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, number: usize, chunk: &LogChunk) -> Result<(), StoreError> {
+        let stored = &mut self.index.sources[number];
+        let path = self.journal.path_of(&stored.file);
+        let broken = |source| StoreError::io("write", &path, source);
+        let file = self
+            .journal
+            .open_file(&stored.file, OFlag::O_WRONLY | OFlag::O_CREAT)?;
+        file.write_all_at(&chunk.bytes, stored.start + stored.position.offset)
+            .map_err(broken)?;
+        stored.position = chunk.position.clone();
+        if self.saved_at.elapsed() >= SAVE_EVERY {
+            self.save(Durability::Process)?;
+        }
+        Ok(())
+    }
+
+    pub fn end(&mut self, number: usize) -> Result<(), StoreError> {
+        self.index.sources[number].ended = true;
+        self.save(Durability::Process)
+    }
+
+    /// Nothing more will come; files and index survive a crash of the machine from here on.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn complete(&mut self) -> Result<(), StoreError> {
+        for stored in &self.index.sources {
+            let path = self.journal.path_of(&stored.file);
+            let file = self
+                .journal
+                .open_file(&stored.file, OFlag::O_WRONLY | OFlag::O_CREAT)?;
+            // Bytes behind the last position are of a writer that was killed before it said so.
+            let whole = self
+                .index
+                .sources
+                .iter()
+                .filter(|other| other.file == stored.file)
+                .map(|other| other.start + other.position.offset)
+                .max()
+                .unwrap_or(0);
+            file.set_len(whole)
+                .and_then(|()| file.sync_all())
+                .map_err(|source| StoreError::io("store", &path, source))?;
+        }
+        self.index.complete = true;
+        self.save(Durability::Machine)
+    }
+
+    fn save(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.saved_at = Instant::now();
+        let json = serde_json::to_vec(&self.index).expect("positions serialise");
+        self.journal
+            .write_file(&index_name(self.attempt), &json, durability)
+    }
+}
+
+/// The log files of an attempt, stdout first, those that are there.
+#[must_use]
+pub fn files(journal: &Journal, attempt: Attempt) -> Vec<(&'static str, PathBuf)> {
+    let beside = |stream| journal.path_of(&file_name(attempt, stream));
+    // The local backend writes the logs of later attempts itself, into the attempt's directory.
+    let within = |stream: &str| {
+        journal
+            .path_of(&format!("a{attempt}"))
+            .join(format!("{stream}.log"))
+    };
+    ["stdout", "stderr"]
+        .into_iter()
+        .filter_map(|stream| {
+            let candidates = [beside(stream), within(stream)];
+            let there = candidates.into_iter().find(|path| path.is_file())?;
+            Some((stream, there))
+        })
+        .collect()
+}
+
+/// Sums up the log files of all attempts up to `last`.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn sum_up(journal: &Journal, last: Attempt) -> Result<LogSummary, StoreError> {
+    let (mut hash, mut bytes, mut lines) = (Sha256::new(), 0, 0);
+    let mut verdict = LogVerdict::Complete;
+    for attempt in (1..=last.0).map(Attempt) {
+        if !read_index(journal, attempt)?.gaps.is_empty() {
+            verdict = LogVerdict::Gap;
+        }
+        for (_, path) in files(journal, attempt) {
+            let broken = |source: io::Error| StoreError::io("read", &path, source);
+            let mut file = File::open(&path).map_err(broken)?;
+            let mut buffer = vec![0; 256 * 1024];
+            let mut ends_a_line = true;
+            loop {
+                let count = file.read(&mut buffer).map_err(broken)?;
+                if count == 0 {
+                    break;
+                }
+                let part = &buffer[..count];
+                hash.update(part);
+                bytes += count as u64;
+                lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+                ends_a_line = part.ends_with(b"\n");
+            }
+            lines += u64::from(!ends_a_line);
+        }
+    }
+    Ok(LogSummary {
+        verdict,
+        bytes,
+        lines,
+        sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
+}

@@ -1,0 +1,57 @@
+//! Runs without a server, on any backend, recorded in `.qwex/runs` of this directory. Knows no HTTP API.
+//!
+//! `registry` has a line per backend; `runs` is what commands ask; `keeper` is the process that sees to a run, `drive`
+//! what it does, `copy_logs` and `log_files` the log beside the record; `follow` reads it all back.
+
+mod copy_logs;
+mod drive;
+mod error;
+mod follow;
+pub mod keeper;
+mod log_files;
+mod placed;
+pub mod registry;
+mod runs;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use error::DirectError;
+pub use follow::{Follow, Followed};
+pub use placed::{Placed, Sent};
+pub use registry::Opening;
+pub use runs::{Direct, NewRun, handle_of};
+
+use runs::plain;
+
+/// The hidden subcommand that becomes the supervisor of a detached run.
+pub const SUPERVISE: &str = "__supervise";
+
+/// Owns one attempt until it is over; the process was started for nothing else.
+#[must_use]
+pub fn supervise(dir: &Path) -> ExitCode {
+    qwex_runner_local::supervise::main(dir)
+}
+
+/// Whether runs can be recorded in this directory: where, or why not.
+///
+/// # Errors
+/// The sentence for people.
+pub fn check() -> Result<String, String> {
+    let dir = std::env::current_dir().map_err(|error| error.to_string())?;
+    let writable = nix::unistd::access(&dir, nix::unistd::AccessFlags::W_OK);
+    writable.map_err(|error| format!("{} is not writable: {}", dir.display(), error.desc()))?;
+    Ok(format!(
+        "runs are recorded in {}",
+        dir.join(".qwex/runs").display()
+    ))
+}
+
+fn local(opening: Opening) -> Result<qwex_runner_local::LocalBackend, qwex_runner::RunnerError> {
+    plain(&opening.runs, opening.dir).map_err(|error| match error {
+        DirectError::Runner(error) => error,
+        error => qwex_runner::RunnerError::Failed {
+            message: error.to_string(),
+        },
+    })
+}
