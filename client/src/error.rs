@@ -57,12 +57,18 @@ pub struct CliError {
     /// One sentence without a full stop.
     pub what: String,
     pub why: Option<String>,
+    /// Lines of a file with carets under what is wrong; printed as they are.
+    pub drawing: Option<Box<Drawing>>,
     /// One way to mend it per entry.
     pub fix: Vec<String>,
     /// Stable word of the server's registry of error codes, or of our own.
     pub code: Option<&'static str>,
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
 }
+
+/// Lines of a file with carets. Apart, so that an error stays small wherever it is passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing(String);
 
 impl CliError {
     #[must_use]
@@ -71,6 +77,7 @@ impl CliError {
             exit,
             what: what.into(),
             why: None,
+            drawing: None,
             fix: Vec::new(),
             code: None,
             request_id: None,
@@ -85,6 +92,13 @@ impl CliError {
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
+        self
+    }
+
+    /// The text must be free of control characters but for ends of lines.
+    #[must_use]
+    pub fn drawing(mut self, drawing: impl Into<String>) -> Self {
+        self.drawing = Some(Box::new(Drawing(drawing.into())));
         self
     }
 
@@ -133,6 +147,12 @@ impl CliError {
         if let Some(why) = &self.why {
             line("why", why);
         }
+        if let Some(Drawing(drawing)) = self.drawing.as_deref() {
+            writeln!(text, "{drawing}\n").expect("a String takes every write");
+        }
+        let mut line = |name: &str, words: &str| {
+            writeln!(text, "  {dim}{name}:{dim:#} {}", one_line(words)).expect("a String takes every write");
+        };
         for fix in &self.fix {
             line("fix", fix);
         }
@@ -295,7 +315,7 @@ fn from_problem(problem: Problem) -> CliError {
     if let (true, Some(fix)) = (error.fix.is_empty(), usual_fix(problem.code)) {
         error = error.fix(fix);
     }
-    error.request_id = Some(problem.instance).filter(|id| !id.is_empty());
+    error.request_id = Some(problem.instance.into_boxed_str()).filter(|id| !id.is_empty());
     error
 }
 

@@ -11,16 +11,15 @@ pub mod error;
 pub mod help;
 pub mod output;
 pub mod progress;
+pub mod project_file;
 pub mod remote;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Parses the arguments, does what they ask, prints the error if there is one.
 pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(args) {
+    let cli = match cli::parse(args) {
         Ok(cli) => cli,
         Err(refusal) => return cli::refuse(&refusal),
     };

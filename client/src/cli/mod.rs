@@ -4,12 +4,15 @@ mod admin;
 mod config;
 mod logs;
 mod place;
+mod project_file;
 mod refusal;
 mod run;
 mod runs;
 mod values;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use qwex_core::Project;
 
 pub use admin::{
@@ -20,6 +23,8 @@ pub use config::{
 };
 pub use logs::{AttachArgs, EventsArgs, LogsArgs};
 pub use place::{ContainerArgs, PlaceArgs};
+use project_file::SCHEMA_EXAMPLES;
+pub use project_file::{FileVariables, InitArgs, ValidateArgs};
 pub use refusal::refuse;
 pub use run::{AUTO, REMOTE, RunArgs};
 pub use runs::{
@@ -31,6 +36,33 @@ pub use values::{Moment, Pair};
 use crate::output::Format;
 use crate::output::color::Color;
 use crate::progress;
+
+/// Help begins with what people came for.
+const EXAMPLES_FIRST: &str = "{about}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}";
+
+/// Reads the arguments of the process.
+///
+/// # Errors
+/// They cannot be read, or ask for help or the version.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// All that can be typed.
+#[must_use]
+pub fn command() -> clap::Command {
+    examples_first(Cli::command())
+}
+
+fn examples_first(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(examples_first);
+    match command.get_after_help() {
+        Some(_) => command.help_template(EXAMPLES_FIRST),
+        None => command,
+    }
+}
 
 /// Run a command anywhere and see what became of it.
 #[derive(Debug, Parser)]
@@ -151,6 +183,13 @@ pub enum Command {
     /// Log in and out
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Write a qwex.yaml for what is found here
+    Init(InitArgs),
+    /// Check a qwex.yaml without running anything
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of qwex.yaml
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema,
     /// Check what works here, and say what to do about the rest
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

@@ -1,9 +1,7 @@
 //! `help`: commands and topics.
 
-use clap::CommandFactory;
-
 use super::Done;
-use crate::cli::{Cli, HelpArgs};
+use crate::cli::{HelpArgs, command};
 use crate::error::CliError;
 use crate::help::{TOPICS, topic};
 use crate::output::print;
@@ -15,7 +13,7 @@ pub fn help(args: &HelpArgs) -> Done {
         print(text)?;
         return Ok(0);
     }
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     let mut at = &mut command;
     for word in &args.about {

@@ -23,6 +23,7 @@ mod interrupt;
 mod logs;
 mod printer;
 mod project;
+mod project_file;
 mod provenance;
 mod ps;
 mod remove;
@@ -62,6 +63,9 @@ pub fn dispatch(mut cli: Cli) -> Result<ExitCode, CliError> {
         Command::Keep { dir, run } => Ok(crate::direct::keeper::main(&dir, run)),
         Command::Completion(args) => completion::completion(&args).map(ExitCode::from),
         Command::Help(args) => help::help(&args).map(ExitCode::from),
+        Command::Init(args) => project_file::init(&cli.global, &args).map(ExitCode::from),
+        Command::Validate(args) => project_file::validate(&cli.global, &args).map(ExitCode::from),
+        Command::Schema => project_file::schema().map(ExitCode::from),
         Command::Context(command) => context::context(&cli.global, command).map(ExitCode::from),
         command => served(&cli.global, command).map(ExitCode::from),
     }
@@ -110,9 +114,10 @@ async fn asked(session: &Session, command: Command) -> Done {
         Command::Context(_)
         | Command::Completion(_)
         | Command::Help(_)
+        | Command::Init(_)
+        | Command::Validate(_)
+        | Command::Schema
         | Command::Supervise { .. }
-        | Command::Keep { .. } => {
-            unreachable!("done without a runtime")
-        }
+        | Command::Keep { .. } => unreachable!("done without a runtime"),
     }
 }

@@ -14,7 +14,10 @@ use crate::error::CliError;
 /// The request, with an id minted before anything is sent.
 pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, CliError> {
     let file = &settings.file;
-    let image = args.image.clone().or_else(|| file.image.clone());
+    let image = args
+        .image
+        .clone()
+        .or_else(|| file.image.as_ref().map(|image| image.value.clone()));
     let resources = Resources {
         cpu: args.cpu.clone(),
         memory: args.memory.clone(),
@@ -28,7 +31,7 @@ pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, Cli
         labels: pairs(&args.labels),
         command: Command::Exec(args.command.clone()),
         image,
-        env: environment(&file.env, &args.env)?,
+        env: environment(&file.variables(), &args.env)?,
         secrets: pairs(&args.secrets),
         working_dir: args.workdir.clone(),
         resources,

@@ -7,8 +7,8 @@ use qwex_core::{Project, Span};
 use secrecy::SecretString;
 
 use super::contexts::{self, ContextFile};
-use super::project_file::ProjectFile;
 use crate::error::{CliError, Exit};
+use crate::project_file::{self, ProjectFile, Unread};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Settings {
     pub backend: Valued<String>,
     /// How long a submit is tried again while the server does not answer.
     pub retry_for: Valued<Span>,
-    pub file: ProjectFile,
+    pub file: ProjectFile<Option<Unread>>,
     pub file_path: Option<PathBuf>,
 }
 
@@ -86,8 +86,8 @@ impl Settings {
     /// One of the files cannot be read, a variable has no usable value, or the chosen context does not exist.
     pub fn gather(choices: &Choices, around: &Surroundings<'_>) -> Result<Self, CliError> {
         let env = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
-        let (file_path, file) = match ProjectFile::find(around.dir)? {
-            Some((path, file)) => (Some(path), file),
+        let (file_path, file) = match project_file::find(around.dir)? {
+            Some(read) => (Some(read.path), read.file),
             None => (None, ProjectFile::default()),
         };
         let from_file = || Origin::ProjectFile(file_path.clone().unwrap_or_default());
@@ -203,7 +203,7 @@ impl Settings {
 fn context_name(
     choices: &Choices,
     env: &dyn Fn(&str) -> Option<String>,
-    file: &ProjectFile,
+    file: &ProjectFile<Option<Unread>>,
     from_file: Origin,
     path: Option<&Path>,
     known: &ContextFile,
@@ -243,11 +243,15 @@ fn no_such_context(chosen: &Valued<String>, known: &ContextFile) -> CliError {
         .code("no_context")
 }
 
-fn backend(env: &dyn Fn(&str) -> Option<String>, file: &ProjectFile, from_file: Origin) -> Valued<String> {
+fn backend(
+    env: &dyn Fn(&str) -> Option<String>,
+    file: &ProjectFile<Option<Unread>>,
+    from_file: Origin,
+) -> Valued<String> {
     if let Some(backend) = env("QWEX_BACKEND") {
         Valued::new(backend, Origin::Env("QWEX_BACKEND"))
     } else if let Some(backend) = &file.backend {
-        Valued::new(backend.clone(), from_file)
+        Valued::new(backend.value.clone(), from_file)
     } else {
         Valued::new("local".to_owned(), Origin::Default)
     }

@@ -8,6 +8,7 @@ mod cut;
 mod faults;
 mod local;
 mod openapi;
+mod project_file;
 mod runs;
 mod support;
 mod tty;

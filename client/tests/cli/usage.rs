@@ -30,6 +30,18 @@ fn every_topic_and_command_has_help() {
 }
 
 #[test]
+fn help_begins_with_examples() {
+    let user = User::new();
+    for words in [vec!["--help"], vec!["run", "-h"], vec!["help", "validate"]] {
+        let help = seen(user.qwexctl(&words)).out;
+        let place = |word: &str| help.find(word).unwrap_or_else(|| panic!("{word}: {help}"));
+        assert!(place("Examples:") < place("Usage:"), "{words:?}: {help}");
+        assert!(place("Usage:") < place("Options:"), "{words:?}: {help}");
+        assert_eq!(help.matches("Examples:").count(), 1, "{words:?}: {help}");
+    }
+}
+
+#[test]
 fn bad_flags_are_usage() {
     let user = User::new();
     for (words, told) in [

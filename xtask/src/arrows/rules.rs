@@ -188,6 +188,10 @@ pub const HOUSES: &[House] = &[
             ("progress", "what happens meanwhile, on stderr"),
             ("help", "help topics"),
             ("config", "contexts, settings and their origins"),
+            (
+                "project_file",
+                "qwex.yaml: read strictly, its stages made into specs",
+            ),
             ("error", "what can go wrong, with its exit code"),
         ],
     },
@@ -379,7 +383,14 @@ pub const ROOM_RULES: &[RoomRule] = &[
     RoomRule {
         src: CLIENT,
         bound: Bound::In(&[
-            "remote", "direct", "output", "progress", "help", "config", "error",
+            "remote",
+            "direct",
+            "output",
+            "progress",
+            "help",
+            "config",
+            "project_file",
+            "error",
         ]),
         never: &["crate::commands"],
         sentence: "commands -> remote, direct, output: nothing below a command knows which one was typed",

@@ -1,0 +1,205 @@
+//! `init`, `validate`, `schema`: the project file itself. Needs no settings, so that a file that cannot be used stops
+//! none of them.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Done;
+use super::session::{output, variable};
+use crate::cli::{FileVariables, Global, InitArgs, ValidateArgs};
+use crate::error::{CliError, Exit};
+use crate::output::print;
+use crate::progress::Progress;
+use crate::project_file::{self, BACKENDS, Complaint, FILE_NAME, Source, Stage, Variables};
+
+/// `schema`: for an editor.
+pub fn schema() -> Done {
+    let text = serde_json::to_string_pretty(&project_file::schema()).map_err(std::io::Error::other)?;
+    print(&(text + "\n"))?;
+    Ok(0)
+}
+
+/// `init`: writes a file for what is found here.
+pub fn init(global: &Global, args: &InitArgs) -> Done {
+    let dir = here()?;
+    let (found, text) = project_file::detect(&dir);
+    if args.stdout {
+        print(&text)?;
+        return Ok(0);
+    }
+    write(&dir.join(FILE_NAME), &text, args.force)?;
+    let progress = Progress::new(global.progress);
+    for one in &found {
+        let stages: Vec<&str> = one.stages.iter().map(|(name, _, _)| *name).collect();
+        progress.stage("found", &format!("{}: stage {}", one.because, stages.join(", ")));
+    }
+    if found.is_empty() {
+        progress.note("nothing known is here; the file has one stage to begin with");
+    }
+    let written =
+        json!({"file": FILE_NAME, "stages": found.iter().map(|one| one.stages.len()).sum::<usize>().max(1)});
+    output(global).one(&written, FILE_NAME, || {
+        format!("wrote {FILE_NAME}\n  check    qwexctl validate\n  fields   qwexctl help spec\n")
+    })?;
+    Ok(0)
+}
+
+fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        if error.kind() == ErrorKind::AlreadyExists {
+            return CliError::new(Exit::Conflict, format!("{FILE_NAME} is here already"))
+                .why("it may hold what nobody else knows, so it is not overwritten")
+                .fix("look at what would be written: `qwexctl init --stdout`")
+                .fix("overwrite it: `qwexctl init --force`")
+                .code("already_exists");
+        }
+        CliError::new(Exit::Failure, format!("{FILE_NAME} cannot be written here")).why(error.to_string())
+    })
+}
+
+#[derive(Serialize)]
+struct Verdict<'a> {
+    valid: bool,
+    file: &'a str,
+    stages: usize,
+    runs: usize,
+    problems: Vec<serde_json::Value>,
+}
+
+/// `validate`: everything that can be known without running anything.
+pub fn validate(global: &Global, args: &ValidateArgs) -> Done {
+    let dir = here()?;
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => nearest(&dir)?,
+    };
+    let variables = variables(&args.variables)?;
+    let shown = path.strip_prefix(&dir).unwrap_or(&path).display().to_string();
+    let text = project_file::text(&path, &shown)?;
+    let source = Source {
+        path: &shown,
+        text: &text,
+    };
+    let default = named_backend(None)?;
+    let checked = checked(source, &variables, default.as_deref());
+    let out = output(global);
+    match checked {
+        Ok((stages, runs)) => {
+            let verdict = Verdict {
+                valid: true,
+                file: &shown,
+                stages,
+                runs,
+                problems: Vec::new(),
+            };
+            out.one(&verdict, &shown, || {
+                format!("{shown} can be used: {}\n", counted(stages, runs))
+            })?;
+            Ok(0)
+        }
+        Err(complaints) if out.for_people() => Err(project_file::refused(source, &complaints)),
+        Err(complaints) => {
+            let told = complaints
+                .iter()
+                .map(|complaint| json!(complaint.told(source)))
+                .collect();
+            let verdict = Verdict {
+                valid: false,
+                file: &shown,
+                stages: 0,
+                runs: 0,
+                problems: told,
+            };
+            out.one(&verdict, &shown, String::new)?;
+            Ok(Exit::Usage.code())
+        }
+    }
+}
+
+fn counted(stages: usize, runs: usize) -> String {
+    let of = |count: usize, word: &str| {
+        if count == 1 {
+            format!("1 {word}")
+        } else {
+            format!("{count} {word}s")
+        }
+    };
+    match (stages, runs) {
+        (0, _) => "no stages".to_owned(),
+        (stages, runs) if stages == runs => of(stages, "stage"),
+        (stages, runs) => format!("{}, {}", of(stages, "stage"), of(runs, "run")),
+    }
+}
+
+fn checked(
+    source: Source<'_>,
+    variables: &Variables,
+    default: Option<&str>,
+) -> Result<(usize, usize), Vec<Complaint>> {
+    let file = project_file::parse::<Vec<Stage>>(source.text).map_err(|complaint| vec![*complaint])?;
+    let expanded = project_file::expanded(&file, source, variables, "PIPELINE-ID", default)?;
+    Ok((file.stages.len(), expanded.instances.len()))
+}
+
+/// The backend of stages that name none, where the user says so: a flag, else `QWEX_BACKEND`.
+pub fn named_backend(flag: Option<&str>) -> Result<Option<String>, CliError> {
+    let (word, from) = match flag {
+        Some(word) => (Some(word.to_owned()), "--backend"),
+        None => (variable("QWEX_BACKEND"), "QWEX_BACKEND"),
+    };
+    let word = word.filter(|word| !word.is_empty());
+    if let Some(word) = word.as_deref().filter(|word| !BACKENDS.contains(word)) {
+        let error = CliError::usage(format!("{from} names the backend {word:?}, which there is not"));
+        return Err(match project_file::nearest(word, BACKENDS) {
+            Some(near) => error.fix(format!("did you mean {near}?")),
+            None => error.fix(format!("the backends are {}", BACKENDS.join(", "))),
+        });
+    }
+    Ok(word)
+}
+
+/// The nearest file at a directory or above it.
+pub fn nearest(dir: &Path) -> Result<PathBuf, CliError> {
+    let mut all = dir.ancestors().map(|dir| dir.join(FILE_NAME));
+    all.find(|path| path.is_file()).ok_or_else(no_file)
+}
+
+fn no_file() -> CliError {
+    CliError::new(Exit::NotFound, format!("there is no {FILE_NAME} here or above"))
+        .fix("write one from what is here: `qwexctl init`")
+        .code("project_file")
+}
+
+/// What `--set` and `--env-file` say, over the environment.
+pub fn variables(args: &FileVariables) -> Result<Variables, CliError> {
+    let mut variables = Variables::of_this_process();
+    for path in &args.env_files {
+        variables.read_env_file(path)?;
+    }
+    variables.set = args
+        .set
+        .iter()
+        .map(|pair| (pair.key.clone(), pair.value.clone()))
+        .collect();
+    Ok(variables)
+}
+
+pub fn here() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| {
+        CliError::new(Exit::Failure, "the current directory cannot be read").why(error.to_string())
+    })
+}
