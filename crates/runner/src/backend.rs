@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use qwex_core::{JobSpec, MountKind, SpecProblem, Usage};
 
 use crate::error::RunnerError;
-use crate::runner::{Handle, Runner};
+use crate::runner::{Handle, Runner, Workspace};
 use crate::watcher::Watcher;
 
 /// Something that a spec may ask for and that not every backend has.
@@ -162,6 +162,17 @@ pub trait Backend: Runner + Watcher {
     /// The backend cannot be asked.
     async fn details(&self, _handle: &Handle) -> Result<Details, RunnerError> {
         Ok(Details::default())
+    }
+
+    /// Brings the files of `workspace` to an attempt that was submitted with it, where a submit alone cannot: on a
+    /// backend that starts things in its own time. Whoever keeps the run calls it right after the submit and lets
+    /// it run beside the watch; it returns once nothing of the attempt will ask for files any more, and may be
+    /// dropped when the attempt is over. Calling it again, also from another process, does no harm.
+    ///
+    /// # Errors
+    /// The files cannot be read or sent, and waiting does not mend it: the attempt should be cancelled.
+    async fn supply(&self, _handle: &Handle, _workspace: &Workspace) -> Result<(), RunnerError> {
+        Ok(())
     }
 
     /// After the end and before [`Backend::remove`]: brings the files that match `outputs` into
