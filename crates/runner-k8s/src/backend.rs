@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use qwex_core::{BackendKind, Fact, Observation};
+use qwex_core::{BackendKind, Fact, Observation, QueueName};
+use qwex_runner::backend::Feature;
 use qwex_runner::{
     CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
     WatchPosition, Watcher, Work,
@@ -17,10 +18,11 @@ use crate::cancel::{self, Found};
 use crate::config::K8sConfig;
 use crate::connect::{self, Clients, ConnectError};
 use crate::decode::JobView;
+use crate::direct::Word;
 use crate::observe::{self, Evidence, Patience, PodEvidence};
-use crate::probe::{self, ProbeReport, QueueInfo};
+use crate::probe::{self, Check, ProbeReport, QueueInfo};
 use crate::watch::{self, Retained};
-use crate::{logs, submit, trouble};
+use crate::{check, logs, submit, trouble};
 
 /// One cluster. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub struct K8sBackend {
 pub(crate) struct Shared {
     pub config: K8sConfig,
     pub clients: Clients,
+    /// What runs may ask for here.
+    pub features: Vec<Feature>,
     /// Version of Kueue's API, once seen served; asked again while it is not.
     pub kueue: Mutex<Option<String>>,
     /// What the last watch knew, for the next one.
@@ -45,6 +49,7 @@ impl K8sBackend {
         let clients = connect::clients(&config.access, &config.tuning).await?;
         let backend = Self {
             shared: Arc::new(Shared {
+                features: check::features(&config.policy),
                 config,
                 clients,
                 kueue: Mutex::new(None),
@@ -77,6 +82,52 @@ impl K8sBackend {
     #[must_use]
     pub fn config(&self) -> &K8sConfig {
         &self.shared.config
+    }
+
+    /// Whether files can be carried into pods and out of them.
+    pub(crate) async fn may_exec(&self) -> Result<Check, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        Ok(probe::may_exec(&clients.acts, config.namespace.as_deref()).await?)
+    }
+
+    /// The queue that a run waits in: its own, the config's, for `kueue` the only one there is.
+    async fn queue_of(&self, work: &Work) -> Result<Option<QueueName>, RunnerError> {
+        let config = &self.shared.config;
+        let named = work.spec.queue.clone().or_else(|| config.queue.clone());
+        if named.is_none() && config.word == Word::K8s {
+            return Ok(None);
+        }
+        if self.shared.kueue_version().await?.is_none() {
+            // A suspended Job without Kueue would wait for ever.
+            let message = match named {
+                Some(queue) => format!("the run asks for queue {queue}, but this cluster has no Kueue"),
+                None => "this cluster has no Kueue; use the backend k8s, or have Kueue installed".to_owned(),
+            };
+            return Err(RunnerError::Unsupported { message });
+        }
+        match named {
+            Some(queue) => Ok(Some(queue)),
+            None => self.only_queue().await.map(Some),
+        }
+    }
+
+    async fn only_queue(&self) -> Result<QueueName, RunnerError> {
+        let queues = self.queues().await?;
+        let names: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        let unclear = || RunnerError::Unsupported {
+            message: format!(
+                "the run names no queue and namespace {} has {}; name one with --queue",
+                self.shared.config.namespace.as_deref().unwrap_or("default"),
+                match names.as_slice() {
+                    [] => "no LocalQueue".to_owned(),
+                    several => format!("several: {}", several.join(", ")),
+                }
+            ),
+        };
+        match names.as_slice() {
+            [only] => QueueName::new(*only).map_err(|_| unclear()),
+            _ => Err(unclear()),
+        }
     }
 
     async fn check_identity(&self) -> Result<(), ConnectError> {
@@ -120,15 +171,8 @@ impl Runner for K8sBackend {
 
     async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
         let shared = &self.shared;
-        if let Some(queue) = &work.spec.queue
-            && shared.kueue_version().await?.is_none()
-        {
-            // A suspended Job without Kueue would wait for ever.
-            return Err(RunnerError::Unsupported {
-                message: format!("the run asks for queue {queue}, but this cluster has no Kueue"),
-            });
-        }
-        submit::submit(&shared.clients.acts, &shared.config, work).await
+        let queue = self.queue_of(work).await?;
+        submit::submit(&shared.clients.acts, &shared.config, work, queue).await
     }
 
     async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {

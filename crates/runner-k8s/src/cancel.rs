@@ -156,6 +156,14 @@ async fn delete(rest: &Rest, job: &JobView) -> Result<CancelProgress, RunnerErro
     }
 }
 
+/// Deletes the Job, ended or not, and with it its pods and whatever it owns. An absent or foreign Job is fine.
+pub(crate) async fn remove(rest: &Rest, config: &K8sConfig, handle: &Handle) -> Result<(), RunnerError> {
+    match find_job(rest, config, handle).await? {
+        Found::Ours(job) => delete(rest, &job).await.map(|_| ()),
+        Found::Absent { .. } => Ok(()),
+    }
+}
+
 /// Sets the TTL of a Job whose result and logs are durable. An absent or foreign Job is fine.
 pub(crate) async fn release(rest: &Rest, config: &K8sConfig, handle: &Handle) -> Result<(), RunnerError> {
     let Found::Ours(job) = find_job(rest, config, handle).await? else {

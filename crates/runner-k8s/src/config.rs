@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use qwex_core::{ClusterName, Project};
+use kube::config::Kubeconfig;
+use qwex_core::{ClusterName, Project, QueueName};
 use secrecy::SecretString;
+
+use crate::direct::Word;
 
 /// One cluster, as a backend.
 #[derive(Debug, Clone)]
 pub struct K8sConfig {
+    pub word: Word,
     /// Name under which the cluster is registered; it goes into `BackendInfo`.
     pub cluster: Option<ClusterName>,
+    /// What the user knows the cluster by: the context of the kubeconfig; `None` on a server.
+    pub address: Option<String>,
     pub access: Access,
     /// The one namespace of all runs, or `None`: each project has its own, `qwex-<project>`, and the
     /// watch goes over all namespaces.
@@ -17,7 +23,64 @@ pub struct K8sConfig {
     /// UID of the namespace `kube-system` when the cluster was registered. With it a connection to
     /// another cluster behind the same address is refused.
     pub identity: Option<String>,
+    /// LocalQueue of runs that name none.
+    pub queue: Option<QueueName>,
+    pub policy: Policy,
     pub tuning: Tuning,
+}
+
+/// What runs may ask of the cluster beyond what every run may. The default is the server's: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Runs have the image's own user, root too, or the one they name. Else [`Tuning::run_as_user`], never root.
+    pub any_user: bool,
+    /// Directories of nodes that runs may mount, with all that is below. Empty: none.
+    pub host_paths: Vec<String>,
+    /// Service accounts that runs may name.
+    pub service_accounts: Names,
+    /// How files of the workspace go over and back; `None`: not at all.
+    pub files: Option<FilesPolicy>,
+}
+
+/// Names that a policy lets through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Names {
+    #[default]
+    None,
+    Any,
+    Only(Vec<String>),
+}
+
+impl Names {
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Any => true,
+            Self::Only(names) => names.iter().any(|allowed| allowed == name),
+        }
+    }
+}
+
+/// The helper containers beside a run whose workspace goes over or whose outputs come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesPolicy {
+    /// Their image, with `sh`, `tar` and `find`; `None`: the run's own.
+    pub image: Option<String>,
+    /// How long a started pod waits for the files of the workspace.
+    pub send_limit: Duration,
+    /// How long outputs wait to be fetched: after the run's timeout, or after its start where it has none.
+    pub keep: Duration,
+}
+
+impl Default for FilesPolicy {
+    fn default() -> Self {
+        Self {
+            image: None,
+            send_limit: Duration::from_secs(15 * 60),
+            keep: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 /// How to reach the API server and who we are there.
@@ -28,6 +91,13 @@ pub enum Access {
         yaml: SecretString,
         /// `None`: its current context.
         context: Option<String>,
+    },
+    /// The user's own kubeconfig, on the user's own machine: programs that log in are run, files are read.
+    Own {
+        kubeconfig: Box<Kubeconfig>,
+        context: String,
+        /// For people: where it was found.
+        origin: String,
     },
     /// The service account of the pod we run in.
     InCluster,
@@ -78,19 +148,29 @@ impl Default for Tuning {
 }
 
 impl K8sConfig {
-    /// A cluster by kubeconfig with default patience, one namespace per project.
+    /// A cluster with default patience, one namespace per project, and no more rights for runs than a server gives.
     #[must_use]
-    pub fn from_kubeconfig(yaml: impl Into<SecretString>) -> Self {
+    pub fn new(access: Access) -> Self {
         Self {
+            word: Word::default(),
             cluster: None,
-            access: Access::Kubeconfig {
-                yaml: yaml.into(),
-                context: None,
-            },
+            address: None,
+            access,
             namespace: None,
             identity: None,
+            queue: None,
+            policy: Policy::default(),
             tuning: Tuning::default(),
         }
+    }
+
+    /// The same by the current context of a kubeconfig.
+    #[must_use]
+    pub fn from_kubeconfig(yaml: impl Into<SecretString>) -> Self {
+        Self::new(Access::Kubeconfig {
+            yaml: yaml.into(),
+            context: None,
+        })
     }
 
     /// The namespace in which a project's runs live.

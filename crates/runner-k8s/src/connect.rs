@@ -20,6 +20,11 @@ pub enum ConnectError {
     #[error("the kubeconfig has no {missing}; it has: {known}")]
     Incomplete { missing: String, known: String },
     #[error(
+        "no kubeconfig was found (looked at {looked}) and this is no pod of a cluster; \
+         name one with KUBECONFIG, or write ~/.kube/config as `kubectl` uses it"
+    )]
+    NoKubeconfig { looked: String },
+    #[error(
         "user {user:?} of the kubeconfig runs a program to log in ({kind}), which qwex refuses; \
          use a token or a client certificate of a service account instead"
     )]
@@ -53,15 +58,63 @@ pub(crate) struct Clients {
 pub(crate) async fn clients(access: &Access, tuning: &Tuning) -> Result<Clients, ConnectError> {
     let config = match access {
         Access::Kubeconfig { yaml, context } => load(yaml, context.as_deref()).await?,
-        Access::InCluster => kube::Config::incluster().map_err(|error| ConnectError::Unusable {
-            message: format!("no service account of a pod is here: {error}"),
-        })?,
+        Access::Own {
+            kubeconfig, context, ..
+        } => return own_clients(kubeconfig, context, tuning).await,
+        Access::InCluster => {
+            let mut config = kube::Config::incluster().map_err(|error| ConnectError::Unusable {
+                message: format!("no service account of a pod is here: {error}"),
+            })?;
+            config.proxy_url = None;
+            config
+        }
     };
     Ok(Clients {
         acts: client(config.clone(), tuning, None)?,
         watches: client(config.clone(), tuning, Some(tuning.watch_timeout * 2))?,
         logs: client(config, tuning, None)?,
     })
+}
+
+/// The clients of the user's own kubeconfig. Making a client may run the program that logs in, which takes its time and
+/// may ask in the user's browser: twice only, and off the runtime's threads.
+async fn own_clients(
+    kubeconfig: &Kubeconfig,
+    context: &str,
+    tuning: &Tuning,
+) -> Result<Clients, ConnectError> {
+    let config = resolve(kubeconfig.clone(), context.to_owned()).await?;
+    let make = |read_timeout: Option<Duration>| {
+        let (config, tuning) = (config.clone(), tuning.clone());
+        // Making a client looks for the runtime it will live on.
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            let _entered = runtime.enter();
+            client(config, &tuning, read_timeout)
+        })
+    };
+    let failed = |error: tokio::task::JoinError| ConnectError::Unusable {
+        message: error.to_string(),
+    };
+    let acts = make(None).await.map_err(failed)??;
+    let watches = make(Some(tuning.watch_timeout * 2)).await.map_err(failed)??;
+    Ok(Clients {
+        logs: acts.clone(),
+        acts,
+        watches,
+    })
+}
+
+async fn resolve(file: Kubeconfig, context: String) -> Result<kube::Config, ConnectError> {
+    let options = KubeConfigOptions {
+        context: Some(context),
+        ..KubeConfigOptions::default()
+    };
+    kube::Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(|error| ConnectError::Unreadable {
+            message: error.to_string(),
+        })
 }
 
 /// `read_timeout` guards a connection against silence where silence is never normal.
@@ -77,8 +130,6 @@ fn client(
     // kube would repeat a POST on 429, 503 and 504 up to 15 times: whether to ask again is the
     // dispatcher's to decide.
     config.default_retry = false;
-    // From the server's own environment; a cluster that needs a proxy says so and is refused.
-    config.proxy_url = None;
     let client = kube::Client::try_from(config).map_err(|error| ConnectError::Unusable {
         message: error.to_string(),
     })?;
@@ -89,13 +140,10 @@ async fn load(yaml: &SecretString, context: Option<&str>) -> Result<kube::Config
     let unreadable = |message: String| ConnectError::Unreadable { message };
     let file = Kubeconfig::from_yaml(yaml.expose_secret()).map_err(|error| unreadable(error.to_string()))?;
     let context = check(&file, context)?;
-    let options = KubeConfigOptions {
-        context: Some(context),
-        ..KubeConfigOptions::default()
-    };
-    kube::Config::from_custom_kubeconfig(file, &options)
-        .await
-        .map_err(|error| unreadable(error.to_string()))
+    let mut config = resolve(file, context).await?;
+    // From the server's own environment; a cluster that needs a proxy says so and is refused.
+    config.proxy_url = None;
+    Ok(config)
 }
 
 /// Refuses what is not self-contained and gives the name of the context to use.
@@ -137,7 +185,7 @@ fn check(file: &Kubeconfig, context: Option<&str>) -> Result<String, ConnectErro
     Ok(wanted.to_owned())
 }
 
-fn incomplete<'a>(missing: &str, known: impl Iterator<Item = &'a str>) -> ConnectError {
+pub(crate) fn incomplete<'a>(missing: &str, known: impl Iterator<Item = &'a str>) -> ConnectError {
     let known = known.collect::<Vec<_>>().join(", ");
     ConnectError::Incomplete {
         missing: missing.to_owned(),

@@ -9,6 +9,7 @@ use qwex_core::{Attempt, ObjectUid, RunId};
 use serde::{Deserialize, Deserializer};
 
 use crate::names;
+use crate::place::Place;
 
 /// `metadata` of any object.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -90,6 +91,8 @@ pub struct PodView {
 pub struct PodViewSpec {
     pub node_name: Option<String>,
     #[serde(deserialize_with = "null_as_default")]
+    pub init_containers: Vec<ContainerSpecView>,
+    #[serde(deserialize_with = "null_as_default")]
     pub containers: Vec<ContainerSpecView>,
 }
 
@@ -117,6 +120,8 @@ pub struct PodViewStatus {
     #[serde(deserialize_with = "null_as_default")]
     pub conditions: Vec<Condition>,
     #[serde(deserialize_with = "null_as_default")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "null_as_default")]
     pub container_statuses: Vec<ContainerStatus>,
 }
 
@@ -124,6 +129,9 @@ pub struct PodViewStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     pub name: String,
+    /// The image that runs, by digest: `docker.io/library/busybox@sha256:…`.
+    #[serde(rename = "imageID")]
+    pub image_id: String,
     pub restart_count: u32,
     pub state: ContainerState,
 }
@@ -167,6 +175,9 @@ pub struct WorkloadView {
     pub metadata: Meta,
     pub spec: WorkloadViewSpec,
     pub status: WorkloadViewStatus,
+    /// Not of the object: where it stands among the others that wait, set by who knows them.
+    #[serde(skip)]
+    pub place: Option<Place>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -174,6 +185,7 @@ pub struct WorkloadView {
 pub struct WorkloadViewSpec {
     pub queue_name: String,
     pub active: Option<bool>,
+    pub priority: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -195,7 +207,7 @@ where
 /// Annotations may weigh 256 KiB; only our own are kept.
 fn ours_only<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let mut all: BTreeMap<String, String> = null_as_default(from)?;
-    all.retain(|key, _| key == names::SPEC_HASH);
+    all.retain(|key, _| key == names::SPEC_HASH || key == names::TIMEOUT);
     Ok(all)
 }
 
@@ -277,6 +289,41 @@ impl PodView {
             .container_statuses
             .iter()
             .find(|status| status.name == names::CONTAINER)
+    }
+
+    /// Status of the helper that takes in the files of the workspace before the command starts.
+    #[must_use]
+    pub fn files_in(&self) -> Option<&ContainerStatus> {
+        self.status
+            .init_container_statuses
+            .iter()
+            .find(|status| status.name == names::FILES_IN)
+    }
+
+    /// Status of the helper that keeps the outputs after the command has ended.
+    #[must_use]
+    pub fn files_out(&self) -> Option<&ContainerStatus> {
+        self.status
+            .container_statuses
+            .iter()
+            .find(|status| status.name == names::FILES_OUT)
+    }
+
+    /// Whether outputs of the command are to be fetched, so that the pod outlives it.
+    #[must_use]
+    pub fn keeps_outputs(&self) -> bool {
+        self.spec
+            .containers
+            .iter()
+            .any(|container| container.name == names::FILES_OUT)
+    }
+
+    /// What the pod waits for: while a helper has not started, that one; it has the command's image or its own.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&StateWaiting> {
+        let of = |status: &'_ ContainerStatus| status.state.waiting.is_some();
+        let helper = self.files_in().filter(|helper| of(helper));
+        helper.or(self.main())?.state.waiting.as_ref()
     }
 
     /// What was asked for our container.

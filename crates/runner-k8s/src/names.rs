@@ -19,8 +19,18 @@ pub const RUN_NAME: &str = "qwex.dev/run-name";
 pub const USER_LABELS: &str = "qwex.dev/labels";
 /// Kueue's label: the LocalQueue a Job waits in.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
-/// The one container of our pods.
+/// The container of our pods that runs the command: it alone decides how a run ended.
 pub const CONTAINER: &str = "main";
+/// The helper that takes in the files of the workspace, before the command starts.
+pub const FILES_IN: &str = "qwex-files-in";
+/// The helper that keeps the outputs until they are fetched.
+pub const FILES_OUT: &str = "qwex-files-out";
+/// Where the helpers leave word for each other; the command does not see it.
+pub const CONTROL: &str = "/qwex";
+/// Annotation: the timeout in seconds of a run whose pod outlives its command.
+pub const TIMEOUT: &str = "qwex.dev/timeout-seconds";
+/// Where the workspace lies in the pod, and in which the command starts.
+pub const WORKSPACE: &str = "/workspace";
 
 /// Selects every object of ours.
 pub(crate) fn ours() -> String {

@@ -223,6 +223,18 @@ pub(crate) async fn queues(
     Ok(queues)
 }
 
+/// Whether files can be carried into pods and out of them; only people may, never a server.
+pub(crate) async fn may_exec(rest: &Rest, namespace: Option<&str>) -> Result<Check, CallError> {
+    let uses = (
+        "",
+        "pods",
+        "exec",
+        "create",
+        "send the workspace and fetch outputs",
+    );
+    check(rest, namespace, uses, false).await
+}
+
 async fn check(rest: &Rest, namespace: Option<&str>, uses: Use, required: bool) -> Result<Check, CallError> {
     let (group, resource, subresource, verb, purpose) = uses;
     let ask = json!({

@@ -115,6 +115,11 @@ impl Rest {
         Self { client, deadline }
     }
 
+    /// For what is no plain call: `exec`.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
     pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, CallError> {
         read(&self.call(Method::GET, target, "", Vec::new()).await?)
     }
@@ -295,6 +300,28 @@ impl Refusal {
     }
 }
 
+/// What is to be granted, out of the API server's `User "u" cannot list resource "pods" in API group "" in the
+/// namespace "n"`.
+fn grant(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("\" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once("\" in API group \"")?;
+    let (group, rest) = rest.split_once('"')?;
+    let group = if group.is_empty() {
+        ""
+    } else {
+        &format!(" of {group}")
+    };
+    let place = match rest
+        .split_once("in the namespace \"")
+        .and_then(|(_, name)| name.split_once('"'))
+    {
+        Some((namespace, _)) => format!("a Role in namespace {namespace}"),
+        None => "a ClusterRole".to_owned(),
+    };
+    Some(format!("{place} with the verb `{verb}` on `{resource}`{group}"))
+}
+
 impl From<CallError> for RunnerError {
     /// For reads. A write maps 404 and 409 first.
     fn from(error: CallError) -> Self {
@@ -304,7 +331,12 @@ impl From<CallError> for RunnerError {
             CallError::Unreadable { .. } => Self::Failed { message },
             CallError::Refused(refusal) => match refusal.code {
                 401 => Self::Unauthorized { message },
-                403 if refusal.is_rbac() => Self::Unauthorized { message },
+                403 if refusal.is_rbac() => Self::Unauthorized {
+                    message: match grant(&refusal.message) {
+                        Some(grant) => format!("{message}; ask for {grant}"),
+                        None => message,
+                    },
+                },
                 429 => Self::Throttled {
                     retry_after: refusal.retry_after,
                     message,
@@ -355,7 +387,12 @@ mod tests {
     #[test]
     fn tells_rbac_from_quota() {
         let rbac = r#"jobs.batch is forbidden: User "ci" cannot create resource "jobs" in API group "batch" in the namespace "x""#;
-        assert!(matches!(refused(403, rbac), RunnerError::Unauthorized { message } if message == rbac));
+        let wanted =
+            format!("{rbac}; ask for a Role in namespace x with the verb `create` on `jobs` of batch");
+        assert_eq!(refused(403, rbac), RunnerError::Unauthorized { message: wanted });
+        let whole = r#"pods is forbidden: User "ci" cannot list resource "pods" in API group "" at the cluster scope"#;
+        let wanted = format!("{whole}; ask for a ClusterRole with the verb `list` on `pods`");
+        assert_eq!(refused(403, whole), RunnerError::Unauthorized { message: wanted });
         let quota = r#"jobs.batch "a" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: count/jobs.batch=0, limited: count/jobs.batch=0"#;
         assert!(matches!(refused(403, quota), RunnerError::Rejected { message } if message == quota));
     }

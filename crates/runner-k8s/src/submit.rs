@@ -3,7 +3,7 @@
 //!
 //! No retries here: they belong to the dispatcher, which asks again and thereby adopts.
 
-use qwex_core::{BackendInfo, BackendKind, ObjectUid};
+use qwex_core::{BackendInfo, BackendKind, ObjectUid, QueueName};
 use qwex_runner::{RunnerError, Submitted, Work};
 
 use crate::config::K8sConfig;
@@ -13,12 +13,15 @@ use crate::names;
 use crate::paths;
 use crate::rest::{CallError, Rest, target};
 
-pub(crate) async fn submit(rest: &Rest, config: &K8sConfig, work: &Work) -> Result<Submitted, RunnerError> {
+pub(crate) async fn submit(
+    rest: &Rest,
+    config: &K8sConfig,
+    work: &Work,
+    queue: Option<QueueName>,
+) -> Result<Submitted, RunnerError> {
     let namespace = config.namespace_of(&work.project);
-    let job = manifest::job(work, &namespace, config.tuning.run_as_user).map_err(|error| {
-        RunnerError::Rejected {
-            message: error.to_string(),
-        }
+    let job = manifest::job(work, config, queue.as_ref()).map_err(|error| RunnerError::Rejected {
+        message: error.to_string(),
     })?;
     let body = serde_json::to_vec(&job).expect("a Job of strings and numbers serialises");
     // Unknown or doubled fields would be our bug: have the API server say so instead of dropping them.
@@ -50,7 +53,7 @@ impl Place<'_> {
             backend: BackendInfo {
                 kind: BackendKind::K8s,
                 cluster: self.config.cluster.clone(),
-                address: None,
+                address: self.config.address.clone(),
                 namespace: Some(self.namespace.clone()),
                 object: self.work.object_name(),
                 uid: Some(ObjectUid(job.uid.clone())),

@@ -79,15 +79,16 @@ impl Connector {
         namespace: String,
         identity: Option<String>,
     ) -> Result<K8sBackend, ConnectError> {
+        let access = Access::Kubeconfig {
+            yaml: kubeconfig.into(),
+            context,
+        };
         let config = K8sConfig {
             cluster: Some(name.clone()),
-            access: Access::Kubeconfig {
-                yaml: kubeconfig.into(),
-                context,
-            },
             namespace: Some(namespace),
             identity,
             tuning: self.tuning.clone(),
+            ..K8sConfig::new(access)
         };
         K8sBackend::connect(config).await
     }

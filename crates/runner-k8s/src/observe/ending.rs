@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use qwex_core::{Ending, Fact, Failure, FailureCode};
 
 use super::episodes::{START_ERRORS, exit_code, ran};
+use super::files;
 use super::waiting::{IMAGE_REASONS, image_of, refusal};
 use super::{End, Evidence, PodEvidence};
 use crate::decode::{Condition, PodView, StateTerminated, StateWaiting};
@@ -30,6 +31,9 @@ const CONFIG_REASONS: [&str; 3] = [
 ];
 
 pub(super) fn end(evidence: &Evidence<'_>) -> Option<End> {
+    if let Some(end) = files::end(evidence) {
+        return Some(end);
+    }
     let verdict = |kind| evidence.job.condition(kind).filter(|seen| seen.is_true());
     if let Some(complete) = verdict("Complete") {
         return Some(completed(evidence, complete));
@@ -141,7 +145,7 @@ fn hopeless(evidence: &Evidence<'_>) -> Option<End> {
     if seen.pod.has_ended() || seen.pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let waiting = seen.pod.main()?.state.waiting.as_ref()?;
+    let waiting = seen.pod.waiting()?;
     let code = hopeless_code(evidence, seen, waiting)?;
     let message = refusal(image_of(&seen.pod), waiting);
     Some(settled(evidence, None, failed(code, message, None)))
@@ -163,7 +167,7 @@ fn hopeless_code(evidence: &Evidence<'_>, seen: &PodEvidence, waiting: &StateWai
 
 /// How a pod failed. The container's own reason comes first: it is what the kernel or the runtime
 /// saw; then what was done to the pod; then the exit code.
-fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> Ending {
+pub(super) fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> Ending {
     let pod = &seen.pod;
     let end = terminated(seen);
     if let Some(end) = end {
@@ -182,8 +186,10 @@ fn of_pod(evidence: &Evidence<'_>, seen: &PodEvidence, verdict: &Condition) -> E
         Some(end) => of_exit(end, verdict),
         None if seen.deleted || pod.metadata.deletion_timestamp.is_some() => stopped(pod, None),
         None => {
-            let waiting = pod.main().and_then(|main| main.state.waiting.as_ref());
-            match waiting.and_then(|waiting| Some((hopeless_code(evidence, seen, waiting)?, waiting))) {
+            match pod
+                .waiting()
+                .and_then(|waiting| Some((hopeless_code(evidence, seen, waiting)?, waiting)))
+            {
                 Some((code, waiting)) => failed(code, refusal(image_of(pod), waiting), None),
                 None => failed(FailureCode::Lost, verdict.words(), None),
             }
@@ -243,7 +249,7 @@ fn oom_message(pod: &PodView) -> String {
 
 /// The pod was deleted by somebody and its container ended in consequence. Where nobody saw it, both
 /// times are the cluster's; a container that ended before the request ended by itself.
-fn was_deleted_while_running(seen: &PodEvidence, end: &StateTerminated) -> bool {
+pub(super) fn was_deleted_while_running(seen: &PodEvidence, end: &StateTerminated) -> bool {
     let meta = &seen.pod.metadata;
     let grace = meta.deletion_grace_period_seconds.filter(|grace| *grace > 0);
     let asked_at = meta.deletion_timestamp.zip(grace);
@@ -300,7 +306,7 @@ fn last_pod(pods: &[PodEvidence]) -> Option<&PodEvidence> {
         .max_by_key(|seen| (seen.pod.metadata.creation_timestamp, &seen.pod.metadata.name))
 }
 
-fn terminated(seen: &PodEvidence) -> Option<&StateTerminated> {
+pub(super) fn terminated(seen: &PodEvidence) -> Option<&StateTerminated> {
     seen.pod.main()?.state.terminated.as_ref()
 }
 
@@ -310,7 +316,7 @@ fn signal(end: &StateTerminated) -> Option<i32> {
     told.or_else(|| (end.reason == "OOMKilled" && end.exit_code == 137).then_some(9))
 }
 
-fn failed(code: FailureCode, message: String, end: Option<&StateTerminated>) -> Ending {
+pub(super) fn failed(code: FailureCode, message: String, end: Option<&StateTerminated>) -> Ending {
     Ending::Failed {
         failure: Failure {
             code,
@@ -321,7 +327,7 @@ fn failed(code: FailureCode, message: String, end: Option<&StateTerminated>) -> 
     }
 }
 
-fn settled(evidence: &Evidence<'_>, at: Option<Timestamp>, ending: Ending) -> End {
+pub(super) fn settled(evidence: &Evidence<'_>, at: Option<Timestamp>, ending: Ending) -> End {
     End {
         observation: evidence.ended(at, ending),
         settled: true,

@@ -11,6 +11,7 @@
 
 mod ending;
 mod episodes;
+mod files;
 mod waiting;
 
 use std::time::Duration;

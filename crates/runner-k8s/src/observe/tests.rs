@@ -354,7 +354,7 @@ fn why_a_run_is_not_admitted() {
                 "The workload has no reservation"
             )
         ]),
-        format!("queue team: WaitingForQuota: {quota}")
+        format!("queue team; waiting for 400m more cpu (WaitingForQuota: {quota})")
     );
     assert_eq!(queued(&[]), "queue team: not looked at yet");
     assert_eq!(
@@ -388,6 +388,8 @@ fn why_a_run_is_not_admitted() {
     );
     assert_eq!(
         queued(&[unreserved, ("Evicted", "True", "Preempted", "to make room")]),
-        format!("queue team: WaitingForQuota: {quota} (evicted before: Preempted: to make room)")
+        format!(
+            "queue team; waiting for 400m more cpu (WaitingForQuota: {quota}) (evicted before: Preempted: to make room)"
+        )
     );
 }

@@ -4,6 +4,7 @@ use qwex_core::{Fact, Observation, PendingCode};
 
 use super::{Evidence, PodEvidence, has_run};
 use crate::decode::{Condition, PodView, StateWaiting, WorkloadView};
+use crate::place::shortage;
 
 /// Waiting reasons of a container that are about its image.
 pub(super) const IMAGE_REASONS: [&str; 7] = [
@@ -79,7 +80,17 @@ fn of_pod(evidence: &Evidence<'_>, pod: &PodView) -> Option<Observation> {
     if state.is_some_and(|state| state.terminated.is_some()) {
         return None;
     }
-    let reason = state.and_then(|state| state.waiting.clone()).unwrap_or_default();
+    let taking = pod.files_in().and_then(|helper| helper.state.running.as_ref());
+    if let Some(taking) = taking {
+        let message = "waiting for the files of the workspace, which are being sent".to_owned();
+        return Some(waiting(
+            evidence,
+            taking.started_at,
+            PendingCode::Starting,
+            message,
+        ));
+    }
+    let reason = pod.waiting().cloned().unwrap_or_default();
     let (code, message) = container(pod, &reason);
     Some(waiting(evidence, None, code, message))
 }
@@ -154,11 +165,27 @@ fn admission(workload: Option<&WorkloadView>) -> String {
             let before = evicted
                 .map(|seen| format!(" (evicted before: {})", seen.words()))
                 .unwrap_or_default();
-            format!("queue {queue}: {}{before}", reserved.words())
+            match shortage(&reserved.message) {
+                Some(shortage) => format!(
+                    "{}; {shortage} ({}){before}",
+                    standing(workload),
+                    reserved.words()
+                ),
+                None => format!("{}: {}{before}", standing(workload), reserved.words()),
+            }
         }
         (None, _) => match evicted {
-            Some(evicted) => format!("queue {queue}: evicted: {}", evicted.words()),
-            None => format!("queue {queue}: not looked at yet"),
+            Some(evicted) => format!("{}: evicted: {}", standing(workload), evicted.words()),
+            None => format!("{}: not looked at yet", standing(workload)),
         },
+    }
+}
+
+/// `position 3 of 11 in queue team`, or only the queue where nobody knows the others.
+fn standing(workload: &WorkloadView) -> String {
+    let queue = &workload.spec.queue_name;
+    match workload.place {
+        Some(place) => format!("{} in queue {queue}", place.words()),
+        None => format!("queue {queue}"),
     }
 }

@@ -1,7 +1,7 @@
 //! One attempt in the view: its Job, pods and Workload, what was told of it, and what the clock
 //! still holds back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use crate::decode::{JobView, PodView, WorkloadView};
 use crate::logs;
 use crate::names;
 use crate::observe::{Evidence, Observed, Patience, PodEvidence, has_run, observe};
+use crate::place::Place;
 
 /// After so long without a pod the Job's events are asked why.
 const PODLESS: Duration = Duration::from_secs(3);
@@ -93,8 +94,7 @@ impl PodSeen {
     }
 
     fn waiting_reason(&self) -> &str {
-        let waiting = self.pod.main().and_then(|main| main.state.waiting.as_ref());
-        waiting.map_or("", |waiting| waiting.reason.as_str())
+        self.pod.waiting().map_or("", |waiting| waiting.reason.as_str())
     }
 
     fn is_over(&self) -> bool {
@@ -138,6 +138,19 @@ impl Entry {
 
     pub fn put_workload(&mut self, workload: Option<WorkloadView>) {
         self.workload = workload;
+    }
+
+    pub fn workload(&self) -> Option<&WorkloadView> {
+        self.workload.as_ref()
+    }
+
+    /// Takes its place in the queue from those of all; whether that is news.
+    pub fn put_place(&mut self, places: &HashMap<String, Place>) -> bool {
+        let Some(workload) = &mut self.workload else {
+            return false;
+        };
+        let place = places.get(&workload.metadata.uid).copied();
+        std::mem::replace(&mut workload.place, place) != place
     }
 
     pub fn looked_up_pods(&mut self, pods: Vec<PodView>, now: Instant) {

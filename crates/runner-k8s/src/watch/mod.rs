@@ -26,6 +26,7 @@ use crate::backend::Shared;
 use crate::cancel::{handle_of, pods_of};
 use crate::decode::{JobView, PodView, WorkloadView};
 use crate::list::{Listed, list_all};
+use crate::place::place_among;
 use crate::trouble::create_trouble;
 use crate::{names, paths};
 
@@ -390,8 +391,10 @@ pub(crate) async fn workload_of(shared: &Shared, job: &JobView) -> Option<Worklo
     let version = shared.kueue_version().await.ok()??;
     let namespace = Some(job.metadata.namespace.as_str());
     let found = list_workloads_in(shared, &version, namespace).await.ok()?;
-    let mine = |workload: &WorkloadView| workload.metadata.owner_job() == Some(&job.metadata.uid);
-    found.items.into_iter().find(mine)
+    let mine = |workload: &&WorkloadView| workload.metadata.owner_job() == Some(&job.metadata.uid);
+    let mut workload = found.items.iter().find(mine)?.clone();
+    workload.place = place_among(found.items.iter(), &workload.metadata.uid);
+    Some(workload)
 }
 
 type KueuePosition = (String, String);

@@ -14,6 +14,10 @@ use tokio::time::Instant;
 use super::entry::{Entry, Lookup};
 use crate::config::Tuning;
 use crate::decode::{JobView, Object, PodView, WorkloadView};
+use crate::place::Lines;
+
+/// How often places in queues are told anew at most.
+const PLACES_AGAIN: Duration = Duration::from_secs(3);
 
 /// UID of a Job.
 pub(crate) type JobUid = String;
@@ -23,6 +27,9 @@ pub(crate) struct View {
     entries: HashMap<JobUid, Entry>,
     /// Entries that a clock may move, not only an event.
     attention: BTreeSet<JobUid>,
+    /// Who waits in which queue, also those that are not ours, and when that was last told.
+    lines: Lines,
+    placed_at: Since,
 }
 
 /// The clocks and limits of one evaluation.
@@ -59,6 +66,7 @@ impl View {
             entry.lose_pods_but(&pods);
             entry.put_workload(None);
         }
+        self.lines.clear();
         for job in lists.jobs {
             self.put_job(job);
         }
@@ -102,7 +110,8 @@ impl View {
         Some(uid)
     }
 
-    pub fn put_workload(&mut self, workload: WorkloadView) -> Option<JobUid> {
+    pub fn put_workload(&mut self, mut workload: WorkloadView) -> Option<JobUid> {
+        self.lines.put(&workload);
         // Kueue makes Workloads for everybody's Jobs; those of ours bear our names.
         let ours = workload
             .metadata
@@ -110,11 +119,15 @@ impl View {
             .iter()
             .find(|owner| owner.kind == "Job" && owner.name.starts_with("qwex-"))?;
         let uid = ours.uid.clone();
-        self.entry(&uid)?.put_workload(Some(workload));
+        let entry = self.entry(&uid)?;
+        // Until places are told anew, which is soon.
+        workload.place = entry.workload().and_then(|known| known.place);
+        entry.put_workload(Some(workload));
         Some(uid)
     }
 
     pub fn delete_workload(&mut self, workload: &WorkloadView) -> Option<JobUid> {
+        self.lines.remove(&workload.metadata.uid);
         let uid = workload.metadata.owner_job()?.to_owned();
         self.entries.get_mut(&uid)?.put_workload(None);
         Some(uid)
@@ -162,8 +175,25 @@ impl View {
 
     /// Tells what the clock alone has made new.
     pub fn tick(&mut self, moment: Moment<'_>) -> Told {
-        let due: Vec<JobUid> = self.attention.iter().cloned().collect();
-        self.tell_many(due, moment)
+        let mut due = self.attention.clone();
+        due.extend(self.place_all(moment.now));
+        self.tell_many(due.into_iter().collect(), moment)
+    }
+
+    /// Brings the places in the queues up to date, now and then: each change moves everybody behind.
+    fn place_all(&mut self, now: Instant) -> Vec<JobUid> {
+        if self.placed_at.is_some() && waited(self.placed_at, now) < PLACES_AGAIN {
+            return Vec::new();
+        }
+        let Some(places) = self.lines.places() else {
+            return Vec::new();
+        };
+        self.placed_at = Some(now);
+        let moved = self
+            .entries
+            .iter_mut()
+            .filter_map(|(uid, entry)| entry.put_place(&places).then(|| uid.clone()));
+        moved.collect()
     }
 
     fn tell_many(&mut self, uids: Vec<JobUid>, moment: Moment<'_>) -> Told {

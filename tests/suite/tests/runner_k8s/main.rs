@@ -2,8 +2,12 @@
 //! simulated pods that end as asked. Test names begin with the row of the fault catalogue they prove.
 
 mod cancel;
+mod conformance;
+mod direct;
 mod endings;
+mod files;
 mod logs;
+mod mounts;
 mod probe;
 mod queue;
 mod rig;

@@ -87,7 +87,10 @@ async fn a_full_queue_is_told_and_passed() -> Result<()> {
             "insufficient unused quota for cpu",
         )
         .await?;
-    assert!(message.starts_with("queue main: WaitingForQuota"), "{message}");
+    assert!(
+        message.contains("queue main; waiting for 1 more cpu (WaitingForQuota"),
+        "{message}"
+    );
     assert_eq!(
         listener.ending(&first).await?,
         Ending::Succeeded { verified: true }

@@ -15,7 +15,7 @@ use qwex_core::{
 use qwex_runner::{
     Handle, LogItem, LogPosition, LogSource, Runner as _, Sighting, WatchPosition, Watcher as _, Work,
 };
-use qwex_runner_k8s::{K8sBackend, K8sConfig, Tuning, manifest};
+use qwex_runner_k8s::{K8sBackend, K8sConfig, K8sDirectConfig, Tuning, manifest};
 use qwex_testbed::http_proxy::HttpProxy;
 use qwex_testbed::{Cluster, images, wait};
 use tokio_util::task::AbortOnDropHandle;
@@ -65,6 +65,23 @@ impl Rig {
         Self::with(config(kubeconfig, &namespace), client).await
     }
 
+    /// With the rights of a user of the command line.
+    pub async fn direct(cluster: &Cluster, change: impl FnOnce(&mut K8sDirectConfig)) -> Result<Self> {
+        let namespace = cluster.namespace("direct").await?;
+        let mut config = K8sDirectConfig {
+            kubeconfig: Some(cluster.kubeconfig_path()),
+            namespace: Some(namespace.clone()),
+            tuning: Some(tuning()),
+            ..K8sDirectConfig::default()
+        };
+        change(&mut config);
+        Ok(Self {
+            backend: K8sBackend::connect_direct(config).await?,
+            namespace,
+            client: cluster.client().await?,
+        })
+    }
+
     pub async fn with(config: K8sConfig, client: kube::Client) -> Result<Self> {
         Ok(Self {
             namespace: config.namespace.clone().context("one namespace")?,
@@ -108,7 +125,7 @@ impl Rig {
 
     /// Creates the Job of a work past the backend, changed.
     pub async fn create(&self, work: &Work, change: impl FnOnce(&mut Job)) -> Result<Handle> {
-        let mut job = manifest::job(work, &self.namespace, Some(65532))?;
+        let mut job = manifest::job(work, self.backend.config(), work.spec.queue.as_ref())?;
         change(&mut job);
         let created = self.jobs().create(&PostParams::default(), &job).await?;
         Ok(self.handle(work, created.metadata.uid))

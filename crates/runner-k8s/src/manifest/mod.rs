@@ -4,70 +4,89 @@
 //!
 //! Called by `submit`. Must not read anything but its arguments.
 
+mod env;
+mod files;
+mod mounts;
+mod security;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec as K8sJobSpec};
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, EnvVarSource, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use qwex_core::JobSpec;
 use qwex_core::spec::PullPolicy;
+use qwex_core::{JobSpec, QueueName, SpecProblem};
 use qwex_runner::Work;
 
+use self::files::Files;
+use self::security::Security;
+use crate::check;
+use crate::config::K8sConfig;
 use crate::names;
 
 /// Most bytes of user labels that are copied onto the Job, of the 256 KiB all annotations may have.
 const LABELS_CAP: usize = 16 * 1024;
-/// Set by qwex alone; a user's variable of that name is left out.
-const OWN_VARIABLES: [&str; 2] = ["QWEX_RUN_ID", "QWEX_ATTEMPT"];
-
 /// Why an attempt cannot become a Job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    #[error("a run on Kubernetes needs a container image")]
-    NoImage,
+    #[error("{}: {}", .0.pointer, .0.detail)]
+    Refused(SpecProblem),
     #[error("the command is empty")]
     NoCommand,
     #[error("the secret reference {reference:?} of {variable} must be `secret` or `secret/key`")]
     BadSecret { variable: String, reference: String },
 }
 
-/// The Job of one attempt in `namespace`. `run_as_user`: see [`crate::Tuning::run_as_user`].
-pub fn job(work: &Work, namespace: &str, run_as_user: Option<i64>) -> Result<Job, ManifestError> {
+/// The Job of one attempt as `config` wants Jobs, suspended where it waits in a queue.
+///
+/// # Errors
+/// The spec asks for what Kubernetes or the policy refuses.
+pub fn job(work: &Work, config: &K8sConfig, queue: Option<&QueueName>) -> Result<Job, ManifestError> {
     let spec = &work.spec;
+    let policy = &config.policy;
+    let refused = check::problems("k8s", &check::features(policy), policy, spec);
+    if let Some(problem) = refused.into_iter().find(|problem| !is_placement(problem)) {
+        return Err(ManifestError::Refused(problem));
+    }
     let mut labels = own_labels(work);
+    let files = Files::of(work, policy);
     let pod = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels.clone()),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod_spec(work, run_as_user)?),
+        spec: Some(pod_spec(work, config, files.as_ref())?),
     };
-    if let Some(queue) = &spec.queue {
+    if let Some(queue) = queue {
         labels.insert(names::QUEUE.to_owned(), queue.to_string());
     }
+    let deadline = spec.timeout.map(|timeout| clamp(timeout.as_secs_ceil()));
     Ok(Job {
         metadata: ObjectMeta {
             name: Some(work.object_name()),
-            namespace: Some(namespace.to_owned()),
+            namespace: Some(config.namespace_of(&work.project)),
             labels: Some(labels),
-            annotations: Some(annotations(work)),
+            annotations: Some(annotations(work, files.as_ref())),
             ..ObjectMeta::default()
         },
         spec: Some(K8sJobSpec {
             backoff_limit: Some(0),
             parallelism: Some(1),
             completions: Some(1),
-            active_deadline_seconds: spec.timeout.map(|timeout| clamp(timeout.as_secs_ceil())),
-            suspend: spec.queue.as_ref().map(|_| true),
+            // A pod that keeps outputs outlives its command: there the command has a deadline of its own.
+            active_deadline_seconds: deadline.filter(|_| !files.as_ref().is_some_and(Files::keeps_outputs)),
+            suspend: queue.map(|_| true),
             template: pod,
             ..K8sJobSpec::default()
         }),
         status: None,
     })
+}
+
+/// Where a run goes was decided before it came here.
+fn is_placement(problem: &SpecProblem) -> bool {
+    problem.pointer == "/cluster" || problem.pointer.starts_with("/placement")
 }
 
 fn clamp(seconds: u64) -> i64 {
@@ -85,8 +104,11 @@ fn own_labels(work: &Work) -> BTreeMap<String, String> {
     .into()
 }
 
-fn annotations(work: &Work) -> BTreeMap<String, String> {
+fn annotations(work: &Work, files: Option<&Files<'_>>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([(names::SPEC_HASH.to_owned(), work.spec.hash())]);
+    if let Some(timeout) = files.and_then(Files::deadline) {
+        all.insert(names::TIMEOUT.to_owned(), timeout.to_string());
+    }
     if let Some(name) = &work.name {
         all.insert(names::RUN_NAME.to_owned(), name.to_string());
     }
@@ -110,51 +132,49 @@ fn capped_json(labels: &BTreeMap<String, String>) -> String {
     serde_json::to_string(&fitting).expect("a map of strings serialises")
 }
 
-fn pod_spec(work: &Work, run_as_user: Option<i64>) -> Result<PodSpec, ManifestError> {
-    Ok(PodSpec {
+fn pod_spec(work: &Work, config: &K8sConfig, files: Option<&Files<'_>>) -> Result<PodSpec, ManifestError> {
+    let security = Security::of(work, config);
+    let mut main = main_container(work, files)?;
+    main.security_context = Some(security.container());
+    let (mut volumes, mounts) = mounts::of(&work.spec);
+    main.volume_mounts = Some(mounts);
+    let mut pod = PodSpec {
         restart_policy: Some("Never".to_owned()),
-        automount_service_account_token: Some(false),
+        service_account_name: work.spec.service_account.clone(),
+        // A run that names an account wants its rights.
+        automount_service_account_token: Some(work.spec.service_account.is_some()),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(30),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user,
-            run_as_group: run_as_user,
-            fs_group: run_as_user,
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
-        containers: vec![container(work)?],
+        security_context: Some(security.pod()),
         ..PodSpec::default()
-    })
+    };
+    if let Some(files) = files {
+        files.add_to(&mut pod, &mut main, &mut volumes, &security);
+    }
+    main.volume_mounts = main.volume_mounts.filter(|mounts| !mounts.is_empty());
+    pod.volumes = Some(volumes).filter(|volumes| !volumes.is_empty());
+    pod.containers.insert(0, main);
+    Ok(pod)
 }
 
-fn container(work: &Work) -> Result<Container, ManifestError> {
+fn main_container(work: &Work, files: Option<&Files<'_>>) -> Result<Container, ManifestError> {
     let spec = &work.spec;
     if spec.command.is_empty() {
         return Err(ManifestError::NoCommand);
     }
     Ok(Container {
         name: names::CONTAINER.to_owned(),
-        image: Some(spec.image.clone().ok_or(ManifestError::NoImage)?),
+        image: spec.image.clone(),
         image_pull_policy: Some(pull_policy(spec.pull_policy).to_owned()),
         command: Some(spec.command.iter().map(|word| literal(word)).collect()),
-        working_dir: spec.working_dir.clone(),
-        env: Some(env(work)?),
+        working_dir: spec
+            .working_dir
+            .clone()
+            .or_else(|| files.map(|_| names::WORKSPACE.to_owned())),
+        env: Some(env::env(work)?),
         resources: resources(spec),
         // `FallbackToLogsOnError` would copy log text into the pod's status and from there into SQL.
         termination_message_policy: Some("File".to_owned()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
         ..Container::default()
     })
 }
@@ -171,58 +191,6 @@ fn pull_policy(policy: Option<PullPolicy>) -> &'static str {
         Some(PullPolicy::IfNotPresent) | None => "IfNotPresent",
         Some(PullPolicy::Never) => "Never",
     }
-}
-
-fn env(work: &Work) -> Result<Vec<EnvVar>, ManifestError> {
-    let ours = [work.run_id.to_string(), work.attempt.to_string()];
-    let users = work
-        .spec
-        .env
-        .iter()
-        .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
-        .map(|(name, value)| plain(name, literal(value)));
-    let secrets = work
-        .spec
-        .secrets
-        .iter()
-        .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
-        .map(|(name, reference)| secret(name, reference));
-    let own = OWN_VARIABLES
-        .into_iter()
-        .zip(ours)
-        .map(|(name, value)| Ok(plain(name, value)));
-    users.map(Ok).chain(secrets).chain(own).collect()
-}
-
-fn plain(name: &str, value: String) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value),
-        value_from: None,
-    }
-}
-
-/// `secret` or `secret/key`; the key defaults to the variable's name.
-fn secret(variable: &str, reference: &str) -> Result<EnvVar, ManifestError> {
-    let (name, key) = reference.split_once('/').unwrap_or((reference, variable));
-    if name.is_empty() || key.is_empty() || key.contains('/') {
-        return Err(ManifestError::BadSecret {
-            variable: variable.to_owned(),
-            reference: reference.to_owned(),
-        });
-    }
-    Ok(EnvVar {
-        name: variable.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: name.to_owned(),
-                key: key.to_owned(),
-                optional: None,
-            }),
-            ..EnvVarSource::default()
-        }),
-    })
 }
 
 /// Request and limit are the same, so that what a run is promised is what it may use.
@@ -247,5 +215,4 @@ fn resources(spec: &JobSpec) -> Option<ResourceRequirements> {
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

@@ -1,0 +1,169 @@
+//! What was found on a cluster, in sentences: for `doctor`, and beside a run that ended. Pure.
+
+use qwex_runner::RunnerError;
+use qwex_runner::backend::{Details, Probe};
+
+use super::Word;
+use crate::config::{Access, K8sConfig};
+use crate::decode::PodView;
+use crate::observe::has_run;
+use crate::probe::{Check, ProbeReport};
+
+pub(super) fn probe(config: &K8sConfig, found: &ProbeReport, may_exec: Check) -> Probe {
+    let namespace = config.namespace.as_deref().unwrap_or("default");
+    let queues: Vec<&str> = found
+        .kueue
+        .iter()
+        .flat_map(|kueue| kueue.queues.iter().map(|queue| queue.name.as_str()))
+        .collect();
+    let kueue = match (&found.kueue, queues.as_slice()) {
+        (None, _) => "no Kueue".to_owned(),
+        (Some(kueue), []) => format!("Kueue {} without a LocalQueue", kueue.version),
+        (Some(kueue), names) => format!("Kueue {} with {}", kueue.version, names.join(", ")),
+    };
+    let mut notes: Vec<String> = missing(found, namespace).into_iter().collect();
+    let lacking = found.checks.iter().filter(|check| !check.ok && !check.required);
+    notes.extend(lacking.map(|check| check.sentence.clone()));
+    if !may_exec.ok {
+        notes.push(may_exec.sentence);
+    }
+    if config.word == Word::Kueue {
+        notes.extend(queue_trouble(config, found, &queues));
+    }
+    Probe {
+        version: Some(found.version.clone()),
+        detail: format!(
+            "context {}, namespace {namespace}, {kueue} (by {})",
+            config.address.as_deref().unwrap_or("none"),
+            origin(config)
+        ),
+        notes,
+    }
+}
+
+/// All rights that are missing, in one sentence that can be handed to whoever grants them.
+fn missing(found: &ProbeReport, namespace: &str) -> Option<String> {
+    let lacking: Vec<&str> = found
+        .checks
+        .iter()
+        .filter(|check| check.required && !check.ok)
+        .map(|check| check.name.as_str())
+        .collect();
+    (!lacking.is_empty()).then(|| {
+        format!(
+            "runs cannot be made: you may not {}; ask for a Role in namespace {namespace} with `jobs` (create, get, list, \
+             watch, patch, delete), `pods` (get, list, watch) and `pods/log` (get)",
+            lacking.join(", ")
+        )
+    })
+}
+
+fn queue_trouble(config: &K8sConfig, found: &ProbeReport, queues: &[&str]) -> Option<String> {
+    if found.kueue.is_none() {
+        return Some("this cluster has no Kueue: use the backend k8s, or have Kueue installed".to_owned());
+    }
+    match (&config.queue, queues) {
+        (Some(queue), _) if !queues.contains(&queue.as_str()) => Some(format!(
+            "the LocalQueue {queue} is not in this namespace; it has: {}",
+            list(queues)
+        )),
+        (None, [] | [_, _, ..]) => Some(format!(
+            "name a LocalQueue with --queue or in the config; this namespace has: {}",
+            list(queues)
+        )),
+        (Some(_), _) | (None, [_]) => None,
+    }
+}
+
+fn list(queues: &[&str]) -> String {
+    if queues.is_empty() {
+        "none".to_owned()
+    } else {
+        queues.join(", ")
+    }
+}
+
+fn origin(config: &K8sConfig) -> &str {
+    match &config.access {
+        Access::Own { origin, .. } => origin,
+        Access::Kubeconfig { .. } => "a kubeconfig",
+        Access::InCluster => "the pod's service account",
+    }
+}
+
+/// The same error, with the way that led to it.
+pub(super) fn unusable(config: &K8sConfig, error: RunnerError) -> RunnerError {
+    let way = format!(
+        " (context {} of {})",
+        config.address.as_deref().unwrap_or("none"),
+        origin(config)
+    );
+    match error {
+        RunnerError::Unreachable { message } => RunnerError::Unreachable {
+            message: format!("{message}{way}; is the cluster up, and the context the right one?"),
+        },
+        RunnerError::Unauthorized { message } => RunnerError::Unauthorized {
+            message: format!("{message}{way}; log in again, or ask for the right"),
+        },
+        other => other,
+    }
+}
+
+/// Of the last pod whose command ran.
+pub(super) fn details(pods: &[PodView]) -> Details {
+    let last = pods
+        .iter()
+        .filter(|pod| has_run(pod))
+        .max_by_key(|pod| (pod.metadata.creation_timestamp, &pod.metadata.name));
+    let Some(pod) = last else {
+        return Details::default();
+    };
+    Details {
+        image_digest: pod.main().and_then(|main| digest(&main.image_id)),
+        host: pod.spec.node_name.clone(),
+        usage: None,
+    }
+}
+
+/// `docker-pullable://repo@sha256:…`, `repo@sha256:…` and `sha256:…` are all seen.
+fn digest(image_id: &str) -> Option<String> {
+    let plain = image_id.split_once("://").map_or(image_id, |(_, rest)| rest);
+    plain.contains("sha256:").then(|| plain.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_as_runtimes_write_them() {
+        let wanted = Some("docker.io/library/busybox@sha256:ab".to_owned());
+        assert_eq!(
+            digest("docker-pullable://docker.io/library/busybox@sha256:ab"),
+            wanted
+        );
+        assert_eq!(digest("docker.io/library/busybox@sha256:ab"), wanted);
+        assert_eq!(digest("sha256:ab").as_deref(), Some("sha256:ab"));
+        assert_eq!(digest(""), None);
+    }
+
+    #[test]
+    fn details_are_those_of_the_last_pod_that_ran() {
+        let pod = |name: &str, created: &str, state: serde_json::Value| -> PodView {
+            serde_json::from_value(serde_json::json!({
+                "metadata": { "name": name, "creationTimestamp": created },
+                "spec": { "nodeName": format!("node-of-{name}") },
+                "status": { "containerStatuses": [{ "name": "main", "imageID": format!("{name}@sha256:1"), "state": state }] },
+            }))
+            .unwrap()
+        };
+        let pods = [
+            pod("a", "2027-01-01T00:00:00Z", serde_json::json!({ "running": {} })),
+            pod("b", "2027-01-01T00:00:01Z", serde_json::json!({ "running": {} })),
+            pod("c", "2027-01-01T00:00:02Z", serde_json::json!({ "waiting": {} })),
+        ];
+        let found = details(&pods);
+        assert_eq!(found.host.as_deref(), Some("node-of-b"));
+        assert_eq!(found.image_digest.as_deref(), Some("b@sha256:1"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The outputs come back: the pod that waits with them is asked which files there are, those that are meant come over as
+//! tars, and the pod is told that it may go.
+
+use std::path::{Path, PathBuf};
+
+use qwex_runner::workspace::{self, Globs, Limits};
+use qwex_runner::{Handle, RunnerError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::exec::{Spot, exec, tell};
+use super::{joined, local, writer};
+use crate::backend::Shared;
+use crate::cancel;
+use crate::decode::PodView;
+use crate::names;
+use crate::observe::has_run;
+
+/// Bytes and number of names in one command: they travel in the address of a request.
+const NAMES_BYTES: usize = 24 * 1024;
+const NAMES: usize = 400;
+/// Most bytes of the list of all files.
+const LIST_CAP: u64 = 256 * 1024 * 1024;
+
+/// Brings what `outputs` means into `workspace`; gives the paths.
+///
+/// # Errors
+/// The pod is gone or has given up waiting, and with it the files; or they cannot be read, sent or written.
+pub(crate) async fn collect(
+    shared: &Shared,
+    handle: &Handle,
+    dir: &Path,
+    outputs: &[String],
+) -> Result<Vec<PathBuf>, RunnerError> {
+    let globs = Globs::new(outputs).map_err(|error| RunnerError::Rejected {
+        message: error.to_string(),
+    })?;
+    let pods = cancel::pods_of(&shared.clients.acts, &shared.config, handle).await?;
+    let newest = pods
+        .into_iter()
+        .filter(PodView::keeps_outputs)
+        .max_by_key(|pod| (pod.metadata.creation_timestamp, pod.metadata.name.clone()));
+    let Some(pod) = newest else {
+        let message = format!(
+            "the pod of {} is gone, and the outputs with it",
+            handle.backend.object
+        );
+        return Err(RunnerError::NotFound { message });
+    };
+    if !has_run(&pod) {
+        return Ok(Vec::new());
+    }
+    if let Some(ended) = pod
+        .files_out()
+        .and_then(|helper| helper.state.terminated.as_ref())
+    {
+        return match ended.message.trim() {
+            // By an earlier call whose caller did not live to hear of it.
+            "fetched" => workspace::find(dir, &globs).map_err(|error| local("the workspace", &error)),
+            _ => Err(given_up(&pod, &ended.reason)),
+        };
+    }
+    fetch(shared, &pod, dir, &globs).await
+}
+
+fn given_up(pod: &PodView, reason: &str) -> RunnerError {
+    RunnerError::NotFound {
+        message: format!(
+            "the container {} of pod {} has ended ({reason}) before the outputs were fetched, and they are gone",
+            names::FILES_OUT,
+            pod.metadata.name
+        ),
+    }
+}
+
+async fn fetch(
+    shared: &Shared,
+    pod: &PodView,
+    dir: &Path,
+    globs: &Globs,
+) -> Result<Vec<PathBuf>, RunnerError> {
+    let spot = Spot {
+        namespace: &pod.metadata.namespace,
+        pod: &pod.metadata.name,
+        container: names::FILES_OUT,
+    };
+    let client = shared.clients.acts.client();
+    let found = list(client, spot).await?;
+    let wanted: Vec<&str> = found
+        .split('\0')
+        .filter(|name| globs.matches(Path::new(name.strip_prefix("./").unwrap_or(name))))
+        .collect();
+    let mut written = Vec::new();
+    for names in batches(&wanted) {
+        written.extend(fetch_some(client, spot, names, dir, globs).await?);
+    }
+    tell(client, spot, "fetched").await?;
+    Ok(written)
+}
+
+/// All files and links below the workspace, each behind `./`, with a NUL behind each. A name that is no UTF-8 cannot be
+/// asked for and is left out.
+async fn list(client: &kube::Client, spot: Spot<'_>) -> Result<String, RunnerError> {
+    let command = [
+        "find",
+        names::WORKSPACE,
+        "(",
+        "-type",
+        "f",
+        "-o",
+        "-type",
+        "l",
+        ")",
+        "-print0",
+    ];
+    let (ours, theirs) = tokio::io::duplex(256 * 1024);
+    let mut all = Vec::new();
+    let mut capped = ours.take(LIST_CAP);
+    let (done, read) = tokio::join!(
+        exec(client, spot, &command, tokio::io::empty(), theirs),
+        capped.read_to_end(&mut all)
+    );
+    done?;
+    read.map_err(|error| local("the list of files", &error))?;
+    let below = format!("{}/", names::WORKSPACE);
+    let relative = all.split(|byte| *byte == 0).filter_map(|name| {
+        let name = std::str::from_utf8(name).ok()?;
+        Some(format!("./{}", name.strip_prefix(&below)?))
+    });
+    Ok(relative.collect::<Vec<_>>().join("\0"))
+}
+
+fn batches<'a>(names: &'a [&'a str]) -> Vec<&'a [&'a str]> {
+    let mut all = Vec::new();
+    let mut from = 0;
+    let mut bytes = 0;
+    for (index, name) in names.iter().enumerate() {
+        bytes += name.len();
+        if index > from && (bytes > NAMES_BYTES || index - from >= NAMES) {
+            all.push(&names[from..index]);
+            from = index;
+            bytes = name.len();
+        }
+    }
+    all.push(&names[from..]);
+    all.retain(|batch| !batch.is_empty());
+    all
+}
+
+async fn fetch_some(
+    client: &kube::Client,
+    spot: Spot<'_>,
+    names: &[&str],
+    dir: &Path,
+    globs: &Globs,
+) -> Result<Vec<PathBuf>, RunnerError> {
+    let mut command = vec!["tar", "-c", "-f", "-", "-C", names::WORKSPACE];
+    command.extend(names);
+    let (theirs, end) = std::io::pipe().map_err(|error| local("no pipe", &error))?;
+    let (dir, globs) = (dir.to_owned(), globs.clone());
+    let unpacking =
+        tokio::task::spawn_blocking(move || workspace::unpack(&dir, theirs, &globs, Limits::default()));
+    let mut into = writer(end)?;
+    let sent = exec(client, spot, &command, tokio::io::empty(), &mut into).await;
+    into.shutdown().await.ok();
+    drop(into);
+    let written = joined(unpacking, "the outputs cannot be written").await;
+    match (sent, written) {
+        (Ok(()), Ok(written)) => Ok(written),
+        // A full disk here breaks the stream there: the first reason counts.
+        (Err(RunnerError::Unreachable { .. }) | Ok(()), Err(error)) => Err(error),
+        (Err(error), _) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_name_once() {
+        let names: Vec<String> = (0..1000)
+            .map(|n| format!("./{n}{}", "x".repeat(n % 200)))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let parts = batches(&names);
+        assert_eq!(parts.concat(), names);
+        assert!(parts.len() > 3 && parts.iter().all(|part| part.len() <= NAMES));
+        assert!(batches(&[]).is_empty());
+        let long = "x".repeat(2 * NAMES_BYTES);
+        assert_eq!(batches(&["a", &long, "b"]).len(), 3);
+    }
+}
