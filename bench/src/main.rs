@@ -63,6 +63,10 @@ enum Case {
     B1,
     /// Latency of a submit, open loop
     B2,
+    /// A detached run with its record, beside a process and a synced file
+    B3,
+    /// A thousand short runs, two at a time, beside xargs and GNU parallel
+    B4,
     /// Jobs into one API server, beside a bare client
     B6,
     /// Pages of a long list, beside the bare query
@@ -108,6 +112,12 @@ async fn measure(cases: &[Case], bench: &Bench, report: &mut Report) -> Result<(
     }
     if wants(Case::B2) {
         cases::b2::run(bench, report).await.context("b2")?;
+    }
+    if wants(Case::B3) {
+        cases::b3::run(bench, report).await.context("b3")?;
+    }
+    if wants(Case::B4) {
+        cases::b4::run(bench, report).await.context("b4")?;
     }
     if wants(Case::B6) {
         cases::b6::run(bench, report).await.context("b6")?;

@@ -5,5 +5,8 @@ pub mod b0;
 pub mod b1;
 pub mod b10;
 pub mod b2;
+pub mod b3;
+pub mod b4;
 pub mod b6;
+mod cli;
 mod submits;
