@@ -27,7 +27,7 @@ pub use observation::{Ending, EpisodeEnd, Fact, Observation};
 pub use provenance::{Provenance, Usage};
 pub use resources::Resources;
 pub use run::{BackendInfo, BackendKind, LogSummary, LogVerdict, Run};
-pub use spec::{JobSpec, RetryOn, RetryPolicy};
+pub use spec::{JobSpec, RetryOn, RetryPolicy, secret_from_env};
 pub use status::{Failure, FailureCode, Flag, Flags, Pending, PendingCode, RunStatus};
 pub use transition::{RunState, Step};
 pub use validate::{SpecProblem, unknown_fields, validate_labels};

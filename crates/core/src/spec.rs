@@ -29,7 +29,8 @@ pub struct JobSpec {
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Environment variables by reference: variable to `secret` or `secret/key` (the key defaults to
-    /// the variable's name). Values never pass through qwex.
+    /// the variable's name). Values never pass through the server; a run without one may also name `env:VARIABLE` of
+    /// the caller's environment.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
     /// Absolute path in which the command starts; `None`: the image's own.
@@ -186,6 +187,12 @@ impl RetryPolicy {
         };
         attempts <= self.limit && code != FailureCode::Lost && on.contains(&code)
     }
+}
+
+/// The variable of the caller's environment that a reference in [`JobSpec::secrets`] names, where it names one.
+#[must_use]
+pub fn secret_from_env(reference: &str) -> Option<&str> {
+    reference.strip_prefix("env:")
 }
 
 impl JobSpec {

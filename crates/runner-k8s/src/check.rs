@@ -33,6 +33,7 @@ pub(crate) fn features(policy: &Policy) -> Vec<Feature> {
         }
     };
     add(policy.files.is_some(), Feature::Outputs);
+    add(policy.env_secrets, Feature::EnvSecrets);
     add(
         policy.service_accounts != crate::config::Names::None,
         Feature::ServiceAccount,
@@ -208,6 +209,7 @@ mod tests {
             service_account: Some("admin".to_owned()),
             network: Some("host".to_owned()),
             outputs: vec!["*".to_owned()],
+            secrets: [("KEY".to_owned(), "env:SERVERS_OWN".to_owned())].into(),
             resources: qwex_core::Resources {
                 pids: Some(1),
                 ..Default::default()
@@ -222,6 +224,7 @@ mod tests {
             "/network",
             "/outputs",
             "/resources/pids",
+            "/secrets",
             "/service_account",
             "/user",
         ];

@@ -36,6 +36,8 @@ pub struct Policy {
     pub any_user: bool,
     /// Directories of nodes that runs may mount, with all that is below. Empty: none.
     pub host_paths: Vec<String>,
+    /// Runs may have secrets out of the environment of this process (`env:VARIABLE`).
+    pub env_secrets: bool,
     /// Service accounts that runs may name.
     pub service_accounts: Names,
     /// How files of the workspace go over and back; `None`: not at all.

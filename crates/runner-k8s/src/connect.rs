@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
+use qwex_runner::RunnerError;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{Access, Tuning};
@@ -41,6 +42,15 @@ pub enum ConnectError {
          register it anew if it was rebuilt"
     )]
     OtherCluster { expected: String, found: String },
+}
+
+/// For who opens backends by name. Without a way to the cluster nothing is known of its runs.
+impl From<ConnectError> for RunnerError {
+    fn from(error: ConnectError) -> Self {
+        Self::Unreachable {
+            message: error.to_string(),
+        }
+    }
 }
 
 /// The clients of one cluster.

@@ -5,9 +5,41 @@
 //! rights with [`K8sBackend::connect_direct`] and uses it as `qwex_runner::backend::Backend`. Kueue is the
 //! same backend with a queue label.
 //!
+//! # Straight from the command line
+//!
+//! `k8s` and `kueue` are one constructor. Every field of [`K8sDirectConfig`] may stay as it is:
+//!
+//! ```no_run
+//! # async fn open() -> Result<(), qwex_runner::RunnerError> {
+//! use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
+//!
+//! // `--backend kueue --kube-context prod --namespace team --queue gpu`
+//! let backend = K8sBackend::connect_direct(K8sDirectConfig {
+//!     word: Word::Kueue,
+//!     context: Some("prod".to_owned()),
+//!     namespace: Some("team".to_owned()),
+//!     queue: qwex_core::QueueName::new("gpu").ok(),
+//!     ..K8sDirectConfig::default()
+//! })
+//! .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! | what | where it comes from |
+//! |---|---|
+//! | kubeconfig | `kubeconfig`; else the list in `KUBECONFIG`; else `~/.kube/config`; else the service account of the pod we run in |
+//! | context | `context`, else the current one; it is `address` of every run's `BackendInfo`, and with it (and `namespace`) a later process opens the same backend |
+//! | namespace | `namespace`, else the context's, else `default`; in a pod the pod's own |
+//! | queue | the run's; else `queue`; with [`Word::Kueue`] else the only LocalQueue of the namespace. A run with a queue waits in it under either word |
+//! | mounts of the node, service accounts | refused but for `host_paths`; any but for `service_accounts`: what the user's policy says |
+//! | secrets | `name/key` is a Secret of the namespace; `env:VARIABLE` is read here at the submit and becomes a Secret owned by the Job |
+//! | files | a run whose `Workspace::send` is not `Nothing` waits for `Backend::supply`; its outputs wait for `Backend::collect` |
+//!
+//! Connecting asks the cluster nothing; `Backend::probe` does. A policy decides before a submit: `Backend::validate`.
+//!
 //! | who | module |
 //! |---|---|
-//! | acts | [`manifest`] (attempt → Job, pure), `submit`, `cancel`, `files` (over `exec`) |
+//! | acts | [`manifest`] (attempt → Job, pure), `submit`, `secrets`, `cancel`, `files` (over `exec`) |
 //! | reads | `watch` (list + watch into a view), [`observe`] (view → facts, pure), `logs` |
 //! | meets the API | `connect`, [`probe`], `rest`, `list`, [`decode`] |
 //!
@@ -32,6 +64,7 @@ mod logs;
 mod paths;
 mod place;
 mod rest;
+mod secrets;
 mod submit;
 mod trouble;
 mod watch;

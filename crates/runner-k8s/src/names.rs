@@ -1,6 +1,10 @@
 //! The words qwex writes on Kubernetes objects and looks for on them. Used by everything here that
 //! makes, selects or recognises an object.
 
+use std::collections::BTreeMap;
+
+use qwex_runner::Work;
+
 /// Label: id of the run.
 pub const RUN_ID: &str = "qwex.dev/run-id";
 /// Label: number of the attempt.
@@ -40,4 +44,16 @@ pub(crate) fn ours() -> String {
 /// Selects the objects of one attempt.
 pub(crate) fn of_attempt(run_id: qwex_core::RunId, attempt: qwex_core::Attempt) -> String {
     format!("{MANAGED_BY}={QWEX},{RUN_ID}={run_id},{ATTEMPT}={attempt}")
+}
+
+/// The labels of every object that is made for an attempt.
+pub(crate) fn own_labels(work: &Work) -> BTreeMap<String, String> {
+    [
+        (RUN_ID, work.run_id.to_string()),
+        (ATTEMPT, work.attempt.to_string()),
+        (PROJECT, work.project.to_string()),
+        (MANAGED_BY, QWEX.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }

@@ -17,6 +17,14 @@ pub(crate) fn pod(namespace: &str, name: &str) -> String {
     format!("{}/{name}", pods(Some(namespace)))
 }
 
+pub(crate) fn secrets(namespace: &str) -> String {
+    resource("/api/v1", Some(namespace), "secrets")
+}
+
+pub(crate) fn secret(namespace: &str, name: &str) -> String {
+    format!("{}/{name}", secrets(namespace))
+}
+
 pub(crate) fn events(namespace: &str) -> String {
     resource("/api/v1", Some(namespace), "events")
 }

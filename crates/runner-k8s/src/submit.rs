@@ -3,15 +3,18 @@
 //!
 //! No retries here: they belong to the dispatcher, which asks again and thereby adopts.
 
+use k8s_openapi::api::batch::v1::Job;
 use qwex_core::{BackendInfo, BackendKind, ObjectUid, QueueName};
-use qwex_runner::{RunnerError, Submitted, Work};
+use qwex_runner::{Handle, RunnerError, Submitted, Work};
 
+use crate::cancel;
 use crate::config::K8sConfig;
 use crate::decode::{JobView, Meta};
 use crate::manifest;
 use crate::names;
 use crate::paths;
 use crate::rest::{CallError, Rest, target};
+use crate::secrets;
 
 pub(crate) async fn submit(
     rest: &Rest,
@@ -23,7 +26,45 @@ pub(crate) async fn submit(
     let job = manifest::job(work, config, queue.as_ref()).map_err(|error| RunnerError::Rejected {
         message: error.to_string(),
     })?;
-    let body = serde_json::to_vec(&job).expect("a Job of strings and numbers serialises");
+    let values = secrets::values(work)?;
+    let submitted = create(rest, config, work, &job, namespace).await?;
+    let uid = submitted.backend.uid.as_ref();
+    let owner = secrets::Owner {
+        namespace: submitted.backend.namespace.as_deref().unwrap_or_default(),
+        uid: uid.expect("a Job that was created or read has a UID"),
+        work,
+    };
+    if let Err(error) = secrets::ensure(rest, &owner, values).await {
+        take_back(rest, config, work, &submitted, &error).await;
+        return Err(error);
+    }
+    Ok(submitted)
+}
+
+/// A Job without its Secret would wait for ever, unless the next submit of the same attempt mends it.
+async fn take_back(rest: &Rest, config: &K8sConfig, work: &Work, submitted: &Submitted, why: &RunnerError) {
+    let later = why.is_retryable() && !matches!(why, RunnerError::Unauthorized { .. });
+    if submitted.adopted || later {
+        return;
+    }
+    let handle = Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
+    };
+    if let Err(error) = cancel::remove(rest, config, &handle).await {
+        tracing::warn!(%error, object = %handle.backend.object, "a Job without its Secret is left behind");
+    }
+}
+
+async fn create(
+    rest: &Rest,
+    config: &K8sConfig,
+    work: &Work,
+    job: &Job,
+    namespace: String,
+) -> Result<Submitted, RunnerError> {
+    let body = serde_json::to_vec(job).expect("a Job of strings and numbers serialises");
     // Unknown or doubled fields would be our bug: have the API server say so instead of dropping them.
     let url = target(&paths::jobs(Some(&namespace)), &[("fieldValidation", "Strict")]);
     let place = Place {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use qwex_core::{JobSpec, MountKind, SpecProblem, Usage};
+use qwex_core::{JobSpec, MountKind, SpecProblem, Usage, secret_from_env};
 
 use crate::error::RunnerError;
 use crate::runner::{Handle, Runner, Workspace};
@@ -17,7 +17,10 @@ use crate::watcher::Watcher;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
     Image,
+    /// Secrets that the backend keeps.
     Secrets,
+    /// Secrets out of the caller's own environment, which never stand in an object or a record.
+    EnvSecrets,
     Cpu,
     Memory,
     Gpu,
@@ -44,6 +47,7 @@ impl Feature {
         match self {
             Self::Image => "images".to_owned(),
             Self::Secrets => "secrets by reference".to_owned(),
+            Self::EnvSecrets => "secrets out of the caller's environment".to_owned(),
             Self::Cpu => "a limit of cpu".to_owned(),
             Self::Memory => "a limit of memory".to_owned(),
             Self::Gpu => "GPUs".to_owned(),
@@ -72,7 +76,9 @@ impl Feature {
             }
         };
         ask(spec.image.is_some(), Self::Image, "/image");
-        ask(!spec.secrets.is_empty(), Self::Secrets, "/secrets");
+        let of_env = |reference: &String| secret_from_env(reference).is_some();
+        ask(!spec.secrets.values().all(of_env), Self::Secrets, "/secrets");
+        ask(spec.secrets.values().any(of_env), Self::EnvSecrets, "/secrets");
         ask(spec.resources.cpu.is_some(), Self::Cpu, "/resources/cpu");
         ask(spec.resources.memory.is_some(), Self::Memory, "/resources/memory");
         ask(

@@ -39,7 +39,11 @@ fn a_plain_spec_is_good() {
     let mut spec = spec();
     spec.image = Some("python:3.12-slim".to_owned());
     spec.env = map(&[("LOG_LEVEL", "info"), ("_x1", "")]);
-    spec.secrets = map(&[("HF_TOKEN", "hf"), ("AWS", "aws-keys/access.key")]);
+    spec.secrets = map(&[
+        ("HF_TOKEN", "hf"),
+        ("AWS", "aws-keys/access.key"),
+        ("OWN", "env:OWN_TOKEN"),
+    ]);
     spec.working_dir = Some("/workspace".to_owned());
     spec.placement.require = map(&[("gpu", "a100"), ("topology.kubernetes.io/region", "eu")]);
     assert_eq!(spec.validate(), Ok(()));
@@ -153,7 +157,7 @@ fn values_of_variables_are_never_repeated() {
 #[test]
 fn secrets_are_references() {
     let refused = [
-        "", "/", "hf/", "/key", "Hf", "-hf", "a_b", "a/b/c", "a/..", "a/b c",
+        "", "/", "hf/", "/key", "Hf", "-hf", "a_b", "a/b/c", "a/..", "a/b c", "env:", "env:A B", "env:1",
     ];
     for reference in refused {
         let mut spec = spec();

@@ -6,6 +6,8 @@ use super::{
     DUPLICATE, INVALID, MAX_ENV_BYTES, MAX_VARIABLE_BYTES, Problems, RESERVED, TOO_LARGE, member, quoted,
 };
 
+use crate::spec::secret_from_env;
+
 /// Names of qwex's own variables (`QWEX_RUN_ID`, `QWEX_ATTEMPT`) begin so.
 const OURS: &str = "QWEX_";
 
@@ -58,19 +60,22 @@ pub(super) fn check_secrets(
                 format!("{} is set in `env` too; keep one of the two", quoted(name)),
             );
         }
-        if !is_secret_reference(reference) {
+        let known = match secret_from_env(reference) {
+            Some(variable) => is_variable(variable),
+            None => is_secret_reference(reference),
+        };
+        if !known {
             problems.add(
                 INVALID,
                 pointer,
-                "this is not a reference to a secret; write the secret's name, or name/key, with a name of at most 63 lower-case letters, digits and `-`",
+                "this is not a reference to a secret; write the secret's name, or name/key, with a name of at most 63 lower-case letters, digits and `-`; or env:VARIABLE for one of your own environment",
             );
         }
     }
 }
 
 fn check_name(name: &str, pointer: &str, problems: &mut Problems) {
-    let head_ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if !head_ok || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+    if !is_variable(name) {
         problems.add(
             INVALID,
             pointer,
@@ -89,6 +94,11 @@ fn check_name(name: &str, pointer: &str, problems: &mut Problems) {
             ),
         );
     }
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// `name` or `name/key`: the name a DNS label, the key as Kubernetes allows it.

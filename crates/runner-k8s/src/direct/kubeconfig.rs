@@ -1,7 +1,7 @@
 //! Finds the user's own kubeconfig as kubectl does: a named file, else the list in `KUBECONFIG`, else `~/.kube/config`, else the
 //! service account of the pod we run in.
 //!
-//! Called by `K8sBackend::direct` alone: here programs may be run to log in and files may be read, because the machine and its
+//! Called by `K8sBackend::connect_direct` alone: here programs may be run to log in and files may be read, because the machine and its
 //! files are the user's. A kubeconfig that others send goes through [`crate::connect`], which refuses both.
 
 use std::ffi::OsString;

@@ -81,6 +81,7 @@ impl K8sBackend {
         };
         let policy = Policy {
             any_user: true,
+            env_secrets: true,
             host_paths: config.host_paths,
             service_accounts,
             files: Some(config.files),

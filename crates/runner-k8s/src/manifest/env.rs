@@ -1,6 +1,8 @@
-//! The variables of the command: plain ones, those behind a Secret, and qwex's own.
+//! The variables of the command: plain ones, those behind a Secret, and qwex's own. Values out of the caller's
+//! environment are behind the Secret that `crate::secrets` makes beside the Job.
 
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
+use qwex_core::secret_from_env;
 use qwex_runner::Work;
 
 use super::{ManifestError, literal};
@@ -21,7 +23,10 @@ pub(super) fn env(work: &Work) -> Result<Vec<EnvVar>, ManifestError> {
         .secrets
         .iter()
         .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
-        .map(|(name, reference)| secret(name, reference));
+        .map(|(name, reference)| match secret_from_env(reference) {
+            Some(_) => Ok(behind(name, &work.object_name(), name)),
+            None => secret(name, reference),
+        });
     let own = OWN_VARIABLES
         .into_iter()
         .zip(ours)
@@ -46,16 +51,20 @@ fn secret(variable: &str, reference: &str) -> Result<EnvVar, ManifestError> {
             reference: reference.to_owned(),
         });
     }
-    Ok(EnvVar {
+    Ok(behind(variable, name, key))
+}
+
+fn behind(variable: &str, secret: &str, key: &str) -> EnvVar {
+    EnvVar {
         name: variable.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: name.to_owned(),
+                name: secret.to_owned(),
                 key: key.to_owned(),
                 optional: None,
             }),
             ..EnvVarSource::default()
         }),
-    })
+    }
 }

@@ -49,7 +49,7 @@ pub fn job(work: &Work, config: &K8sConfig, queue: Option<&QueueName>) -> Result
     if let Some(problem) = refused.into_iter().find(|problem| !is_placement(problem)) {
         return Err(ManifestError::Refused(problem));
     }
-    let mut labels = own_labels(work);
+    let mut labels = names::own_labels(work);
     let files = Files::of(work, policy);
     let pod = PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -91,17 +91,6 @@ fn is_placement(problem: &SpecProblem) -> bool {
 
 fn clamp(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
-}
-
-fn own_labels(work: &Work) -> BTreeMap<String, String> {
-    [
-        (names::RUN_ID, work.run_id.to_string()),
-        (names::ATTEMPT, work.attempt.to_string()),
-        (names::PROJECT, work.project.to_string()),
-        (names::MANAGED_BY, names::QWEX.to_owned()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
 }
 
 fn annotations(work: &Work, files: Option<&Files<'_>>) -> BTreeMap<String, String> {

@@ -67,6 +67,7 @@ fn server() -> K8sConfig {
 fn direct() -> K8sConfig {
     let policy = crate::config::Policy {
         any_user: true,
+        env_secrets: true,
         host_paths: vec!["/data".to_owned()],
         service_accounts: crate::config::Names::Any,
         files: Some(crate::config::FilesPolicy::default()),
@@ -121,6 +122,7 @@ fn every_mount_with_a_user_and_an_account() {
     ];
     work.spec.user = Some("1000:100".to_owned());
     work.spec.service_account = Some("builder".to_owned());
+    work.spec.secrets = BTreeMap::from([("HF_TOKEN".to_owned(), "env:MY_TOKEN".to_owned())]);
     insta::assert_yaml_snapshot!(golden(&work, &direct()));
 }
 

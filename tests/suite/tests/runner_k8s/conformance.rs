@@ -1,5 +1,4 @@
-//! The laws of every backend, kept by Kubernetes with the user's own rights: as `k8s`, and as `kueue` on a cluster
-//! with a queue.
+//! The laws of every backend, kept by Kubernetes with the user's own rights.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,4 @@ async fn subject() -> Subject {
     }
 }
 
-mod k8s {
-    use super::*;
-    qwex_runner::conformance!(subject().await);
-}
+qwex_runner::conformance!(subject().await);

@@ -12,5 +12,6 @@ mod probe;
 mod queue;
 mod rig;
 mod rights;
+mod secrets;
 mod submit;
 mod watch;

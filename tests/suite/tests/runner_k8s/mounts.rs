@@ -1,11 +1,14 @@
 //! Mounts, users and accounts in real pods.
 
 use anyhow::Result;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
+};
 use kube::api::{Api, ObjectMeta, PostParams};
 use qwex_core::{Ending, Mount, MountKind};
 use qwex_runner::backend::Backend;
 use qwex_testbed::{require, shared};
+use serde_json::json;
 
 use crate::rig::{Rig, shell};
 
@@ -69,6 +72,105 @@ async fn what_is_mounted_is_seen() -> Result<()> {
     );
     let log = rig.whole_log(&listener.log_of(&work).await?).await?;
     assert_eq!(log.text(), "info\nopened\nfrom the node\ns\n1000\n100\n");
+    Ok(())
+}
+
+async fn create<K>(rig: &Rig, object: serde_json::Value) -> Result<()>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + k8s_openapi::serde::de::DeserializeOwned
+        + k8s_openapi::serde::Serialize
+        + Clone
+        + std::fmt::Debug,
+{
+    let objects: Api<K> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    objects
+        .create(&PostParams::default(), &serde_json::from_value(object)?)
+        .await?;
+    Ok(())
+}
+
+/// A claim `data` of the namespace on a directory of the node.
+async fn claim(rig: &Rig, path: &std::path::Path) -> Result<()> {
+    let class = &rig.namespace;
+    let volume: PersistentVolume = serde_json::from_value(json!({
+        "metadata": { "name": class },
+        "spec": {
+            "capacity": { "storage": "1Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class,
+            "hostPath": { "path": path },
+        },
+    }))?;
+    let volumes: Api<PersistentVolume> = Api::all(rig.client.clone());
+    volumes.create(&PostParams::default(), &volume).await?;
+    let claim = json!({
+        "metadata": { "name": "data" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class,
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    create::<PersistentVolumeClaim>(rig, claim).await
+}
+
+#[tokio::test]
+async fn a_claim_keeps_what_one_run_leaves_for_the_next() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let on_node = tempfile::tempdir()?;
+    let rig = Rig::direct(shared::alpha().await?, |_| {}).await?;
+    claim(&rig, on_node.path()).await?;
+    let listener = rig.listen();
+    let on_claim = |script: &str, read_only| {
+        let mut work = shell(script);
+        work.spec.mounts = vec![Mount {
+            read_only,
+            ..mount(MountKind::Pvc, Some("data"), "/data")
+        }];
+        work
+    };
+    let writes = on_claim("echo kept > /data/file", false);
+    rig.submit(&writes).await?;
+    assert_eq!(
+        listener.ending(&writes).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let reads = on_claim("cat /data/file; touch /data/other || echo refused", true);
+    rig.submit(&reads).await?;
+    let log = rig.whole_log(&listener.log_of(&reads).await?).await?;
+    assert!(
+        log.text().starts_with("kept\n") && log.text().ends_with("refused\n"),
+        "{log:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_has_the_account_it_names_and_else_none() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::direct(shared::alpha().await?, |config| {
+        config.service_accounts = Some(vec!["builder".to_owned()]);
+    })
+    .await?;
+    create::<ServiceAccount>(&rig, json!({ "metadata": { "name": "builder" } })).await?;
+    let listener = rig.listen();
+    let token = "cut -d. -f2 /var/run/secrets/kubernetes.io/serviceaccount/token";
+    let mut named = shell(token);
+    named.spec.service_account = Some("builder".to_owned());
+    let unnamed = shell(&format!("{token} 2>/dev/null || echo none"));
+    rig.submit(&named).await?;
+    rig.submit(&unnamed).await?;
+    let log = rig.whole_log(&listener.log_of(&named).await?).await?;
+    use base64::Engine as _;
+    let engine = &base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let claims = String::from_utf8(engine.decode(log.text().trim())?)?;
+    assert!(
+        claims.contains(&format!("system:serviceaccount:{}:builder", rig.namespace)),
+        "{claims}"
+    );
+    let log = rig.whole_log(&listener.log_of(&unnamed).await?).await?;
+    assert_eq!(log.text(), "none\n");
     Ok(())
 }
 

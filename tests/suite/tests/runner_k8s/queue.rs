@@ -4,7 +4,8 @@ use anyhow::Result;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use qwex_core::{Ending, Fact, PendingCode, QueueName};
-use qwex_runner::{Runner as _, RunnerError, Work};
+use qwex_runner::{Runner as _, RunnerError, Watcher as _, Work};
+use qwex_runner_k8s::Word;
 use qwex_testbed::{require, shared, wait};
 use serde_json::{Value, json};
 
@@ -19,9 +20,22 @@ async fn bed() -> Result<Rig> {
         beta.namespace("queue").await?,
     )
     .await?;
+    furnish(&rig).await?;
+    Ok(rig)
+}
+
+/// The same with the user's own rights, as the backend `kueue`.
+async fn own_bed() -> Result<Rig> {
+    shared::queued().await?;
+    let rig = Rig::direct(shared::beta().await?, |config| config.word = Word::Kueue).await?;
+    furnish(&rig).await?;
+    Ok(rig)
+}
+
+async fn furnish(rig: &Rig) -> Result<()> {
     let name = rig.namespace.clone();
     create(
-        &rig,
+        rig,
         "ResourceFlavor",
         "resourceflavors",
         json!({ "metadata": { "name": name }, "spec": {} }),
@@ -33,7 +47,7 @@ async fn bed() -> Result<Rig> {
         "resourceGroups": [{ "coveredResources": ["cpu"], "flavors": [flavor] }],
     });
     create(
-        &rig,
+        rig,
         "ClusterQueue",
         "clusterqueues",
         json!({ "metadata": { "name": name }, "spec": spec }),
@@ -41,8 +55,7 @@ async fn bed() -> Result<Rig> {
     .await?;
     let local =
         json!({ "metadata": { "name": "main", "namespace": name }, "spec": { "clusterQueue": name } });
-    create(&rig, "LocalQueue", "localqueues", local).await?;
-    Ok(rig)
+    create(rig, "LocalQueue", "localqueues", local).await
 }
 
 fn api(rig: &Rig, kind: &str, plural: &str) -> Api<DynamicObject> {
@@ -103,6 +116,41 @@ async fn a_full_queue_is_told_and_passed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_place_in_the_queue_is_told_and_moves_up() -> Result<()> {
+    require!(Go);
+    let rig = own_bed().await?;
+    let listener = rig.listen();
+    let (first, second) = (queued("main"), queued("main"));
+    rig.simulate(&first, &[("run-for", "6s")]).await?;
+    listener.running(&first).await?;
+    rig.simulate(&second, &[("run-for", "8s")]).await?;
+    listener
+        .waiting(&second, PendingCode::Admission, "position 1 of 1 in queue main")
+        .await?;
+    // Of a namespace with one queue, that one is meant.
+    let mut third = queued("main");
+    third.spec.queue = None;
+    let handle = rig.submit(&third).await?;
+    let message = listener
+        .waiting(&third, PendingCode::Admission, "position 2 of 2 in queue main")
+        .await?;
+    assert!(message.contains("; waiting for 1 more cpu ("), "{message}");
+    let seen = rig.backend.observe(&handle).await?;
+    let told = seen.iter().any(|seen| {
+        matches!(&seen.fact, Fact::Waiting { code: PendingCode::Admission, message, .. } if message.contains("in queue main"))
+    });
+    assert!(told, "{seen:#?}");
+    listener
+        .waiting(&third, PendingCode::Admission, "position 1 of 1 in queue main")
+        .await?;
+    assert_eq!(
+        listener.ending(&third).await?,
+        Ending::Succeeded { verified: true }
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn c22_a_missing_queue_is_told() -> Result<()> {
     require!(Go);
     let rig = bed().await?;
@@ -117,7 +165,16 @@ async fn c22_a_missing_queue_is_told() -> Result<()> {
 #[tokio::test]
 async fn c24_an_eviction_is_a_new_round_and_a_new_episode() -> Result<()> {
     require!(Go);
-    let rig = bed().await?;
+    evict(bed().await?).await
+}
+
+#[tokio::test]
+async fn c24_an_eviction_is_a_new_episode_without_a_server_too() -> Result<()> {
+    require!(Go);
+    evict(own_bed().await?).await
+}
+
+async fn evict(rig: Rig) -> Result<()> {
     let listener = rig.listen();
     let work = queued("main");
     rig.simulate(&work, &[("run-for", "5s")]).await?;

@@ -1,0 +1,133 @@
+//! Secrets out of the caller's own environment: in the command, in a Secret that goes with the run, and nowhere else.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Api, PostParams};
+use qwex_core::Ending;
+use qwex_runner::backend::Backend;
+use qwex_runner::{Runner as _, RunnerError, Work};
+use qwex_runner_k8s::{K8sBackend, K8sDirectConfig};
+use qwex_testbed::{require, shared, wait};
+use serde_json::json;
+
+use crate::rig::{LIMIT, Rig, shell};
+
+/// A run that wants a variable that every process has.
+fn wanting(script: &str) -> Work {
+    let mut work = shell(script);
+    work.spec.secrets = BTreeMap::from([("TOKEN".to_owned(), "env:PATH".to_owned())]);
+    work
+}
+
+fn secrets(rig: &Rig) -> Api<Secret> {
+    Api::namespaced(rig.client.clone(), &rig.namespace)
+}
+
+#[tokio::test]
+async fn a_secret_of_the_environment_goes_with_the_run() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let value = std::env::var("PATH")?;
+    let rig = Rig::direct(shared::alpha().await?, |_| {}).await?;
+    let listener = rig.listen();
+    let work = wanting("echo \"$TOKEN\"");
+    assert!(Backend::validate(&rig.backend, &work.spec).is_empty());
+    let handle = rig.submit(&work).await?;
+    assert_eq!(rig.submit(&work).await?, handle, "asked twice it is one");
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!(log.text(), format!("{value}\n"));
+
+    let name = &handle.backend.object;
+    let secret = secrets(&rig).get(name).await?;
+    let owners = secret.metadata.owner_references.context("an owner")?;
+    assert_eq!(
+        Some(&owners[0].uid),
+        handle.backend.uid.as_ref().map(|uid| &uid.0)
+    );
+    let job = serde_json::to_string(&rig.jobs().get(name).await?)?;
+    let pods = serde_json::to_string(&rig.pods_of(&work).await?)?;
+    assert!(!job.contains(&value) && !pods.contains(&value), "{job}{pods}");
+
+    rig.backend.remove(&handle).await?;
+    let gone = || async {
+        let found = secrets(&rig).get_opt(name).await.ok()?;
+        found.is_none().then_some(())
+    };
+    Ok(wait::until(LIMIT, "the Secret to go with its Job", gone).await?)
+}
+
+#[tokio::test]
+async fn a_variable_that_is_not_set_is_told_and_nothing_is_made() -> Result<()> {
+    require!(Go);
+    let rig = Rig::direct(shared::beta().await?, |_| {}).await?;
+    let mut work = shell("true");
+    work.spec.secrets = BTreeMap::from([("TOKEN".to_owned(), "env:QWEX_TEST_NOT_SET".to_owned())]);
+    let error = rig.backend.submit(&work).await.err().context("not set")?;
+    assert!(
+        matches!(&error, RunnerError::Rejected { message } if message.contains("QWEX_TEST_NOT_SET") && message.contains("export it")),
+        "{error:?}"
+    );
+    assert!(rig.jobs().get_opt(&work.object_name()).await?.is_none());
+    Ok(())
+}
+
+/// A user who may make Jobs but no Secrets.
+async fn without_secrets(rig: &Rig, kubeconfig: &str) -> Result<K8sBackend> {
+    let role: Role = serde_json::from_value(json!({
+        "metadata": { "name": "jobs" },
+        "rules": [{ "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"] }],
+    }))?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "jobs" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jobs" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": rig.namespace }],
+    }))?;
+    let roles: Api<Role> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    let bindings: Api<RoleBinding> = Api::namespaced(rig.client.clone(), &rig.namespace);
+    roles.create(&PostParams::default(), &role).await?;
+    bindings.create(&PostParams::default(), &binding).await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("kubeconfig");
+    std::fs::write(&path, kubeconfig)?;
+    let config = K8sDirectConfig {
+        kubeconfig: Some(path),
+        namespace: Some(rig.namespace.clone()),
+        ..K8sDirectConfig::default()
+    };
+    Ok(K8sBackend::connect_direct(config).await?)
+}
+
+#[tokio::test]
+async fn without_the_right_to_secrets_no_run_is_left_behind() -> Result<()> {
+    require!(Go);
+    let beta = shared::beta().await?;
+    let rig = Rig::direct(beta, |_| {}).await?;
+    let user = beta.mint_user(&rig.namespace, &[])?;
+    let backend = without_secrets(&rig, &user).await?;
+    let work = wanting("true");
+    // Rights take a moment to be known.
+    let told = || async {
+        match backend.submit(&work).await.err()? {
+            RunnerError::Unauthorized { message } if message.contains("`create` on `secrets`") => {
+                Some(message)
+            }
+            _ => None,
+        }
+    };
+    let message = wait::until(LIMIT, "the missing right", told).await?;
+    assert!(
+        message.starts_with("the secrets of the run cannot be handed over"),
+        "{message}"
+    );
+    let gone = || async {
+        let job = rig.jobs().get_opt(&work.object_name()).await.ok()?;
+        job.is_none().then_some(())
+    };
+    Ok(wait::until(LIMIT, "the Job to be taken back", gone).await?)
+}
