@@ -1,6 +1,7 @@
 //! Logs are byte-exact, and a reader resumes without a hole or a repeat.
 
 use futures::StreamExt;
+use qwex_core::BackendKind;
 
 use super::{Subject, Submission, Verdict, expect, hold};
 use crate::log::{LogItem, LogPosition, LogSource};
@@ -75,9 +76,13 @@ pub async fn read_all(subject: &Subject, submission: &Submission) -> Result<Vec<
 }
 
 async fn writes(subject: &Subject, script: &str, wanted: &[u8]) -> Verdict {
+    writes_either(subject, script, [wanted, wanted]).await
+}
+
+async fn writes_either(subject: &Subject, script: &str, [wanted, other]: [&[u8]; 2]) -> Verdict {
     let submission = subject.submit(subject.shell(script)).await?;
     let found = read_all(subject, &submission).await?;
-    if found != wanted {
+    if found != wanted && found != other {
         let at = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
         return Err(format!(
             "the log has {} bytes, {} were written; they differ from byte {at} on",
@@ -90,8 +95,24 @@ async fn writes(subject: &Subject, script: &str, wanted: &[u8]) -> Verdict {
 
 /// NUL, invalid UTF-8, carriage returns, empty lines, no newline at the end.
 pub async fn byte_exact(subject: &Subject) -> Verdict {
-    let script = r"printf 'a\000b\377\376\n\n\r\nlast without newline'";
-    writes(subject, script, b"a\0b\xff\xfe\n\n\r\nlast without newline").await
+    let script = r"printf 'a\000b\377\376\n\n\rc\nlast without newline'";
+    writes(subject, script, b"a\0b\xff\xfe\n\n\rc\nlast without newline").await
+}
+
+/// Line ends of Windows stay. Only on Kubernetes one carriage return before a newline may be lost: containerd leaves it
+/// out when it writes a container's log, where no reader can find it again.
+pub async fn windows_line_ends(subject: &Subject) -> Verdict {
+    let script = r"printf 'one\r\ntwo\r\n'";
+    let wanted: &[u8] = b"one\r\ntwo\r\n";
+    let other: &[u8] = match subject.runner.kind() {
+        BackendKind::K8s => b"one\ntwo\n",
+        BackendKind::Local
+        | BackendKind::Docker
+        | BackendKind::Podman
+        | BackendKind::Ssh
+        | BackendKind::Unknown => wanted,
+    };
+    writes_either(subject, script, [wanted, other]).await
 }
 
 pub async fn a_line_of_a_megabyte(subject: &Subject) -> Verdict {

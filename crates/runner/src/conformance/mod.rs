@@ -19,7 +19,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use qwex_core::transition::next;
 use qwex_core::{
-    Attempt, BackendInfo, Ending, Fact, JobSpec, Observation, Project, RetryPolicy, RunId, RunState, Step,
+    Attempt, BackendInfo, Ending, Fact, JobSpec, ObjectUid, Observation, Project, RetryPolicy, RunId,
+    RunState, Step,
 };
 
 use crate::runner::{Handle, Runner, Work};
@@ -193,6 +194,14 @@ pub fn unsubmitted(subject: &Subject) -> Handle {
     }
 }
 
+/// The same, as if it had been submitted: with the UID of an object that is no more.
+#[must_use]
+pub fn vanished(subject: &Subject) -> Handle {
+    let mut handle = unsubmitted(subject);
+    handle.backend.uid = Some(ObjectUid(RunId::mint().to_string()));
+    handle
+}
+
 /// Applies observations as a Recorder does.
 #[must_use]
 pub fn fold(state: RunState, seen: &[Observation]) -> RunState {
@@ -236,7 +245,7 @@ macro_rules! conformance {
             cancels: before_submit, right_after_submit, during, that_ignores_term, after_the_end;
             watches: observe_twice_says_the_same, an_attempt_that_is_not_there_is_gone,
                 a_late_watch_tells_the_whole_story, a_list_holds_what_was_submitted, release;
-            logs: byte_exact, a_line_of_a_megabyte, from_any_position_the_rest, followed_live, empty;
+            logs: byte_exact, windows_line_ends, a_line_of_a_megabyte, from_any_position_the_rest, followed_live, empty;
         );
     };
     (@cases $subject:expr; $($module:ident: $($case:ident),+;)+) => {

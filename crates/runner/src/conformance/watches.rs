@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use qwex_core::{Fact, RunStatus};
 
-use super::{Subject, Submission, Verdict, ending, expect, fold, hold, unsubmitted};
+use super::{Subject, Submission, Verdict, ending, expect, fold, hold, vanished};
 use crate::watcher::{ObjectRef, Sighting};
 
 pub async fn observe_twice_says_the_same(subject: &Subject) -> Verdict {
@@ -15,8 +15,9 @@ pub async fn observe_twice_says_the_same(subject: &Subject) -> Verdict {
     expect("exit code by observe", once.exit_code, end.exit_code)
 }
 
+/// Of what was never submitted nothing has gone: it may still be on its way.
 pub async fn an_attempt_that_is_not_there_is_gone(subject: &Subject) -> Verdict {
-    let seen = subject.observe(&unsubmitted(subject)).await?;
+    let seen = subject.observe(&vanished(subject)).await?;
     hold(
         "absence is told as Gone",
         seen.iter().any(|seen| matches!(seen.fact, Fact::Gone { .. })),
