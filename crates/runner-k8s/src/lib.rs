@@ -35,7 +35,7 @@
 //! | secrets | `name/key` is a Secret of the namespace; `env:VARIABLE` is read here at the submit and becomes a Secret owned by the Job |
 //! | files | a run whose `Workspace::send` is not `Nothing` waits for `Backend::supply`; its outputs wait for `Backend::collect` |
 //!
-//! Connecting asks the cluster nothing; `Backend::probe` does. A policy decides before a submit: `Backend::validate`.
+//! The rights it needs are those of `deploy/k8s/user.yaml`. Connecting asks the cluster nothing; `Backend::probe` does. A policy decides before a submit: `Backend::validate`.
 //!
 //! | who | module |
 //! |---|---|

@@ -223,16 +223,15 @@ pub(crate) async fn queues(
     Ok(queues)
 }
 
-/// Whether files can be carried into pods and out of them; only people may, never a server.
+/// Whether files can be carried into pods and out of them; only people may, never a server. A connection is opened with
+/// `get`; newer API servers want `create` too.
 pub(crate) async fn may_exec(rest: &Rest, namespace: Option<&str>) -> Result<Check, CallError> {
-    let uses = (
-        "",
-        "pods",
-        "exec",
-        "create",
-        "send the workspace and fetch outputs",
-    );
-    check(rest, namespace, uses, false).await
+    let purpose = "send the workspace and fetch outputs";
+    let opens = check(rest, namespace, ("", "pods", "exec", "get", purpose), false).await?;
+    if !opens.ok {
+        return Ok(opens);
+    }
+    check(rest, namespace, ("", "pods", "exec", "create", purpose), false).await
 }
 
 async fn check(rest: &Rest, namespace: Option<&str>, uses: Use, required: bool) -> Result<Check, CallError> {

@@ -52,7 +52,7 @@ fn missing(found: &ProbeReport, namespace: &str) -> Option<String> {
     (!lacking.is_empty()).then(|| {
         format!(
             "runs cannot be made: you may not {}; ask for a Role in namespace {namespace} with `jobs` (create, get, list, \
-             watch, patch, delete), `pods` (get, list, watch) and `pods/log` (get)",
+             watch, patch, delete), `pods` (get, list, watch) and `pods/log` (get), as in deploy/k8s/user.yaml of qwex",
             lacking.join(", ")
         )
     })

@@ -1,4 +1,5 @@
-//! Raw log bytes of one container, followed or read, resumable at any byte.
+//! Raw log bytes of one container, followed or read, resumable at any byte: exactly what the node keeps. containerd keeps
+//! `\r\n` as `\n`, where nobody can know it any more.
 //!
 //! Called through `Watcher::read_log` and `list_logs`. The log's transport never decides how a run
 //! ended. A stream yields `End` only when the container has ended and was read once more after that;

@@ -13,9 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::rig::{LIMIT, Rig, shell};
 
-struct Desk {
-    rig: Rig,
-    dir: tempfile::TempDir,
+/// A rig and a workspace beside it.
+pub struct Desk {
+    pub rig: Rig,
+    pub dir: tempfile::TempDir,
 }
 
 impl Desk {
@@ -24,8 +25,12 @@ impl Desk {
     }
 
     async fn with(change: impl FnOnce(&mut qwex_runner_k8s::K8sDirectConfig)) -> Result<Self> {
+        Self::at(Rig::direct(shared::alpha().await?, change).await?)
+    }
+
+    pub fn at(rig: Rig) -> Result<Self> {
         Ok(Self {
-            rig: Rig::direct(shared::alpha().await?, change).await?,
+            rig,
             dir: tempfile::tempdir()?,
         })
     }
@@ -37,7 +42,7 @@ impl Desk {
         }
     }
 
-    fn script(&self, script: &str, send: Transfer, outputs: &[&str]) -> Work {
+    pub fn script(&self, script: &str, send: Transfer, outputs: &[&str]) -> Work {
         let mut work = shell(script);
         work.workspace = Some(self.workspace(send));
         work.spec.outputs = outputs.iter().map(|glob| (*glob).to_owned()).collect();
@@ -45,7 +50,7 @@ impl Desk {
     }
 
     /// Submits and, as a keeper does, supplies beside the rest.
-    async fn submit(&self, work: &Work) -> Result<(Handle, AbortOnDropHandle<()>)> {
+    pub async fn submit(&self, work: &Work) -> Result<(Handle, AbortOnDropHandle<()>)> {
         let handle = self.rig.submit(work).await?;
         let (backend, of) = (self.rig.backend.clone(), handle.clone());
         let workspace = work.workspace.clone().context("a workspace")?;
@@ -56,7 +61,7 @@ impl Desk {
         Ok((handle, AbortOnDropHandle::new(supplying)))
     }
 
-    async fn collect(&self, work: &Work, handle: &Handle) -> Result<Vec<PathBuf>> {
+    pub async fn collect(&self, work: &Work, handle: &Handle) -> Result<Vec<PathBuf>> {
         let into = self.dir.path();
         let mut found = self.rig.backend.collect(handle, into, &work.spec.outputs).await?;
         found.sort();
@@ -64,7 +69,7 @@ impl Desk {
     }
 }
 
-fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     fs::create_dir_all(path.parent().context("a parent")?)?;
     Ok(fs::write(path, bytes)?)

@@ -10,6 +10,7 @@ mod logs;
 mod mounts;
 mod probe;
 mod queue;
+mod requeue;
 mod rig;
 mod rights;
 mod secrets;

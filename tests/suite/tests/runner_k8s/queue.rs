@@ -32,7 +32,8 @@ async fn own_bed() -> Result<Rig> {
     Ok(rig)
 }
 
-async fn furnish(rig: &Rig) -> Result<()> {
+/// The LocalQueue `main` of one CPU in the namespace of a rig.
+pub async fn furnish(rig: &Rig) -> Result<()> {
     let name = rig.namespace.clone();
     create(
         rig,
@@ -58,7 +59,7 @@ async fn furnish(rig: &Rig) -> Result<()> {
     create(rig, "LocalQueue", "localqueues", local).await
 }
 
-fn api(rig: &Rig, kind: &str, plural: &str) -> Api<DynamicObject> {
+pub fn api(rig: &Rig, kind: &str, plural: &str) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk("kueue.x-k8s.io", "v1beta2", kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
     match kind {

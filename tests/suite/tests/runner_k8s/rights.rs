@@ -1,16 +1,21 @@
 //! The backend with exactly the rights of `deploy/k8s/rbac.yaml`, in a namespace that enforces
-//! restricted pod security, as that file makes it.
+//! restricted pod security, as that file makes it; and the command line's with those of `deploy/k8s/user.yaml`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use qwex_core::Ending;
-use qwex_runner::{CancelProgress, Runner as _, Watcher as _};
+use qwex_runner::backend::Backend;
+use qwex_runner::{CancelProgress, Runner as _, Transfer, Watcher as _};
+use qwex_runner_k8s::{K8sBackend, K8sDirectConfig};
 use qwex_testbed::{Cluster, require, shared, wait};
 use serde_json::{Value, json};
 
+use crate::files::{Desk, write};
 use crate::rig::{LIMIT, Rig, config, shell};
 
 const RBAC: &str = include_str!("../../../../deploy/k8s/rbac.yaml");
@@ -131,6 +136,68 @@ async fn f10_the_deployed_rights_are_enough_for_a_whole_run() -> Result<()> {
         matches!(rig.backend.cancel(&handle).await, Ok(CancelProgress::Stopped)).then_some(())
     })
     .await?;
+    assert_eq!(listener.errors(), Vec::<String>::new());
+    Ok(())
+}
+
+/// The backend of the command line for a new user with the rights of `deploy/k8s/user.yaml`.
+async fn person(cluster: &Cluster, namespace: &str) -> Result<K8sBackend> {
+    let client = cluster.client().await?;
+    let role: Role = serde_saphyr::from_str(include_str!("../../../../deploy/k8s/user.yaml"))?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "qwex-user" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "qwex-user" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace }],
+    }))?;
+    let post = PostParams::default();
+    Api::namespaced(client.clone(), namespace)
+        .create(&post, &role)
+        .await?;
+    Api::namespaced(client, namespace).create(&post, &binding).await?;
+    let dir = tempfile::tempdir()?;
+    let kubeconfig = dir.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, cluster.mint_user(namespace, &[])?)?;
+    let backend = K8sBackend::connect_direct(K8sDirectConfig {
+        kubeconfig: Some(kubeconfig),
+        namespace: Some(namespace.to_owned()),
+        ..K8sDirectConfig::default()
+    })
+    .await?;
+    let known = || async {
+        let notes = Backend::probe(&backend).await.ok()?.notes;
+        notes.is_empty().then_some(())
+    };
+    wait::until(LIMIT, "the rights to be known", known).await?;
+    Ok(backend)
+}
+
+#[tokio::test]
+async fn the_role_for_people_is_enough_for_files_and_secrets() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let alpha = shared::alpha().await?;
+    let namespace = alpha.namespace("person").await?;
+    let desk = Desk::at(Rig {
+        backend: person(alpha, &namespace).await?,
+        namespace,
+        client: alpha.client().await?,
+    })?;
+    write(desk.dir.path(), "in", b"sent\n")?;
+    let mut work = desk.script(
+        "cat in; test -n \"$P\" && echo done > out",
+        Transfer::Everything,
+        &["out"],
+    );
+    work.spec.secrets = [("P".to_owned(), "env:PATH".to_owned())].into();
+    let listener = desk.rig.listen();
+    let (handle, _supplying) = desk.submit(&work).await?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let log = desk.rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!(log.text(), "sent\n");
+    assert_eq!(desk.collect(&work, &handle).await?, [PathBuf::from("out")]);
+    desk.rig.backend.remove(&handle).await?;
     assert_eq!(listener.errors(), Vec::<String>::new());
     Ok(())
 }
