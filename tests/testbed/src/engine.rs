@@ -14,7 +14,7 @@ use tokio::process::Command;
 use crate::images;
 use crate::process::{Process, Spec};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running service.
 #[derive(Debug)]
@@ -29,10 +29,26 @@ impl Engine {
         // One of an earlier life would be connected to in vain.
         std::fs::remove_file(&socket).ok();
         let process = spec.namespaced().start()?;
-        process
-            .ready(LIMIT, || async { ping(&socket).await.ok() })
-            .await?;
-        Ok(Self { socket, process })
+        let engine = Self { socket, process };
+        engine.ready().await?;
+        Ok(engine)
+    }
+
+    /// Waits until the socket answers.
+    pub async fn ready(&self) -> Result<()> {
+        self.process
+            .ready(LIMIT, || async { ping(&self.socket).await.ok() })
+            .await
+    }
+
+    /// Runs a command in the namespaces of the service, with a path as its last argument; its stdout.
+    pub async fn inside(&self, command: &[&str], path: &Path) -> Result<String> {
+        let mut nsenter = Command::new("nsenter");
+        nsenter
+            .arg("--target")
+            .arg(self.process.first_inside()?.to_string());
+        nsenter.args(["--pid", "--mount", "--"]).args(command).arg(path);
+        output(nsenter).await
     }
 
     pub fn host(&self) -> String {

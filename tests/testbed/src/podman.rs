@@ -1,9 +1,12 @@
-//! A private `podman system service`: own storage, own socket that speaks the Docker API and podman's. Needs root.
+//! A private `podman system service`: own storage, own socket that speaks the Docker API and podman's. Needs root, if only
+//! to give it up: podman can be had rootless, as an ordinary user runs it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::unistd::{User, chown};
 use tokio::process::Command;
 
 use crate::engine::{self, Engine};
@@ -17,6 +20,12 @@ default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+"#;
+/// Registries that a test starts itself speak no TLS.
+const REGISTRIES: &str = r#"
+[[registry]]
+location = "127.0.0.1"
+insecure = true
 "#;
 
 /// A running podman service. Dropping it kills it with all its containers.
@@ -39,15 +48,56 @@ impl Podman {
         );
         fs::write(dir.join("containers.conf"), CONTAINERS)?;
         fs::write(dir.join("storage.conf"), storage)?;
+        fs::write(dir.join("registries.conf"), REGISTRIES)?;
         Self::start_in(dir).await
+    }
+
+    /// As [`Podman::start`], run by the user `nobody`, who has no subordinate ids: its images and containers know one user,
+    /// root, which is that one. Containers have no network of their own.
+    ///
+    /// # Errors
+    /// As [`Podman::start`].
+    pub async fn start_rootless() -> Result<Self> {
+        let nobody = User::from_name("nobody")?.context("there is no user nobody")?;
+        let dir = scratch::dir("podman")?;
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{dir}/graph\"\nrunroot = \"{dir}/run\"\n\
+             [storage.options.vfs]\nignore_chown_errors = \"true\"\n",
+            dir = dir.display()
+        );
+        fs::write(dir.join("containers.conf"), CONTAINERS)?;
+        fs::write(dir.join("storage.conf"), storage)?;
+        fs::write(dir.join("registries.conf"), REGISTRIES)?;
+        for own in [dir.clone(), dir.join("xdg")] {
+            fs::create_dir_all(&own)?;
+            chown(&own, Some(nobody.uid), Some(nobody.gid))?;
+        }
+        fs::set_permissions(dir.join("xdg"), fs::Permissions::from_mode(0o700))?;
+        let spec = Spec::new("setpriv", dir.join("podman.log"))
+            .args(["--clear-groups", "--reuid"])
+            .arg(nobody.uid.to_string())
+            .arg("--regid")
+            .arg(nobody.gid.to_string())
+            .arg("podman")
+            .env("HOME", &dir)
+            .env("XDG_RUNTIME_DIR", dir.join("xdg"))
+            .dir(&dir);
+        Self::serve(spec, dir).await
     }
 
     async fn start_in(dir: PathBuf) -> Result<Self> {
         let program = find("podman").context("podman is not installed: apt-get install podman runc")?;
+        let log = dir.join("podman.log");
+        Self::serve(Spec::new(program, log), dir).await
+    }
+
+    /// `spec` runs podman, whose arguments are still to come.
+    async fn serve(spec: Spec, dir: PathBuf) -> Result<Self> {
         let socket = dir.join("podman.sock");
-        let spec = Spec::new(program, dir.join("podman.log"))
+        let spec = spec
             .env("CONTAINERS_CONF", dir.join("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", dir.join("storage.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF", dir.join("registries.conf"))
             .arg("--tmpdir")
             .arg(dir.join("tmp"))
             .args(["system", "service", "--time=0"])
@@ -90,6 +140,22 @@ impl Podman {
     /// The image cannot be made or loaded.
     pub async fn load_busybox(&self) -> Result<&'static str> {
         engine::load_busybox(self.command()).await
+    }
+
+    /// SIGKILL for the process that waits for a container's command (conmon), then for the command itself: nobody is left
+    /// to tell how it ended.
+    ///
+    /// # Errors
+    /// The container does not run.
+    pub async fn kill_with_its_monitor(&self, container: &str) -> Result<()> {
+        let pids = self
+            .podman(&["inspect", "-f", "{{.State.ConmonPid}} {{.State.Pid}}", container])
+            .await?;
+        let script = format!("kill -9 {} # $0", pids.trim());
+        self.engine
+            .inside(&["sh", "-c", &script], &self.dir)
+            .await
+            .map(drop)
     }
 
     /// Stops the service; its containers end with its namespaces.
