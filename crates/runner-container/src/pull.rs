@@ -1,0 +1,214 @@
+//! The image first, then the container: what happens behind a submit that could not find its image. A task of the
+//! submitting process; if that is killed, the record stays and the next submit of the attempt goes on from there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::errors::Error;
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::CreateImageOptions;
+use futures::StreamExt;
+use qwex_runner::{RunnerError, Work};
+
+use crate::backend::Inner;
+use crate::create::Brought;
+use crate::errors::{self, PullTrouble};
+use crate::image::Reference;
+use crate::names::Key;
+use crate::record::{EndCause, Record};
+use crate::registry;
+
+/// Tries of a pull whose failure may pass.
+const TRIES: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// After this long no further try is begun: podman tries again itself, for a minute where a registry asks it to slow down.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a pull looks whether the run was cancelled, by whatever process.
+const LOOK: Duration = Duration::from_millis(250);
+/// Tries to get the right to pull: a reader holds it for a moment to see whether somebody else does.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
+
+/// How a pull went.
+enum Pulled {
+    Here,
+    /// Nobody wants it any more.
+    Unwanted,
+    Failed(String),
+}
+
+/// Pulls and starts in the background.
+pub fn spawn(inner: &Arc<Inner>, work: Work) {
+    let inner = inner.clone();
+    tokio::spawn(async move {
+        let key = Key::of_work(&work);
+        if let Err(error) = go_on(&inner, key, work).await {
+            // The record stays without an end: asking again goes on.
+            tracing::warn!(run_id = %key.run_id, %error, "a run that waits for its image cannot be brought up now");
+        }
+        inner.forget_progress(key);
+        inner.tell_changed(key);
+    });
+}
+
+async fn go_on(inner: &Arc<Inner>, key: Key, work: Work) -> Result<(), RunnerError> {
+    let mut mine = inner.records.try_lock_pull(key)?;
+    for _ in 0..LOCK_TRIES {
+        if mine.is_some() {
+            break;
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+        mine = inner.records.try_lock_pull(key)?;
+    }
+    let Some(_mine) = mine else { return Ok(()) };
+    let image = work.spec.image.clone().unwrap_or_default();
+    let pulled = pull_patiently(inner, key, &image).await?;
+    let lock = inner.records.lock(key).await?;
+    let Some(mut record) = inner.records.read(key)?.filter(is_wanted) else {
+        return Ok(());
+    };
+    match pulled {
+        Pulled::Unwanted => return Ok(()),
+        Pulled::Failed(message) => record.end(EndCause::Image, message),
+        Pulled::Here => match inner.bring_up(&work, &mut record, &lock).await {
+            Ok(Brought::Up) => return Ok(()),
+            Ok(Brought::NoImage) => {
+                let message = format!(
+                    "{image} was pulled, and is not there: somebody removed it, or it is for another machine"
+                );
+                record.end(EndCause::Image, message);
+            }
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => record.end(EndCause::Rejected, error.to_string()),
+        },
+    }
+    inner.records.write(key, &record, &lock)
+}
+
+fn is_wanted(record: &Record) -> bool {
+    record.end.is_none() && record.container.is_none()
+}
+
+/// Pulls; what may pass is tried again.
+async fn pull_patiently(inner: &Arc<Inner>, key: Key, image: &str) -> Result<Pulled, RunnerError> {
+    let mut pause = FIRST_PAUSE;
+    let begun = Instant::now();
+    for attempt in 1.. {
+        inner.tell_progress(key, format!("pulling {image}"));
+        let trouble = tokio::select! {
+            done = pull(inner, key, image) => match done? {
+                None => return Ok(Pulled::Here),
+                Some(trouble) => trouble,
+            },
+            unwanted = until_unwanted(inner, key) => {
+                unwanted?;
+                return Ok(Pulled::Unwanted);
+            }
+        };
+        let reference = Reference::of(image);
+        let class = PullTrouble::of(&trouble);
+        let told = format!(
+            "cannot pull {image}: {}: {trouble}",
+            class.advice(reference.registry())
+        );
+        if attempt >= TRIES || begun.elapsed() > PATIENCE || !class.may_pass() {
+            return Ok(Pulled::Failed(told));
+        }
+        inner.tell_progress(key, format!("{told}; trying again in {pause:?}"));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            unwanted = until_unwanted(inner, key) => {
+                unwanted?;
+                return Ok(Pulled::Unwanted);
+            }
+        }
+        pause *= 2;
+    }
+    unreachable!("the loop returns at its last try")
+}
+
+/// Returns once the run was ended otherwise. Dropping a pull makes the engine give it up.
+async fn until_unwanted(inner: &Arc<Inner>, key: Key) -> Result<(), RunnerError> {
+    loop {
+        if !inner.records.read(key)?.as_ref().is_some_and(is_wanted) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// One try; the engine's words if it failed.
+async fn pull(inner: &Arc<Inner>, key: Key, image: &str) -> Result<Option<String>, RunnerError> {
+    let reference = Reference::of(image);
+    let logins = inner.around.logins(inner.config.engine);
+    let credentials = registry::credentials(logins, &reference).await;
+    let options = CreateImageOptions {
+        from_image: Some(reference.name.clone()),
+        tag: Some(reference.tag.clone()),
+        ..CreateImageOptions::default()
+    };
+    let client = inner.link.client().await?;
+    let mut stream = client.docker.create_image(Some(options), None, credentials);
+    let mut progress = Progress::default();
+    while let Some(step) = stream.next().await {
+        match step {
+            Ok(step) => {
+                if progress.take(step) {
+                    inner.tell_progress(key, format!("pulling {image}{progress}"));
+                }
+            }
+            Err(error @ (Error::DockerResponseServerError { .. } | Error::DockerStreamError { .. })) => {
+                return Ok(Some(errors::message(&error)));
+            }
+            Err(error) => return Err(errors::runner_error(&error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Bytes of the layers that are under way.
+#[derive(Debug, Default)]
+struct Progress {
+    layers: HashMap<String, (i64, i64)>,
+    told: i64,
+}
+
+impl Progress {
+    /// Whether there is news worth telling.
+    fn take(&mut self, step: CreateImageInfo) -> bool {
+        let (Some(id), Some(detail)) = (step.id, step.progress_detail) else {
+            return false;
+        };
+        let downloading = step.status.as_deref() == Some("Downloading");
+        if let (true, Some(current), Some(total)) = (downloading, detail.current, detail.total) {
+            self.layers.insert(id, (current, total));
+        }
+        let (done, total) = self.sums();
+        let news = total > 0 && (done - self.told) * 20 >= total;
+        if news {
+            self.told = done;
+        }
+        news
+    }
+
+    fn sums(&self) -> (i64, i64) {
+        self.layers.values().fold((0, 0), |(done, total), (layer, size)| {
+            (done + layer, total + size)
+        })
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MEGA: i64 = 1_000_000;
+        let (done, total) = self.sums();
+        write!(
+            f,
+            ": {} of {} MB in {} layers",
+            done / MEGA,
+            total / MEGA,
+            self.layers.len()
+        )
+    }
+}

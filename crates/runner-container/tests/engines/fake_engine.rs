@@ -1,0 +1,93 @@
+//! An engine between a backend and a real one, on a socket of its own: it loses answers, and serves logs that a test
+//! made up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Result;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+/// What is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// The request is carried out, and nothing comes back.
+    Answer,
+    /// The request never arrives.
+    Request,
+}
+
+/// Passes bytes on, but for the first request of some kind.
+pub struct LossyProxy {
+    dir: TempDir,
+    pub lost: Arc<AtomicUsize>,
+}
+
+impl LossyProxy {
+    /// Loses the first answer to a request whose first line has `words`.
+    pub fn before(upstream: &str, words: &'static str) -> Result<Self> {
+        Self::start(upstream, words, Loss::Answer)
+    }
+
+    /// Loses the first request whose first line has `words`.
+    pub fn swallowing(upstream: &str, words: &'static str) -> Result<Self> {
+        Self::start(upstream, words, Loss::Request)
+    }
+
+    fn start(upstream: &str, words: &'static str, loss: Loss) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let listener = UnixListener::bind(dir.path().join("s"))?;
+        let upstream = upstream.trim_start_matches("unix://").to_owned();
+        let lost = Arc::new(AtomicUsize::new(0));
+        let counter = lost.clone();
+        tokio::spawn(async move {
+            while let Ok((down, _)) = listener.accept().await {
+                let (upstream, counter) = (upstream.clone(), counter.clone());
+                tokio::spawn(async move {
+                    // A broken connection is what is wanted here.
+                    pass(down, &upstream, (words, loss), &counter).await.ok();
+                });
+            }
+        });
+        Ok(Self { dir, lost })
+    }
+
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.dir.path().join("s").display())
+    }
+}
+
+/// One connection; bollard makes one for each request.
+async fn pass(
+    mut down: UnixStream,
+    upstream: &str,
+    (words, loss): (&str, Loss),
+    lost: &AtomicUsize,
+) -> Result<()> {
+    let mut up = UnixStream::connect(upstream).await?;
+    let mut request = vec![0; 64 * 1024];
+    let read = down.read(&mut request).await?;
+    let line = String::from_utf8_lossy(&request[..read]);
+    let line = line.lines().next().unwrap_or_default().to_owned();
+    let is_lost = line.contains(words) && lost.fetch_add(1, Ordering::SeqCst) == 0;
+    if is_lost && loss == Loss::Request {
+        return Ok(());
+    }
+    up.write_all(&request[..read]).await?;
+    if is_lost {
+        let mut answer = vec![0; 1024];
+        // The rest of the request may still come; the answer says that all was carried out.
+        loop {
+            tokio::select! {
+                more = down.read(&mut request) => up.write_all(&request[..more?]).await?,
+                answered = up.read(&mut answer) => {
+                    answered?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+    tokio::io::copy_bidirectional(&mut down, &mut up).await?;
+    Ok(())
+}
