@@ -71,6 +71,8 @@ enum Case {
     B6,
     /// Pages of a long list, beside the bare query
     B10,
+    /// Runs over ssh, beside a bare `ssh HOST true`
+    B16,
 }
 
 #[tokio::main]
@@ -124,6 +126,9 @@ async fn measure(cases: &[Case], bench: &Bench, report: &mut Report) -> Result<(
     }
     if wants(Case::B10) {
         cases::b10::run(bench, report).await.context("b10")?;
+    }
+    if wants(Case::B16) {
+        cases::b16::run(bench, report).await.context("b16")?;
     }
     Ok(())
 }

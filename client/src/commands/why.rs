@@ -7,6 +7,7 @@ use super::Done;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::WhyArgs;
+use crate::direct::Placed;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, table};
 use crate::remote::{Answer, row_of};
@@ -14,19 +15,19 @@ use crate::remote::{Answer, row_of};
 pub async fn why(session: &Session, args: &WhyArgs) -> Done {
     let why = match find(session, &args.run).await? {
         Target::Remote(client, id) => client.why(id).await?,
-        Target::Here(local, id) => Answer::of(here(&local.get(id)?)),
+        Target::Here(local, id) => Answer::of(here(&local.get(id)?, &local.placed(id)?)),
     };
     let id = why.value.run.id.to_string();
     session.out.one(&why.json, &id, || words(&why.value))?;
     Ok(0)
 }
 
-/// A run of this machine was placed nowhere; its record says the rest.
-fn here(run: &Run) -> Why {
+/// A run without a server was placed by whoever started it; its record says the rest.
+fn here(run: &Run, placed: &Placed) -> Why {
     let message = match (&run.pending, &run.failure) {
         (Some(pending), _) => pending.message.clone(),
         (None, Some(failure)) => failure.message.clone(),
-        (None, None) => format!("it is a process of this machine, started by {}", run.created_by),
+        (None, None) => format!("it went to {}, as {} asked", placed.words(), run.created_by),
     };
     Why {
         run: row_of(run),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use qwex_core::{BackendInfo, Ending, Fact, Failure, Flag, Observation, PendingCode, Provenance, Run};
+use qwex_core::{
+    BackendInfo, Ending, Fact, Failure, FailureCode, Flag, Observation, PendingCode, Provenance, Run,
+};
 use qwex_runner::store::state_of;
 use qwex_runner::{Backend, CancelProgress, Handle, Journal, RunnerError, wait_with};
 use tokio::sync::Notify;
@@ -219,9 +221,26 @@ impl Drive {
             () = over.notified() => {}
             stopped = self.stop_when_asked(&handle) => stopped?,
             stopped = self.stop_at_deadline(&handle) => stopped?,
+            supplied = self.supply(&handle, run) => supplied?,
             copied = logs.follow(&news) => copied?,
         }
         Ok(())
+    }
+
+    /// Brings the workspace to backends that take it after the submit. What cannot be brought stops the attempt, which
+    /// waits for its files. Never returns but with an error.
+    async fn supply(&self, handle: &Handle, run: &Run) -> Result<()> {
+        if let Some(workspace) = self.placed.work(run).workspace
+            && let Err(error) = self.backend.supply(handle, &workspace).await
+        {
+            if error.is_retryable() {
+                return Err(error.into());
+            }
+            let failure = Failure::new(FailureCode::StartError, error.to_string());
+            self.journal.apply(&[about(run, ended(failure))])?;
+            self.stop(handle).await?;
+        }
+        std::future::pending().await
     }
 
     /// Never returns but with an error: the end is told by the watch.

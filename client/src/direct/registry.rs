@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use qwex_runner::{Backend, RunnerError};
+use qwex_runner_container::{ContainerBackend, ContainerConfig};
+use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
+use qwex_runner_ssh::{SshBackend, SshSettings};
 
+use super::SUPERVISE;
 use super::placed::Placed;
 
 /// What a backend is opened with.
@@ -28,11 +32,68 @@ pub struct Entry {
     pub open: fn(Opening) -> Opened,
 }
 
-pub const REGISTRY: &[Entry] = &[Entry {
-    name: "local",
-    about: "a process of this machine",
-    open: |opening| Box::pin(async move { Ok(Arc::new(super::local(opening)?) as Arc<dyn Backend>) }),
-}];
+pub const REGISTRY: &[Entry] = &[
+    Entry {
+        name: "local",
+        about: "a process of this machine",
+        open: |opening| Box::pin(async move { whole(super::local(opening)) }),
+    },
+    Entry {
+        name: "docker",
+        about: "a container of docker",
+        open: |opening| Box::pin(async move { engine(ContainerConfig::docker, "docker", opening) }),
+    },
+    Entry {
+        name: "podman",
+        about: "a container of podman",
+        open: |opening| Box::pin(async move { engine(ContainerConfig::podman, "podman", opening) }),
+    },
+    Entry {
+        name: "ssh",
+        about: "a process of another machine, by your own ssh",
+        open: |opening| Box::pin(async move { whole(host(&opening)) }),
+    },
+    Entry {
+        name: "k8s",
+        about: "a Kubernetes Job, with your own kubeconfig",
+        open: |opening| Box::pin(cluster(Word::K8s, opening)),
+    },
+    Entry {
+        name: "kueue",
+        about: "a Kubernetes Job that waits in a queue of Kueue",
+        open: |opening| Box::pin(cluster(Word::Kueue, opening)),
+    },
+];
+
+fn whole(backend: Result<impl Backend + 'static, RunnerError>) -> Result<Arc<dyn Backend>, RunnerError> {
+    Ok(Arc::new(backend?))
+}
+
+fn engine(
+    config: fn(PathBuf) -> ContainerConfig,
+    name: &str,
+    opening: Opening,
+) -> Result<Arc<dyn Backend>, RunnerError> {
+    let beside = opening.runs.parent().unwrap_or(&opening.runs);
+    let config = config(beside.join("engines").join(name)).at(opening.placed.address);
+    whole(ContainerBackend::open(config))
+}
+
+fn host(opening: &Opening) -> Result<SshBackend, RunnerError> {
+    let address = opening.placed.address.as_deref();
+    SshBackend::open(address, SUPERVISE, &SshSettings::default())
+}
+
+async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, RunnerError> {
+    let config = K8sDirectConfig {
+        word,
+        context: opening.placed.address,
+        namespace: opening.placed.namespace,
+        ..K8sDirectConfig::default()
+    };
+    let connected = K8sBackend::connect_direct(config).await;
+    whole(connected.map_err(Into::into))
+}
 
 /// The backend of a word.
 #[must_use]

@@ -203,12 +203,10 @@ impl std::fmt::Display for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const MEGA: i64 = 1_000_000;
         let (done, total) = self.sums();
-        write!(
-            f,
-            ": {} of {} MB in {} layers",
-            done / MEGA,
-            total / MEGA,
-            self.layers.len()
-        )
+        let layers = match self.layers.len() {
+            1 => "1 layer".to_owned(),
+            count => format!("{count} layers"),
+        };
+        write!(f, ": {} of {} MB in {layers}", done / MEGA, total / MEGA)
     }
 }

@@ -41,8 +41,17 @@ impl Sshd {
     /// # Errors
     /// sshd is missing, or does not come up within 30 s.
     pub async fn start() -> Result<Self> {
+        Self::start_with("").await
+    }
+
+    /// As [`Sshd::start`], with lines of `sshd_config` that count before our own, such as `MaxSessions 10`.
+    ///
+    /// # Errors
+    /// As [`Sshd::start`], or sshd does not take the lines.
+    pub async fn start_with(lines: &str) -> Result<Self> {
         let (dir, port) = (prepare().await?, ports::free()?);
-        fs::write(dir.join("sshd_config"), server_config(&dir, "127.0.0.1", port))?;
+        let own = server_config(&dir, "127.0.0.1", port);
+        fs::write(dir.join("sshd_config"), format!("{lines}\n{own}"))?;
         let process = serve(&dir, false)?;
         Self::ready(dir, (Ipv4Addr::LOCALHOST, port).into(), process, None).await
     }
@@ -178,14 +187,21 @@ fn server_config(dir: &Path, listen: &str, port: u16) -> String {
     )
 }
 
+/// Root's sshd insists on a directory below /run, which is empty in its namespace. What the user of this machine has
+/// its shells do at each login (it may take seconds, and wait for a lock) is none of the host that is tested.
+const FIRST_OF_SSHD: &str = r#"
+for file in .bashrc .bash_profile .profile; do
+    if [ -e "$HOME/$file" ]; then mount --bind /dev/null "$HOME/$file" || exit 1; fi
+done
+mkdir /run/sshd && exec "$@""#;
+
 fn serve(dir: &Path, isolated: bool) -> Result<Process> {
     let program = find("sshd").context("sshd is not installed: apt-get install openssh-server")?;
     let spec = |first: &Path| Spec::new(first, dir.join("sshd.log"));
     let options = |spec: Spec| spec.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
     if isolated || Uid::effective().is_root() {
-        // Root's sshd insists on this directory, and /run is empty in there.
         let shell = spec(Path::new("sh"))
-            .args(["-c", "mkdir /run/sshd && exec \"$@\"", "sh"])
+            .args(["-c", FIRST_OF_SSHD, "sh"])
             .arg(program);
         let spec = options(shell).namespaced();
         if isolated {

@@ -133,7 +133,7 @@ fn files_go_over_and_come_back() {
     work.spec.timeout = Some(Span::from_secs(60));
     work.spec.mounts = vec![mount(MountKind::Pvc, Some("models"), "/workspace/models")];
     work.workspace = Some(Workspace {
-        dir: PathBuf::from("/home/me/project"),
+        dir: PathBuf::from("/srv/me/project"),
         send: Transfer::Everything,
     });
     insta::assert_yaml_snapshot!(golden(&work, &direct()));
@@ -143,7 +143,7 @@ fn files_go_over_and_come_back() {
 fn a_workspace_that_is_not_sent_changes_nothing() {
     let mut near = work();
     near.workspace = Some(Workspace {
-        dir: PathBuf::from("/home/me/project"),
+        dir: PathBuf::from("/srv/me/project"),
         send: Transfer::Nothing,
     });
     assert_eq!(golden(&near, &direct()), golden(&work(), &direct()));

@@ -10,6 +10,7 @@ use ignore::WalkBuilder;
 
 use super::place::{check_link, check_path};
 use super::{IGNORE_FILE, NEVER_SENT};
+use crate::runner::Transfer;
 
 /// One thing in a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,18 @@ impl Listing {
             Kind::Dir | Kind::Symlink { .. } => 0,
         };
         self.entries.iter().map(size).sum()
+    }
+}
+
+/// What `send` means for the workspace in `dir`.
+///
+/// # Errors
+/// As [`list_everything`] and [`list_only`].
+pub fn list(dir: &Path, send: &Transfer) -> io::Result<Listing> {
+    match send {
+        Transfer::Nothing => Ok(Listing::default()),
+        Transfer::Everything => list_everything(dir),
+        Transfer::Only(paths) => list_only(dir, paths),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files of a workspace on their way to a backend and back: which of them go over ([`list_everything`]), as a tar
+//! Files of a workspace on their way to a backend and back: which of them go over ([`list`]), as a tar
 //! ([`pack`]), and how a tar from a machine that is not trusted is written down ([`unpack`]).
 //!
 //! Used by backends that cannot see the caller's files (ssh, Kubernetes) and by whoever looks for
@@ -11,8 +11,8 @@ mod place;
 mod unpack;
 
 pub use globs::{BadGlob, Globs, find};
-pub use list::{Entry, Kind, Listing, Skipped, list_everything, list_only};
-pub use pack::pack;
+pub use list::{Entry, Kind, Listing, Skipped, list, list_everything, list_only};
+pub use pack::{Packer, pack};
 pub use place::{check_link, check_path};
 pub use unpack::{Limits, unpack};
 

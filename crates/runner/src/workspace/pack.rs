@@ -16,55 +16,92 @@ use super::list::{Entry, Kind};
 /// # Errors
 /// A file cannot be read or shrinks while it is (the tar is then cut short), or `out` fails.
 pub fn pack(dir: &Path, entries: &[Entry], out: impl Write) -> io::Result<u64> {
-    let mut tar = Builder::new(out);
+    let mut packer = Packer::new(out);
     let mut bytes = 0;
     for entry in entries {
-        bytes += append(&mut tar, dir, entry)
-            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", entry.path)))?;
+        bytes += packer.entry(dir, entry, Path::new(""))?;
     }
-    tar.into_inner()?.flush()?;
+    packer.finish()?.flush()?;
     Ok(bytes)
 }
 
-fn append(tar: &mut Builder<impl Write>, dir: &Path, entry: &Entry) -> io::Result<u64> {
-    let mut header = Header::new_gnu();
-    header.set_uid(0);
-    header.set_gid(0);
-    match &entry.kind {
-        Kind::Dir => {
-            header.set_entry_type(EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
-            tar.append_data(&mut header, &entry.path, io::empty())?;
-            Ok(0)
-        }
-        Kind::Symlink { target } => {
-            header.set_entry_type(EntryType::Symlink);
-            header.set_mode(0o777);
-            header.set_size(0);
-            tar.append_link(&mut header, &entry.path, target)?;
-            Ok(0)
-        }
-        Kind::File { .. } => {
-            // What it is now counts, not what it was when it was listed.
-            let file = open(&dir.join(&entry.path))?;
-            let meta = file.metadata()?;
-            header.set_entry_type(EntryType::Regular);
-            header.set_mode(if meta.permissions().mode() & 0o100 == 0 {
-                0o644
-            } else {
-                0o755
-            });
-            header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
-            header.set_size(meta.len());
-            let mut exactly = Exactly {
-                file,
-                left: meta.len(),
-            };
-            tar.append_data(&mut header, &entry.path, &mut exactly)?;
-            Ok(meta.len())
+/// A tar in the making, for callers that add members of their own.
+pub struct Packer<W: Write> {
+    tar: Builder<W>,
+}
+
+impl<W: Write> Packer<W> {
+    pub fn new(out: W) -> Self {
+        Self {
+            tar: Builder::new(out),
         }
     }
+
+    /// Adds a file that is nowhere on disk.
+    ///
+    /// # Errors
+    /// The output fails.
+    pub fn bytes(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut header = header(EntryType::Regular, 0o644, bytes.len() as u64);
+        self.tar.append_data(&mut header, path, bytes)
+    }
+
+    /// Adds what `entry` of the workspace `dir` names, in the tar below `below`; tells the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn entry(&mut self, dir: &Path, entry: &Entry, below: &Path) -> io::Result<u64> {
+        let added = self.append(dir, entry, &below.join(&entry.path));
+        added.map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", entry.path)))
+    }
+
+    /// Writes the end mark and gives the output back.
+    ///
+    /// # Errors
+    /// The output fails.
+    pub fn finish(self) -> io::Result<W> {
+        let mut out = self.tar.into_inner()?;
+        out.flush()?;
+        Ok(out)
+    }
+
+    fn append(&mut self, dir: &Path, entry: &Entry, name: &Path) -> io::Result<u64> {
+        match &entry.kind {
+            Kind::Dir => {
+                let mut header = header(EntryType::Directory, 0o755, 0);
+                self.tar.append_data(&mut header, name, io::empty())?;
+                Ok(0)
+            }
+            Kind::Symlink { target } => {
+                let mut header = header(EntryType::Symlink, 0o777, 0);
+                self.tar.append_link(&mut header, name, target)?;
+                Ok(0)
+            }
+            Kind::File { .. } => {
+                // What it is now counts, not what it was when it was listed.
+                let file = open(&dir.join(&entry.path))?;
+                let meta = file.metadata()?;
+                let executable = meta.permissions().mode() & 0o100 != 0;
+                let mode = if executable { 0o755 } else { 0o644 };
+                let mut header = header(EntryType::Regular, mode, meta.len());
+                header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
+                let left = meta.len();
+                self.tar
+                    .append_data(&mut header, name, &mut Exactly { file, left })?;
+                Ok(meta.len())
+            }
+        }
+    }
+}
+
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -1,0 +1,228 @@
+//! [`SshBackend`]: another machine as a backend. The traits over the parts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use qwex_core::{BackendKind, JobSpec, Observation, SpecProblem, Usage};
+use qwex_runner::{
+    Backend, CancelProgress, Details, Feature, Handle, LogItem, LogPosition, LogSource, Probe, Runner,
+    RunnerError, SightingStream, Submitted, WatchPosition, Watcher, Work,
+};
+
+use crate::config::{SshConfig, SshSettings, Supervisor};
+use crate::serve::{Binary, Host, Served};
+use crate::snapshot::{Key, Snapshot, Stage};
+use crate::{cancel, collect, install, logs, submit, watch};
+
+/// The word of `--backend`.
+pub const NAME: &str = "ssh";
+
+/// What a spec may ask for. Limits of memory, cpu and processes need rights that a login has not; they
+/// are refused, because a limit that does not hold is worse than none.
+pub const FEATURES: &[Feature] = &[Feature::Outputs, Feature::SeparateStreams];
+
+/// Runs commands on another machine. Cheap to make and to clone: it connects when it is first asked
+/// something, and all clones are one.
+#[derive(Debug, Clone)]
+pub struct SshBackend {
+    served: Arc<Served>,
+}
+
+impl SshBackend {
+    /// As a command line opens it: `address` is what the user calls the host, `subcommand` the hidden one
+    /// by which this program supervises.
+    ///
+    /// # Errors
+    /// No host is named, or it cannot be one.
+    pub fn open(
+        address: Option<&str>,
+        subcommand: &str,
+        settings: &SshSettings,
+    ) -> Result<Self, RunnerError> {
+        let host = address.ok_or_else(|| RunnerError::Rejected {
+            message:
+                "no host is named; say which, as in `--host HOST` with a Host of ~/.ssh/config or user@host"
+                    .to_owned(),
+        })?;
+        Self::new(SshConfig::new(host, subcommand).with(settings))
+    }
+
+    /// # Errors
+    /// The host, or a directory on it, cannot be one.
+    pub fn new(config: SshConfig) -> Result<Self, RunnerError> {
+        match config.problem() {
+            Some(message) => Err(RunnerError::Rejected { message }),
+            None => Ok(Self {
+                served: Arc::new(Served::new(Arc::new(config))),
+            }),
+        }
+    }
+
+    /// The host as the user calls it; the same in `backend.address` of a run.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.config().host
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &SshConfig {
+        self.served.config()
+    }
+
+    /// The attempt as it stands; `None` if it is not there or another took its place.
+    async fn look(&self, handle: &Handle) -> Result<Option<Snapshot>, RunnerError> {
+        let key = Key::of(handle);
+        let replies = self.served.ask(&[format!("look {}", key.object())]).await?;
+        let lines = replies.into_iter().next().unwrap_or_default().lines;
+        let snapshot = Snapshot::read(self.config(), key, &lines)?;
+        Ok(snapshot.filter(|snapshot| snapshot.is_pinned_by(handle)))
+    }
+}
+
+#[async_trait]
+impl Runner for SshBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Ssh
+    }
+
+    async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        submit::submit(&self.served, work).await
+    }
+
+    async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
+        cancel::cancel(&self.served, handle).await
+    }
+
+    async fn release(&self, handle: &Handle) -> Result<(), RunnerError> {
+        cancel::release(&self.served, handle).await
+    }
+}
+
+#[async_trait]
+impl Watcher for SshBackend {
+    /// The position is only a token: everything is read from the host anew.
+    async fn watch(&self, _from: Option<WatchPosition>) -> Result<SightingStream, RunnerError> {
+        Ok(watch::stream(self.served.clone()))
+    }
+
+    async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
+        Ok(match self.look(handle).await? {
+            Some(snapshot) => snapshot.observations(self.config()),
+            None => vec![watch::gone(Key::of(handle), handle.backend.uid.clone())],
+        })
+    }
+
+    async fn list_logs(&self, handle: &Handle) -> Result<Vec<LogSource>, RunnerError> {
+        let snapshot = self.look(handle).await?;
+        Ok(snapshot.map_or_else(Vec::new, |snapshot| logs::sources(&self.config().host, &snapshot)))
+    }
+
+    async fn read_log(
+        &self,
+        source: &LogSource,
+        from: LogPosition,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+        logs::read(self.served.clone(), source, from, follow)
+    }
+}
+
+#[async_trait]
+impl Backend for SshBackend {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn features(&self) -> &[Feature] {
+        FEATURES
+    }
+
+    fn validate(&self, spec: &JobSpec) -> Vec<SpecProblem> {
+        let mut problems = qwex_runner::backend::unsupported(self.name(), FEATURES, spec);
+        let invalid = submit::problems(spec)
+            .into_iter()
+            .map(|(pointer, detail)| SpecProblem {
+                pointer,
+                code: "invalid",
+                detail,
+            });
+        problems.extend(invalid);
+        problems
+    }
+
+    async fn probe(&self) -> Result<Probe, RunnerError> {
+        let limit = self.config().connect_timeout + self.config().answer_timeout;
+        let host = match tokio::time::timeout(limit, self.served.host()).await {
+            Ok(host) => host?,
+            Err(_) => {
+                return Err(RunnerError::Unreachable {
+                    message: format!("{} does not answer within {limit:?}", self.config().host),
+                });
+            }
+        };
+        Ok(Probe {
+            version: None,
+            detail: format!(
+                "{}: {} {} {}, runs in {}/runs",
+                self.config().host,
+                host.node,
+                host.system,
+                host.machine,
+                host.root
+            ),
+            notes: notes(self.config(), &host),
+        })
+    }
+
+    async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
+        let snapshot = self.look(handle).await?;
+        let end = match snapshot.map(|snapshot| snapshot.stage) {
+            Some(Stage::Ended(end)) => Some(end),
+            Some(Stage::Unattended | Stage::Attended | Stage::Lost { .. }) | None => None,
+        };
+        let usage = end.map(|end| Usage {
+            cpu_ms: end.cpu_ms,
+            max_memory_bytes: end.max_rss_bytes,
+        });
+        Ok(Details {
+            image_digest: None,
+            host: Some(self.served.host().await?.node),
+            usage: usage.filter(|usage| *usage != Usage::default()),
+        })
+    }
+
+    async fn collect(
+        &self,
+        handle: &Handle,
+        workspace: &Path,
+        outputs: &[String],
+    ) -> Result<Vec<PathBuf>, RunnerError> {
+        collect::collect(&self.served, handle, workspace, outputs).await
+    }
+
+    async fn remove(&self, handle: &Handle) -> Result<(), RunnerError> {
+        cancel::remove(&self.served, handle).await
+    }
+}
+
+/// What a person may want to know of how runs are supervised there.
+fn notes(config: &SshConfig, host: &Host) -> Vec<String> {
+    let why = match (&config.supervisor, install::foreign(host), &host.binary) {
+        (Supervisor::Script, _, _) => Some("the configuration says so".to_owned()),
+        (Supervisor::Program { .. }, Some(foreign), _) => Some(foreign),
+        (Supervisor::Program { .. }, None, Binary::Bad(why)) => Some(why.clone()),
+        (Supervisor::Program { .. }, None, Binary::Ready | Binary::Absent) => None,
+    };
+    let script = why.map(|why| {
+        format!(
+            "runs are supervised by a shell script ({why}): an end by signal N is told as exit code 128+N, and no \
+             usage of memory"
+        )
+    });
+    let missing = host.missing.as_ref().map(|missing| {
+        format!("`{missing}` is missing, which the script needs; install it (util-linux has it)")
+    });
+    script.into_iter().chain(missing).collect()
+}

@@ -1,0 +1,45 @@
+//! Stops an attempt for good, and forgets it when told to.
+
+use qwex_runner::{CancelProgress, Handle, RunnerError};
+
+use crate::serve::Served;
+use crate::snapshot::Key;
+
+pub async fn cancel(served: &Served, handle: &Handle) -> Result<CancelProgress, RunnerError> {
+    let grace = served.config().grace.as_secs_f64().ceil() as u64;
+    let request = format!("cancel {} {grace}", named(handle));
+    let replies = served.ask(&[request]).await?;
+    let stopping = replies.first().and_then(|reply| reply.find("stopping"));
+    Ok(match stopping {
+        Some(message) => CancelProgress::Stopping {
+            message: message.to_owned(),
+        },
+        None => CancelProgress::Stopped,
+    })
+}
+
+/// Marks an attempt as stored elsewhere; it goes once its time is over.
+pub async fn release(served: &Served, handle: &Handle) -> Result<(), RunnerError> {
+    let days = served.config().retention.as_secs().div_ceil(24 * 3600);
+    let requests = [format!("release {}", named(handle)), format!("sweep {days}")];
+    served.ask(&requests).await.map(drop)
+}
+
+/// Removes an attempt that is over, with all it wrote.
+pub async fn remove(served: &Served, handle: &Handle) -> Result<(), RunnerError> {
+    let days = served.config().retention.as_secs().div_ceil(24 * 3600);
+    let requests = [format!("discard {}", named(handle)), format!("sweep {days}")];
+    served.ask(&requests).await.map(drop)
+}
+
+/// Object and UID, `-` where it is not known.
+fn named(handle: &Handle) -> String {
+    let uid = handle.backend.uid.as_ref().map(|uid| uid.0.as_str());
+    // It came from outside; a UID of another shape is nobody's here.
+    let safe = |uid: &&str| {
+        uid.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-/".contains(&byte))
+    };
+    let uid = uid.map_or("-", |uid| if safe(&uid) && !uid.is_empty() { uid } else { "?" });
+    format!("{} {uid}", Key::of(handle).object())
+}

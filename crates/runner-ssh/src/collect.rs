@@ -1,0 +1,106 @@
+//! Brings the outputs of an attempt from its host into the caller's workspace.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use qwex_runner::workspace::{Globs, Limits, NEVER_SENT, unpack};
+use qwex_runner::{Handle, RunnerError};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+use tokio_util::io::SyncIoBridge;
+
+use crate::serve::Served;
+use crate::snapshot::Key;
+use crate::{error, scripts};
+
+/// The files that match `outputs`, written below `workspace`; their paths.
+pub async fn collect(
+    served: &Served,
+    handle: &Handle,
+    workspace: &Path,
+    outputs: &[String],
+) -> Result<Vec<PathBuf>, RunnerError> {
+    let globs = Globs::new(outputs).map_err(|error| RunnerError::Rejected {
+        message: error.to_string(),
+    })?;
+    if outputs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let [root, cache] = served.config().places();
+    let object = Key::of(handle).object();
+    served.host().await?;
+    let names = served
+        .link
+        .output(&scripts::find(&[&root, &cache, &object]))
+        .await?;
+    let wanted = wanted(&names, &globs);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let line = scripts::fetch(&[&root, &cache, &object]);
+    let config = served.config();
+    let mut pipe = served.link.start(Instant::now(), &line, "").await?;
+    if let Some(mut stdin) = pipe.stdin.take() {
+        stdin
+            .write_all(&wanted)
+            .await
+            .map_err(|error| error::broken(config, &error))?;
+        stdin
+            .shutdown()
+            .await
+            .map_err(|error| error::broken(config, &error))?;
+    }
+    let dir = workspace.to_owned();
+    let handle = tokio::runtime::Handle::current();
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let from = SyncIoBridge::new_with_handle(&mut pipe.stdout, handle);
+        let written = unpack(&dir, from, &globs, Limits::default());
+        (pipe, written)
+    });
+    let (pipe, written) = unpacked.await.map_err(|error| RunnerError::Failed {
+        message: format!("the worker thread ended early: {error}"),
+    })?;
+    let written = written.map_err(|error| RunnerError::Failed {
+        message: format!("cannot bring the outputs from {}: {error}", config.host),
+    });
+    match written {
+        Ok(written) => pipe.end(config).await.map(|()| written),
+        Err(error) => {
+            let said = pipe.said().await;
+            tracing::debug!(said, "an archive of outputs did not arrive whole");
+            Err(error)
+        }
+    }
+}
+
+/// Names that the globs mean, as the host listed them, each with a NUL.
+fn wanted(names: &[u8], globs: &Globs) -> Vec<u8> {
+    let mut wanted = Vec::new();
+    for name in names.split(|byte| *byte == 0) {
+        let Some(below) = name.strip_prefix(b"./") else {
+            continue;
+        };
+        let path = Path::new(OsStr::from_bytes(below));
+        let ours = path
+            .iter()
+            .any(|part| NEVER_SENT.iter().any(|never| part == *never));
+        if !ours && globs.matches(path) {
+            wanted.extend_from_slice(name);
+            wanted.push(0);
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_meant_and_never_our_own() {
+        let globs = Globs::new(&["out", "*.txt"]).unwrap();
+        let names = b"./out/a\0./b.txt\0./c\0./out/.git/x\0/etc/passwd\0";
+        assert_eq!(wanted(names, &globs), b"./out/a\0./b.txt\0");
+    }
+}

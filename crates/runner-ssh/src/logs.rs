@@ -1,0 +1,162 @@
+//! Reads the log files of an attempt on its host: raw bytes by offset, so that a reader resumes without
+//! a hole or a repeat, also over another connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use qwex_core::EpisodeId;
+use qwex_runner::{LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
+
+use crate::serve::{Reply, Served};
+use crate::snapshot::{Key, Snapshot};
+
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
+/// Most bytes of one chunk.
+const CHUNK: u64 = 1 << 20;
+const QUICK: Duration = Duration::from_millis(15);
+const SLOW: Duration = Duration::from_millis(500);
+/// A file that was not written to for this long holds old data, not what was written just now.
+const OLD: i64 = 2;
+
+/// The logs of an attempt whose command was started.
+pub fn sources(host: &str, snapshot: &Snapshot) -> Vec<LogSource> {
+    let Some(start) = &snapshot.start else {
+        return Vec::new();
+    };
+    let source = |stream: &str| LogSource {
+        run_id: snapshot.key.run_id,
+        attempt: snapshot.key.attempt,
+        episode: EpisodeId(start.process.clone()),
+        stream: stream.to_owned(),
+        locator: format!("{host}:runs/{}/{stream}.log", snapshot.key.object()),
+    };
+    STREAMS.into_iter().map(source).collect()
+}
+
+/// Reads a log from `from`; with `follow` until the attempt is over and all was read.
+pub fn read(
+    served: Arc<Served>,
+    source: &LogSource,
+    from: LogPosition,
+    follow: bool,
+) -> Result<BoxStream<'static, Result<LogItem, RunnerError>>, RunnerError> {
+    // The caller's name never becomes part of a request.
+    let stream = STREAMS.into_iter().find(|stream| *stream == source.stream);
+    let stream = stream.ok_or_else(|| RunnerError::NotFound {
+        message: format!("a run over ssh has no log stream {:?}", source.stream),
+    })?;
+    let key = Key {
+        run_id: source.run_id,
+        attempt: source.attempt,
+    };
+    Ok(Box::pin(async_stream::stream! {
+        let mut offset = from.offset;
+        let mut pause = QUICK;
+        loop {
+            let look = match look(&served, key, stream, offset).await {
+                Ok(look) => look,
+                Err(error) => {
+                    yield Err(error);
+                    return;
+                }
+            };
+            match look {
+                Look::Bytes(chunk) => {
+                    offset = chunk.position.offset;
+                    pause = QUICK;
+                    yield Ok(LogItem::Chunk(chunk));
+                }
+                Look::End => {
+                    yield Ok(LogItem::End);
+                    return;
+                }
+                Look::Nothing if follow => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 3 / 2).min(SLOW);
+                }
+                Look::Nothing => return,
+            }
+        }
+    }))
+}
+
+enum Look {
+    Bytes(LogChunk),
+    /// Nothing more for now.
+    Nothing,
+    /// Nothing more for ever.
+    End,
+}
+
+/// One trip: the bytes from `offset` on, and with them the byte before, which tells where lines begin.
+async fn look(served: &Served, key: Key, stream: &str, offset: u64) -> Result<Look, RunnerError> {
+    let before = offset.min(1);
+    let begin = offset - before;
+    let request = format!("read_log {} {stream} {begin} {}", key.object(), CHUNK + before);
+    let reply = served.ask(&[request]).await?.pop().unwrap_or_default();
+    if reply.has("absent") {
+        return Err(RunnerError::NotFound {
+            message: format!(
+                "run {} has no directory on {} any more",
+                key.run_id,
+                served.config().host
+            ),
+        });
+    }
+    let over = reply.find("over") == Some("yes");
+    let skip = usize::from(before == 1);
+    if reply.data.len() <= skip {
+        return Ok(if over { Look::End } else { Look::Nothing });
+    }
+    let starts_line = skip == 0 || reply.data[0] == b'\n';
+    let bytes = reply.data.slice(skip..);
+    let lines = line_starts(&bytes, starts_line, written(&reply, over));
+    let position = LogPosition {
+        offset: offset + bytes.len() as u64,
+        mark: None,
+    };
+    Ok(Look::Bytes(LogChunk {
+        bytes,
+        lines,
+        position,
+    }))
+}
+
+/// Now, or when the file was last written to if that is long ago.
+fn written(reply: &Reply, over: bool) -> Timestamp {
+    let now = Timestamp::now();
+    let seconds = reply.find("written").and_then(|text| text.trim().parse().ok());
+    match seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+        Some(time) if over || now.as_second() - time.as_second() > OLD => time,
+        Some(_) | None => now,
+    }
+}
+
+fn line_starts(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<LineTime> {
+    let first = starts_line.then_some(0);
+    let newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let behind = newlines.map(|(at, _)| at + 1).filter(|at| *at < bytes.len());
+    first
+        .into_iter()
+        .chain(behind)
+        .map(|at_byte| LineTime { at_byte, time })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_the_first_byte_of_each_line() {
+        let at = |bytes: &[u8], first| -> Vec<usize> {
+            let starts = line_starts(bytes, first, Timestamp::UNIX_EPOCH);
+            starts.into_iter().map(|line| line.at_byte).collect()
+        };
+        assert_eq!(at(b"a\nb\n", true), [0, 2]);
+        assert_eq!(at(b"rest\nb", false), [5]);
+        assert_eq!(at(b"\n\n", true), [0, 1]);
+    }
+}

@@ -1,0 +1,227 @@
+# Answers requests, one line each, until its input ends: the remote half of every quick operation.
+# A reply is some lines and a line with a dot; raw bytes are announced by their number.
+
+hello() {
+  place "$1" "$2"
+  [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s))"; return; }
+  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs"; return; }
+  say "root $root"
+  say "uname $(uname -snm)"
+  say "boot $boot"
+  command -v setsid >/dev/null || say "missing setsid"
+  if [ -e "$cache/supervisor/$3/bad" ]; then
+    line_of "$cache/supervisor/$3/bad"; say "binary bad $line"
+  elif [ -e "$cache/supervisor/$3/ok" ] && [ -x "$cache/supervisor/$3/qwex" ]; then
+    say "binary ready"
+  else
+    say "binary absent"
+  fi
+}
+
+# All that is known of one object, read in the order that tells no lie: life before end.
+look() {
+  d=$runs/$1
+  say "run $1"
+  [ -d "$d" ] || { say absent; return; }
+  life=
+  if line_of "$d/supervisor.json"; then
+    say "supervisor $line"
+    process_of "$line"; life_of "$process"
+    say "life $life"
+  fi
+  if line_of "$d/end.json"; then say "end $line"; return; fi
+  if line_of "$d/start.json"; then say "start $line"; fi
+  if [ "$life" = dead ]; then marked "$1"; say "left$found"; fi
+}
+
+scan() {
+  set +f
+  for each in "$runs"/qwex-*; do
+    set -f
+    name=${each##*/}
+    if [ -e "$each/end.json" ]; then say "over $name"; elif [ -d "$each" ]; then look "$name"; fi
+  done
+  set -f
+}
+
+# A directory that nobody sees yet, to be filled and then moved into place.
+stage() {
+  mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1"
+}
+
+file() {
+  count=$3
+  while [ "$count" -gt 0 ]; do
+    IFS= read -r body || exit 1
+    printf "%s\n" "$body"
+    count=$((count - 1))
+  done > "$runs/.new-$1/$2" || fail "cannot write $2"
+}
+
+unstage() { rm -rf "$runs/.new-$1"; }
+
+# Moves a staged directory into place, unless one is there, and sees that it is supervised.
+start() {
+  new=$runs/.new-$1; d=$runs/$2; adopted=yes
+  if [ ! -d "$d" ]; then
+    if trouble=$(mv -T "$new" "$d" 2>&1); then adopted=no
+    elif [ ! -d "$d" ]; then fail "cannot make $d: $trouble"; rm -rf "$new"; return
+    fi
+  fi
+  [ $adopted = no ] || rm -rf "$new"
+  supervise "$2"
+  say "adopted $adopted"
+}
+
+resume() {
+  [ -d "$runs/$1" ] || { say absent; return; }
+  supervise "$1"
+  say "adopted yes"
+}
+
+supervise() {
+  d=$runs/$1
+  if line_of "$d/work.json"; then say "work $line"; fi
+  if line_of "$d/supervisor.json"; then process_of "$line"; say "uid $process"; return; fi
+  line_of "$d/mode" || { fail "$d holds no work of ours"; return; }
+  object=$1
+  set -- $line
+  case $1 in
+    bin)
+      [ -x "$cache/supervisor/$2/qwex" ] || { fail "the supervisor in $cache was removed; try again"; return; }
+      # Used today, so not swept tomorrow.
+      printf "" > "$cache/supervisor/$2/ok"
+      set -- "$cache/supervisor/$2/qwex" "$3" "$d"
+      ;;
+    *)
+      supervise_script > "$d/supervise.sh"
+      set -- setsid sh "$d/supervise.sh" "$d" "$umask_was"
+      ;;
+  esac
+  greeting=$( (
+    cd / && umask "$umask_was"
+    QWEX_SUPERVISES=$object "$@" < /dev/null 2>> "$d/supervisor.log" &
+  ) )
+  case $greeting in
+    error:*) fail "its supervisor does not start: $greeting" ;;
+    "$boot"/*/*) say "uid $greeting" ;;
+    *) line_of "$d/supervisor.log"; fail "its supervisor does not start: $greeting $line" ;;
+  esac
+}
+
+# Whether the object is not the one that was meant: removed and made anew, or never known by its UID.
+another() {
+  [ "$2" != - ] && line_of "$runs/$1/supervisor.json" || return 1
+  process_of "$line"
+  [ "$process" != "$2" ]
+}
+
+cancel() {
+  d=$runs/$1; object=$1; grace=$3
+  [ -d "$d" ] && [ ! -e "$d/end.json" ] && ! another "$1" "$2" || { say stopped; return; }
+  now=$(date +%s)
+  if [ ! -e "$d/cancel.json" ]; then
+    say "$now" > "$d/.cancelled_at.$$" && mv "$d/.cancelled_at.$$" "$d/cancelled_at"
+    printf "{\"asked_at\":\"%s\"}\n" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" > "$d/.cancel.$$"
+    mv "$d/.cancel.$$" "$d/cancel.json" || { fail "cannot write to $d"; return; }
+  fi
+  # Nobody supervises it: one that begins now finds the wish and ends it before its command starts.
+  [ -e "$d/supervisor.json" ] || supervise "$object" > /dev/null
+  line_of "$d/supervisor.json" || { fail "its supervisor does not start; see $d/supervisor.log"; return; }
+  process_of "$line"; life_of "$process"
+  case $life in
+    alive) kill -s USR1 "$pid" 2>/dev/null; say "stopping its supervisor was told to stop it" ;;
+    reboot) say stopped ;;
+    *) if [ -e "$d/end.json" ]; then say stopped; else end_survivors; fi ;;
+  esac
+}
+
+# What the supervisor would have done: TERM, and KILL after the grace.
+end_survivors() {
+  marked "$object"
+  [ -n "$found" ] || { say stopped; return; }
+  line_of "$d/cancelled_at" || line=$now
+  signal=TERM
+  [ $((now - line)) -lt "$grace" ] || signal=KILL
+  kill -s $signal $found 2>/dev/null
+  say "stopping its supervisor is gone; sent $signal to what it left:$found"
+}
+
+# Whether nothing will be written any more.
+silent() {
+  d=$runs/$1
+  [ ! -e "$d/end.json" ] || return 0
+  line_of "$d/supervisor.json" || return 1
+  process_of "$line"; life_of "$process"
+  case $life in alive) return 1 ;; esac
+  [ ! -e "$d/end.json" ] || return 0
+  marked "$1"
+  [ -z "$found" ]
+}
+
+read_log() {
+  [ -d "$runs/$1" ] || { say absent; return; }
+  log=$runs/$1/$2.log
+  if silent "$1"; then say "over yes"; else say "over no"; fi
+  size=$( { wc -c < "$log"; } 2>/dev/null)
+  size=$((${size:-0} - $3))
+  [ $size -le "$4" ] || size=$4
+  [ $size -gt 0 ] || return 0
+  say "written $(date -r "$log" +%s 2>/dev/null)"
+  say "data $size"
+  tail -c "+$(($3 + 1))" "$log" | head -c $size
+}
+
+release() {
+  [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
+  if silent "$1"; then printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1"; else fail "it has not ended; cancel it first"; fi
+}
+
+discard() {
+  [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
+  silent "$1" || { fail "it has not ended; cancel it first"; return; }
+  gone=$runs/.gone-$1-$$
+  mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1"; return; }
+  rm -rf "$gone" 2>/dev/null || { chmod -R u+rwx "$gone"; rm -rf "$gone"; } 2>/dev/null
+  [ ! -e "$gone" ] || fail "cannot remove $gone"
+}
+
+manifest() {
+  kept=$cache/workspace/$1
+  line_of "$kept/generation" || return 0
+  size=$( { wc -c < "$kept/manifest"; } 2>/dev/null) || return 0
+  say "generation $line"
+  say "data $((size))"
+  cat "$kept/manifest"
+}
+
+# Forgets what nobody needs any more, once a day: at $1 days released runs, at 30 days caches.
+sweep() {
+  stamp=$cache/swept
+  mkdir -p "$cache"
+  [ -z "$(find "$stamp" -mtime -1 2>/dev/null)" ] || return 0
+  printf "" > "$stamp" || return 0
+  days=$1
+  (
+    set +f
+    for old in "$runs"/qwex-*/released; do
+      [ -n "$(find "$old" -mtime "+$days" 2>/dev/null)" ] && rm -rf "${old%/released}"
+    done
+    find "$runs" -maxdepth 1 -name ".*-*" -mtime +1 -exec rm -rf {} +
+    for old in "$cache"/supervisor/*/ok "$cache"/supervisor/*/bad; do
+      [ -n "$(find "$old" -mtime +30 2>/dev/null)" ] && rm -rf "${old%/*}"
+    done
+    find "$cache/workspace" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf {} +
+  ) > /dev/null 2>&1 < /dev/null &
+}
+
+while IFS= read -r request; do
+  set -- $request
+  verb=$1
+  shift
+  case $verb in
+    hello|look|scan|stage|file|unstage|start|resume|cancel|read_log|release|discard|manifest|sweep) $verb "$@" ;;
+    *) fail "cannot $verb" ;;
+  esac
+  say .
+done

@@ -1,0 +1,193 @@
+# Supervises one attempt where the program of qwex cannot run: starts its command once, ends it at its
+# timeout or when asked, and writes how it ended. Arguments: directory of the attempt, umask of the user.
+d=$1
+umask_was=$2
+object=$QWEX_SUPERVISES
+identify
+asked=
+timer=
+hit=
+
+stamp() {
+  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
+  case $moment in *N*) moment=$(date -u +%Y-%m-%dT%H:%M:%SZ) ;; esac
+}
+
+# Whole or absent, also after a crash of the machine.
+record() { dd of="$d/.$1.$$" conv=fsync 2>/dev/null && mv "$d/.$1.$$" "$d/$1"; }
+
+# An end: cause, exit code, signal, what was left, message.
+finish() {
+  stamp
+  message=$(printf "%s" "$5" | tr -d "\000-\037\177\"" | tr "\134" "/")
+  started=null
+  if line_of "$d/start.json"; then started=$line; fi
+  printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
+    "$1" "$2" "$3" "$message" "$started" "$moment" "$4" | record end.json
+  exit 0
+}
+
+everything() {
+  kill -s "$1" -- "-$child" 2>/dev/null
+  marked "$object"
+  if [ -n "$found" ]; then kill -s "$1" $found 2>/dev/null; fi
+}
+
+# Wakes us by ALRM after so many seconds.
+alarm() {
+  if [ -n "$timer" ]; then kill "$timer" 2>/dev/null; fi
+  (
+    trap "kill \$nap 2>/dev/null; exit" TERM
+    trap "" USR1 ALRM
+    sleep "$1" &
+    nap=$!
+    wait $nap
+    kill -s ALRM $$
+  ) < /dev/null > /dev/null 2>&1 &
+  timer=$!
+}
+
+wish() {
+  hit=yes
+  [ -z "$asked" ] || return 0
+  asked=$1
+  [ -n "$child" ] || return 0
+  everything TERM
+  alarm "$grace"
+}
+
+ring() {
+  hit=yes
+  if [ -z "$asked" ]; then wish timed_out; else everything KILL; alarm 0.2; fi
+}
+
+asked_for() { hit=yes; [ ! -e "$d/cancel.json" ] || wish cancelled; }
+
+trap "asked_for" USR1
+trap "wish stopped" TERM INT
+trap "hit=yes" HUP
+trap "ring" ALRM
+
+# A hard link appears at most once: whoever made it may start the command.
+stamp
+printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$own" "$moment" > "$d/.supervisor.$$"
+if ! ln "$d/.supervisor.$$" "$d/supervisor.json" 2>/dev/null; then
+  rm -f "$d/.supervisor.$$"
+  line_of "$d/supervisor.json"; process_of "$line"; say "$process"
+  exit 0
+fi
+rm -f "$d/.supervisor.$$"
+say "$own"
+exec > /dev/null
+
+if [ -e "$d/cancel.json" ]; then finish cancelled null null 0 "cancelled before its command started"; fi
+
+# What to run is data, a word a line, and never read as shell.
+word() { IFS= read -r encoded && plain "$encoded"; }
+{
+  word && directory=$decoded
+  word && timeout=$decoded
+  word && grace=$decoded
+  word && variables=$decoded
+  word && path=$decoded
+  set --
+  while word; do set -- "$@" "$decoded"; done
+} < "$d/command"
+[ $# -gt "$variables" ] || finish start_error 127 null 0 "the command is empty"
+cd "$directory" 2>/dev/null || finish start_error 126 null 0 "the working directory $directory is not there"
+
+# The program is looked for here, so that "not found" is told from an exit code of the command.
+pick() { shift "$1"; program=$2; }
+pick "$variables" "$@"
+place_of() {
+  case $program in
+    */*) places=$program ;;
+    *)
+      places=
+      IFS=:
+      for way in ${path:-$PATH}; do
+        if [ -f "${way:-.}/$program" ]; then places=${way:-.}/$program; fi
+        if [ -f "${way:-.}/$program" ] && [ -x "${way:-.}/$program" ]; then break; fi
+      done
+      unset IFS
+      ;;
+  esac
+}
+place_of
+if [ -z "$places" ] || [ ! -e "$places" ]; then finish start_error 127 null 0 "$program: command not found"; fi
+if [ ! -f "$places" ] || [ ! -x "$places" ]; then finish start_error 126 null 0 "$program: cannot be executed"; fi
+# env takes a word with = for a variable, also behind the variables.
+case $program in
+  *=*) carrier=yes ;;
+  *) carrier= ;;
+esac
+# A shell lets its background processes ignore INT and QUIT; env can undo that, where it is new enough.
+undo=
+if env --default-signal=INT,QUIT true 2>/dev/null; then undo=--default-signal=INT,QUIT; fi
+
+(
+  unset QWEX_SUPERVISES
+  if [ -n "$carrier" ]; then
+    # The words of the command go behind the variables and a shell that hands them on.
+    count=$#
+    seen=0
+    for each in "$@"; do
+      if [ $seen -eq "$variables" ]; then set -- "$@" sh -c "exec \"\$0\" \"\$@\""; fi
+      set -- "$@" "$each"
+      seen=$((seen + 1))
+    done
+    shift "$count"
+  fi
+  : >> "$d/stdout.log"
+  : >> "$d/stderr.log"
+  exec >> "$d/stdout.log" 2>> "$d/stderr.log" < /dev/null
+  umask "$umask_was"
+  exec setsid env $undo "$@"
+) &
+child=$!
+stamp
+status=
+{ IFS= read -r status < "/proc/$child/stat"; } 2>/dev/null
+set -- ${status##*) }
+printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$boot/$child/${20:-0}" "$moment" > "$d/.start.$$"
+mv "$d/.start.$$" "$d/start.json"
+if [ -n "$asked" ]; then everything TERM; alarm "$grace"; elif [ "$timeout" != none ]; then alarm "$timeout"; fi
+
+# A wait that a signal interrupted says nothing of the command.
+code=
+while :; do
+  hit=
+  before=$code
+  wait "$child"
+  code=$?
+  if [ -n "$hit" ]; then case $code in 129|130|138|142|143) continue ;; esac; fi
+  break
+done
+if [ "$code" = 127 ] && [ -n "$before" ]; then code=$before; fi
+if [ -n "$timer" ]; then kill "$timer" 2>/dev/null; fi
+
+# The end of the command is the end of what it left, as in a container.
+left=0
+for round in 1 2 3 4 5 6 7 8 9 10; do
+  kill -s KILL -- "-$child" 2>/dev/null
+  marked "$object"
+  [ -n "$found" ] || break
+  set -- $found
+  [ $left -ge $# ] || left=$#
+  kill -s KILL $found 2>/dev/null
+  sleep 0.02
+done
+
+how="the command ended with exit code $code"
+signal=null
+if [ "$code" -gt 128 ] && [ -n "$asked" ]; then
+  signal=$((code - 128))
+  how="the command was ended by signal $signal"
+  code=null
+fi
+case $asked in
+  cancelled) how="cancelled: $how" ;;
+  timed_out) how="its timeout passed: $how" ;;
+  stopped) how="its supervisor was told to stop: $how" ;;
+esac
+finish "${asked:-ended}" "$code" "$signal" "$left" "$how"

@@ -1,0 +1,239 @@
+//! What lies between two machines goes wrong, and what comes from a caller is hostile.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use qwex_core::{Ending, FailureCode};
+use qwex_runner::{Backend, Runner, RunnerError, Transfer, Watcher, Workspace};
+use qwex_runner_ssh::{SshBackend, SshSettings};
+
+use crate::support::{bench_over, bench_with, code, host_config, program, script, shell, until, work};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i01_a_dropped_link_ends_no_run() {
+    let bench = script().await;
+    let go = bench.temp.path().join("go");
+    let handle = bench
+        .submit(&shell(&format!(
+            "until [ -e {} ]; do sleep 0.05; done; exit 7",
+            go.display()
+        )))
+        .await;
+    let masters = fs::read_dir(bench.temp.path().join("c")).unwrap().flatten();
+    for master in masters.filter(|entry| entry.path().join("master").exists()) {
+        let mut exit = std::process::Command::new("ssh");
+        exit.arg("-S")
+            .arg(master.path().join("master"))
+            .args(["-O", "exit", "none"]);
+        assert!(exit.output().unwrap().status.success());
+    }
+    let seen = bench.backend.observe(&handle).await.unwrap();
+    assert!(crate::support::ending(&seen).is_none(), "{seen:?}");
+    fs::write(go, "").unwrap();
+    assert_eq!(
+        code(&bench.wait(&handle).await),
+        Some((FailureCode::ExitCode, Some(7)))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i02_exit_255_is_the_programs_own() {
+    for bench in [program().await, script().await] {
+        let ending = bench.run(&shell("exit 255")).await;
+        assert_eq!(code(&ending), Some((FailureCode::ExitCode, Some(255))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i03_many_submits_from_many_places_start_once() {
+    for bench in [program().await, script().await] {
+        let starts = bench.temp.path().join("starts");
+        let work = shell(&format!("echo x >> {}; sleep 0.2", starts.display()));
+        let others: Vec<_> = (0..6).map(|_| bench.anew()).collect();
+        let submits = others.iter().map(|backend| backend.submit(&work));
+        let submitted = futures::future::join_all(submits).await;
+        let uids: Vec<_> = submitted
+            .into_iter()
+            .map(|submitted| submitted.unwrap().backend.uid)
+            .collect();
+        assert!(
+            uids.iter().all(|uid| uid.is_some() && *uid == uids[0]),
+            "{uids:?}"
+        );
+        let handle = bench.submit(&work).await;
+        bench.wait(&handle).await;
+        assert_eq!(fs::read_to_string(starts).unwrap(), "x\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i04_words_variables_and_directories_are_data() {
+    let odd = "a b\n$(touch pwned);'\"`\\\\ & | > x \u{e9} * ~ -n\t!";
+    for bench in [program().await, script().await] {
+        let dir = bench.temp.path().join("d $(touch pwned2) ;'\"\n x");
+        fs::create_dir(&dir).unwrap();
+        let mut work = work(&[
+            "sh",
+            "-c",
+            "printf '%s|' \"$@\" \"$ODD\" > out",
+            odd,
+            odd,
+            "",
+            "-e",
+        ]);
+        work.spec.env.insert("ODD".to_owned(), odd.to_owned());
+        work.spec.working_dir = Some(dir.display().to_string());
+        let ending = bench.run(&work).await;
+        assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+        assert_eq!(
+            fs::read_to_string(dir.join("out")).unwrap(),
+            format!("{odd}||-e|{odd}|")
+        );
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        for name in ["A;touch x", "$(x)", "A B", "1A", ""] {
+            let mut work = shell("true");
+            work.spec.env.insert(name.to_owned(), String::new());
+            assert!(!bench.backend.validate(&work.spec).is_empty(), "{name:?}");
+            assert!(matches!(
+                bench.backend.submit(&work).await,
+                Err(RunnerError::Rejected { .. })
+            ));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i05_another_host_key_is_refused_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let swapped = temp.path().join("known_hosts");
+    let config = fs::read_to_string(host_config().await).unwrap();
+    let known = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("UserKnownHostsFile "));
+    let known = PathBuf::from(known.unwrap());
+    // A key that is well formed and not the host's: the client's own.
+    let other = fs::read_to_string(known.with_file_name("client_key.pub")).unwrap();
+    fs::write(&swapped, format!("testbed {other}")).unwrap();
+    let file = temp.path().join("config");
+    let text = config.replace(&known.display().to_string(), &swapped.display().to_string());
+    fs::write(&file, text).unwrap();
+    let bench = bench_over(file, |_| {});
+    let begun = Instant::now();
+    let error = bench.backend.submit(&shell("true")).await.unwrap_err();
+    assert!(matches!(error, RunnerError::Unauthorized { .. }), "{error}");
+    assert!(
+        error.to_string().contains("host key of testbed is not the one"),
+        "{error}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_goes_over_once_and_outputs_come_back() {
+    let bench = script().await;
+    let here = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = here.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(".gitignore", "ignored\n");
+    write("ignored", "x");
+    write("in/a b", "first");
+    write("in/gone", "x");
+    symlink("in/a b", here.path().join("link")).unwrap();
+    symlink("/etc/passwd", here.path().join("out-link")).unwrap();
+    let send = async |script: &str| {
+        let mut work = shell(script);
+        let dir = here.path().to_owned();
+        work.workspace = Some(Workspace {
+            dir,
+            send: Transfer::Everything,
+        });
+        let handle = bench.submit(&work).await;
+        (bench.wait(&handle).await, handle, work)
+    };
+    let (ending, ..) =
+        send("test ! -e ignored && test ! -L out-link && cat link && echo spoilt > 'in/a b'").await;
+    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    fs::remove_file(here.path().join("in/gone")).unwrap();
+    let (ending, handle, work) =
+        send("grep -x first link && test ! -e in/gone && mkdir -p out/deep && echo 1 > out/deep/r.json && echo 2 > other && ln -s /etc out/leak.d").await;
+    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let outputs = ["out/deep".to_owned()];
+    let brought = bench
+        .backend
+        .collect(&handle, here.path(), &outputs)
+        .await
+        .unwrap();
+    assert_eq!(brought, [Path::new("out/deep/r.json")]);
+    assert_eq!(
+        fs::read_to_string(here.path().join("out/deep/r.json")).unwrap(),
+        "1\n"
+    );
+    let leak = bench
+        .backend
+        .collect(&handle, here.path(), &["out/leak.d".to_owned()])
+        .await;
+    assert!(leak.unwrap_err().to_string().contains("absolute path"));
+    for _ in 0..2 {
+        bench.backend.remove(&handle).await.unwrap();
+        assert!(!bench.there(&work).exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_cannot_run_there_gives_way_to_the_script() {
+    let bench = bench_with(|config| {
+        config.supervisor = qwex_runner_ssh::Supervisor::Program {
+            path: "/bin/true".into(),
+            subcommand: "supervise".to_owned(),
+        };
+    })
+    .await;
+    let ending = bench.run(&shell("exit 0")).await;
+    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let probe = bench.backend.probe().await.unwrap();
+    assert!(probe.notes[0].contains("does not run there"), "{probe:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_killed_outright_is_lost_and_its_command_can_be_ended() {
+    let bench = script().await;
+    let work = shell("sleep 300");
+    let handle = bench.submit(&work).await;
+    until("its start", async || {
+        bench.there(&work).join("start.json").exists().then_some(())
+    })
+    .await;
+    let uid = handle.backend.uid.clone().unwrap().0;
+    let pid = uid.split('/').nth(1).unwrap();
+    let kill = format!("kill -9 {pid}");
+    assert!(bench.on_host(&kill));
+    assert_eq!(code(&bench.wait(&handle).await), Some((FailureCode::Lost, None)));
+    until("nothing of it", async || {
+        match bench.backend.cancel(&handle).await.unwrap() {
+            qwex_runner::CancelProgress::Stopped => Some(()),
+            qwex_runner::CancelProgress::Stopping { .. } => None,
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_host_that_is_an_option_is_none() {
+    let open = |host| SshBackend::open(host, "supervise", &SshSettings::default());
+    for host in ["", "-oProxyCommand=touch x", "a b", "a\n"] {
+        assert!(open(Some(host)).is_err(), "{host:?}");
+    }
+    assert!(open(None).unwrap_err().to_string().contains("--host"));
+    assert_eq!(open(Some("me@build1")).unwrap().address(), "me@build1");
+    let nowhere = SshSettings {
+        remote_dir: Some(String::new()),
+        ..SshSettings::default()
+    };
+    let error = SshBackend::open(Some("build1"), "supervise", &nowhere).unwrap_err();
+    assert!(error.to_string().contains("remote_dir"), "{error}");
+}

@@ -1,0 +1,11 @@
+//! The ssh backend over a real sshd: the laws of every backend, its own tests, and the rows of the fault
+//! list that it must survive, each named by its row.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod conformance;
+mod faults;
+mod housekeeping;
+mod line;
+mod many;
+mod support;

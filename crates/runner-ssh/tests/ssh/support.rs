@@ -1,0 +1,195 @@
+//! One sshd for all tests, a backend in directories of its own for each, work for it, and waiting with a
+//! limit.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use qwex_core::{Attempt, Ending, Fact, FailureCode, JobSpec, Observation, Project, RunId};
+use qwex_runner::{Handle, Runner, Submitted, Watcher, Work};
+use qwex_runner_ssh::{SshBackend, SshConfig, Supervisor};
+use qwex_testbed::sshd::Sshd;
+use qwex_testbed::tcp_proxy::TcpProxy;
+use tokio::sync::OnceCell;
+
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+pub struct Bench {
+    pub temp: tempfile::TempDir,
+    pub backend: SshBackend,
+}
+
+/// The supervisor as a program of its own, made when it is not there.
+pub fn supervisor() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let dir = own.ancestors().nth(2).unwrap();
+        let program = dir.join("qwex-test-supervisor");
+        if !program.exists() {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.args([
+                "build",
+                "-p",
+                "qwex-runner-local",
+                "--bin",
+                "qwex-test-supervisor",
+            ]);
+            cargo.args(["--target-dir".as_ref(), dir.parent().unwrap().as_os_str()]);
+            assert!(cargo.status().unwrap().success(), "{cargo:?}");
+        }
+        program
+    })
+}
+
+pub async fn program() -> Bench {
+    bench_with(by_program).await
+}
+
+pub async fn script() -> Bench {
+    bench_with(|_| {}).await
+}
+
+/// By default supervised by the script, with a short grace.
+pub async fn bench_with(change: impl FnOnce(&mut SshConfig)) -> Bench {
+    bench_over(host_config().await, change)
+}
+
+/// The client configuration in which the host is called `testbed`.
+pub async fn host_config() -> PathBuf {
+    host().await.config()
+}
+
+/// The sshd of all tests that need nothing of their own.
+pub async fn host() -> &'static Sshd {
+    static SSHD: OnceCell<Sshd> = OnceCell::const_new();
+    SSHD.get_or_init(|| async { Sshd::start().await.unwrap() }).await
+}
+
+/// A backend whose link goes by way of a proxy that does harm.
+pub async fn through(change: impl FnOnce(&mut SshConfig)) -> (TcpProxy, Bench) {
+    let sshd = host().await;
+    let proxy = TcpProxy::start(sshd.addr()).await.unwrap();
+    let file = sshd.config_through(proxy.addr()).unwrap();
+    (proxy, bench_over(file, change))
+}
+
+/// Has the program of the tests as supervisor.
+pub fn by_program(config: &mut SshConfig) {
+    config.supervisor = Supervisor::Program {
+        path: supervisor().to_owned(),
+        subcommand: "supervise".to_owned(),
+    };
+}
+
+/// Over the ssh configuration in a file.
+pub fn bench_over(config_file: PathBuf, change: impl FnOnce(&mut SshConfig)) -> Bench {
+    let temp = tempfile::Builder::new().prefix("qx").tempdir().unwrap();
+    let there = |name: &str| temp.path().join(name).display().to_string();
+    let mut config = SshConfig::new("testbed", "supervise");
+    config.remote_dir = there("remote dir");
+    config.cache_dir = there("cache");
+    config.control_dir = Some(temp.path().join("c"));
+    config.config_file = Some(config_file);
+    config.keep_connection = Duration::from_secs(3);
+    config.grace = Duration::from_millis(300);
+    config.supervisor = Supervisor::Script;
+    change(&mut config);
+    let backend = SshBackend::new(config).unwrap();
+    Bench { temp, backend }
+}
+
+pub fn work(command: &[&str]) -> Work {
+    Work {
+        run_id: RunId::mint(),
+        attempt: Attempt::FIRST,
+        project: Project::new("default").unwrap(),
+        name: None,
+        labels: BTreeMap::new(),
+        spec: JobSpec {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            ..JobSpec::default()
+        },
+        workspace: None,
+    }
+}
+
+pub fn shell(script: &str) -> Work {
+    work(&["sh", "-c", script])
+}
+
+pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
+    Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
+    }
+}
+
+pub fn ending(observations: &[Observation]) -> Option<Ending> {
+    observations.iter().find_map(|seen| match &seen.fact {
+        Fact::Ended { ending, .. } => Some(ending.clone()),
+        _ => None,
+    })
+}
+
+/// How it failed, with the exit code.
+pub fn code(ending: &Ending) -> Option<(FailureCode, Option<i32>)> {
+    match ending {
+        Ending::Failed { failure } => Some((failure.code, failure.exit_code)),
+        Ending::Succeeded { .. } | Ending::Stopped { .. } => None,
+    }
+}
+
+/// Probes until there is something.
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Bench {
+    /// The same backend from another process: nothing of the first one's memory.
+    pub fn anew(&self) -> SshBackend {
+        SshBackend::new(self.backend.config().clone()).unwrap()
+    }
+
+    pub async fn submit(&self, work: &Work) -> Handle {
+        let submitted = self.backend.submit(work).await.unwrap();
+        handle(work, &submitted)
+    }
+
+    pub async fn wait(&self, handle: &Handle) -> Ending {
+        until("the end of the run", async || {
+            ending(&self.backend.observe(handle).await.unwrap())
+        })
+        .await
+    }
+
+    pub async fn run(&self, work: &Work) -> Ending {
+        let handle = self.submit(work).await;
+        self.wait(&handle).await
+    }
+
+    /// Runs a line on the host, in whose process namespace it then is.
+    pub fn on_host(&self, line: &str) -> bool {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F")
+            .arg(self.backend.config().config_file.as_ref().unwrap());
+        ssh.args(["testbed", line]).status().unwrap().success()
+    }
+
+    /// The directory of an attempt on the host, which is this machine.
+    pub fn there(&self, work: &Work) -> PathBuf {
+        Path::new(&self.backend.config().remote_dir)
+            .join("runs")
+            .join(work.object_name())
+    }
+}
