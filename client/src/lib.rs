@@ -10,6 +10,7 @@ pub mod direct;
 pub mod error;
 pub mod help;
 pub mod output;
+pub mod pipeline;
 pub mod progress;
 pub mod project_file;
 pub mod remote;

@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod logs;
+mod pipeline;
 mod place;
 mod project_file;
 mod refusal;
@@ -22,6 +23,10 @@ pub use config::{
     AuthCommand, CompletionArgs, ConfigCommand, ContextAdd, ContextCommand, DoctorArgs, HelpArgs,
 };
 pub use logs::{AttachArgs, EventsArgs, LogsArgs};
+pub use pipeline::{
+    PipelineCommand, PipelineLogs, PipelineLs, PipelineName, PipelinePlan, PipelineResume, PipelineRun,
+    Selection,
+};
 pub use place::{ContainerArgs, PlaceArgs};
 use project_file::SCHEMA_EXAMPLES;
 pub use project_file::{FileVariables, InitArgs, ValidateArgs};
@@ -183,6 +188,9 @@ pub enum Command {
     /// Log in and out
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// The stages of qwex.yaml as runs that need each other
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
     /// Write a qwex.yaml for what is found here
     Init(InitArgs),
     /// Check a qwex.yaml without running anything
@@ -205,4 +213,7 @@ pub enum Command {
         dir: std::path::PathBuf,
         run: qwex_core::RunId,
     },
+    /// The process that drives a pipeline
+    #[command(name = crate::pipeline::DRIVE, hide = true)]
+    DrivePipeline { id: String },
 }

@@ -32,7 +32,7 @@ Examples:
 Examples:
   qwexctl init
   qwexctl init --stdout              only show it
-  qwexctl init && qwexctl validate"
+  qwexctl init && qwexctl pipeline run"
 )]
 pub struct InitArgs {
     /// Overwrite the file that is here

@@ -43,12 +43,20 @@ impl Interrupts {
 
     /// After the first one: says how to come back, and finds out whether the run shall be cancelled.
     pub async fn detach(&mut self, id: RunId) -> bool {
+        self.leave(ways_back(id), format!("Cancel run {id}?")).await
+    }
+
+    /// Says how to come back, and asks the question if there is another interrupt soon.
+    pub async fn leave(&mut self, mut ways: String, question: String) -> bool {
         let asks = may_ask();
-        talk(&ways_back(id, asks));
+        if asks {
+            ways.push_str("Ctrl-C again within 2 s to cancel it.\n");
+        }
+        talk(&ways);
         if !asks || tokio::time::timeout(SECOND, self.next()).await.is_err() {
             return false;
         }
-        let answer = tokio::task::spawn_blocking(move || ask(&format!("Cancel run {id}?")));
+        let answer = tokio::task::spawn_blocking(move || ask(&question));
         tokio::select! {
             yes = answer => yes.unwrap_or(false),
             () = self.next() => false,
@@ -56,12 +64,8 @@ impl Interrupts {
     }
 }
 
-fn ways_back(id: RunId, asks: bool) -> String {
-    let mut text = format!(
+fn ways_back(id: RunId) -> String {
+    format!(
         "\nqwex: detached; the run goes on\n  come back   qwexctl attach {id}\n  read        qwexctl logs -f {id}\n  cancel      qwexctl cancel {id}\n"
-    );
-    if asks {
-        text.push_str("Ctrl-C again within 2 s to cancel it.\n");
-    }
-    text
+    )
 }

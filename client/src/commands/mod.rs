@@ -21,6 +21,7 @@ mod get;
 mod help;
 mod interrupt;
 mod logs;
+mod pipeline;
 mod printer;
 mod project;
 mod project_file;
@@ -82,13 +83,13 @@ fn served(global: &Global, command: Command) -> Done {
                 .why(error.to_string())
                 .fix("look at the limits of open files and threads: ulimit -a")
         })?;
-    let done = runtime.block_on(asked(&session, command));
+    let done = runtime.block_on(asked(&session, global, command));
     // A question that nobody answered must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn asked(session: &Session, command: Command) -> Done {
+async fn asked(session: &Session, global: &Global, command: Command) -> Done {
     match command {
         Command::Run(args) => run::run(session, *args).await,
         Command::Ps(args) => ps::ps(session, &args).await,
@@ -108,6 +109,8 @@ async fn asked(session: &Session, command: Command) -> Done {
         Command::Token(command) => token::token(session, command).await,
         Command::Project(command) => project::project(session, command).await,
         Command::Webhook(command) => webhook::webhook(session, command).await,
+        Command::Pipeline(command) => pipeline::pipeline(session, global, command).await,
+        Command::DrivePipeline { id } => pipeline::driver(session, &id).await,
         Command::Config(command) => config::config(session, &command),
         Command::Auth(command) => auth::auth(session, command).await,
         Command::Doctor(_) => doctor::doctor(session).await,

@@ -43,7 +43,7 @@ pub fn init(global: &Global, args: &InitArgs) -> Done {
     let written =
         json!({"file": FILE_NAME, "stages": found.iter().map(|one| one.stages.len()).sum::<usize>().max(1)});
     output(global).one(&written, FILE_NAME, || {
-        format!("wrote {FILE_NAME}\n  check    qwexctl validate\n  fields   qwexctl help spec\n")
+        format!("wrote {FILE_NAME}\n  check    qwexctl validate\n  look     qwexctl pipeline plan\n  run      qwexctl pipeline run\n")
     })?;
     Ok(0)
 }

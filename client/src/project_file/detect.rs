@@ -149,9 +149,10 @@ fn text(dir: &Path, found: &[Found]) -> String {
         writeln!(text, "{words}").expect("a String takes every write");
     };
     line("# What runs of this directory have in common, and the stages of its pipeline.");
-    line("#   qwexctl validate     is it right?");
-    line("#   qwexctl help spec    all fields");
-    line("#   qwexctl schema       the same for an editor");
+    line("#   qwexctl validate         is it right?");
+    line("#   qwexctl pipeline plan    what would run");
+    line("#   qwexctl pipeline run     run it");
+    line("# All fields: qwexctl help spec; for an editor: qwexctl schema");
     line(&format!("name: {}", quoted(&name_of(dir))));
     line("backend: local");
     line("stages:");

@@ -8,6 +8,7 @@ mod cut;
 mod faults;
 mod local;
 mod openapi;
+mod pipeline;
 mod project_file;
 mod runs;
 mod support;

@@ -193,6 +193,10 @@ pub const HOUSES: &[House] = &[
                 "project_file",
                 "qwex.yaml: read strictly, its stages made into specs",
             ),
+            (
+                "pipeline",
+                "stages as runs and a graph record; artifacts by hash, stages reused",
+            ),
             ("error", "what can go wrong, with its exit code"),
         ],
     },
@@ -391,10 +395,17 @@ pub const ROOM_RULES: &[RoomRule] = &[
             "help",
             "config",
             "project_file",
+            "pipeline",
             "error",
         ]),
         never: &["crate::commands"],
         sentence: "commands -> remote, direct, output: nothing below a command knows which one was typed",
+    },
+    RoomRule {
+        src: CLIENT,
+        bound: Bound::In(&["pipeline", "project_file"]),
+        never: &["crate::remote", "crate::direct"],
+        sentence: "a pipeline asks a StageRunner, and the project file runs nothing: they know no backend and no server",
     },
     RoomRule {
         src: CLIENT,

@@ -148,7 +148,11 @@ fn collect(dir: &Path, walk: &mut WalkBuilder) -> io::Result<Listing> {
     });
     let mut listing = Listing::default();
     for entry in walk.build() {
-        let entry = entry.map_err(|error| io::Error::other(error.to_string()))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        };
         let path = entry.path().strip_prefix(dir).unwrap_or(entry.path()).to_owned();
         if path.as_os_str().is_empty() {
             continue;
@@ -166,6 +170,15 @@ fn collect(dir: &Path, walk: &mut WalkBuilder) -> io::Result<Listing> {
     }
     listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(listing)
+}
+
+/// A directory of the tree was removed while we walked.
+fn is_gone(error: &ignore::Error) -> bool {
+    let below = error.depth().is_some_and(|depth| depth > 0);
+    below
+        && error
+            .io_error()
+            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn kind(full: &Path, path: &Path, meta: &Metadata) -> Result<Kind, String> {

@@ -1,0 +1,171 @@
+//! `pipeline logs`: the logs of its stages, each line behind the name of its stage.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+
+use futures::StreamExt;
+
+use super::super::Done;
+use super::super::session::Session;
+use super::find;
+use super::runners::Runners;
+use crate::cli::{PipelineLogs, REMOTE};
+use crate::error::{CliError, Exit};
+use crate::output::escape::log_line;
+use crate::output::print;
+use crate::pipeline::StageRecord;
+use crate::remote::LogQuery;
+
+/// Bytes of a log at a time.
+const PART: usize = 64 * 1024;
+
+pub async fn logs(session: &Session, args: &PipelineLogs) -> Done {
+    let shelved = find(&args.pipeline)?;
+    let pipeline = shelved.read()?;
+    let is_meant = |stage: &&StageRecord| {
+        args.stages.is_empty() || args.stages.contains(&stage.name) || args.stages.contains(&stage.stage)
+    };
+    let meant: Vec<&StageRecord> = pipeline.stages.iter().filter(is_meant).collect();
+    if meant.is_empty() {
+        return Err(CliError::new(Exit::NotFound, "the pipeline has no such stage")
+            .fix(format!("its stages: `qwexctl pipeline get {}`", pipeline.id))
+            .code("not_found"));
+    }
+    let runners = Runners::open(session, &shelved.project)?;
+    let names = meant.iter().map(|stage| stage.name.chars().count());
+    let width = names.max().unwrap_or_default();
+    for stage in meant.into_iter().filter(|stage| stage.started_at.is_some()) {
+        let mut behind = Behind::new(&stage.name, width, args.tail);
+        let printed = if stage.backend == REMOTE {
+            of_server(&runners, stage, &mut behind).await
+        } else {
+            of_files(&runners, stage, &mut behind)
+        };
+        match printed {
+            Ok(()) => {}
+            Err(error) if error.exit == Exit::Quiet => return Err(error),
+            Err(error) => session.progress.note(&format!(
+                "the log of {} cannot be read: {}",
+                stage.name, error.what
+            )),
+        }
+    }
+    Ok(0)
+}
+
+fn of_files(runners: &Runners, stage: &StageRecord, behind: &mut Behind) -> Result<(), CliError> {
+    let mut buffer = vec![0; PART];
+    for path in runners.log_files(stage.run_id)? {
+        let broken = |error: io::Error| {
+            CliError::new(
+                Exit::Failure,
+                format!("{} cannot be read: {error}", path.display()),
+            )
+        };
+        let mut file = File::open(&path).map_err(broken)?;
+        loop {
+            let count = file.read(&mut buffer).map_err(broken)?;
+            if count == 0 {
+                break;
+            }
+            print(&behind.take(&buffer[..count]))?;
+        }
+        print(&behind.end_of_stream())?;
+    }
+    print(&behind.last())?;
+    Ok(())
+}
+
+async fn of_server(runners: &Runners, stage: &StageRecord, behind: &mut Behind) -> Result<(), CliError> {
+    let whole = LogQuery::default();
+    let mut log = runners.server()?.read_log(stage.run_id, &whole).await?;
+    while let Some(part) = log.next().await {
+        print(&behind.take(&part?))?;
+    }
+    print(&behind.end_of_stream())?;
+    print(&behind.last())?;
+    Ok(())
+}
+
+/// Cuts a log into lines and puts the name of its stage before each.
+struct Behind {
+    head: String,
+    open: Vec<u8>,
+    /// With a tail: how many lines, and the last ones so far.
+    tail: Option<(usize, VecDeque<String>)>,
+}
+
+impl Behind {
+    fn new(name: &str, width: usize, tail: Option<usize>) -> Self {
+        Self {
+            head: format!("{name:width$} | "),
+            open: Vec::new(),
+            tail: tail.map(|most| (most, VecDeque::new())),
+        }
+    }
+
+    /// What can be printed after these bytes.
+    fn take(&mut self, bytes: &[u8]) -> String {
+        let mut ready = String::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.open.extend_from_slice(part);
+            if self.open.ends_with(b"\n") {
+                ready.push_str(&self.line());
+            }
+        }
+        ready
+    }
+
+    /// The last line of a stream may have no end.
+    fn end_of_stream(&mut self) -> String {
+        if self.open.is_empty() {
+            String::new()
+        } else {
+            self.line()
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let line = self.open.strip_suffix(b"\n").unwrap_or(&self.open);
+        let line = format!("{}{}\n", self.head, log_line(line));
+        self.open.clear();
+        let Some((most, last)) = &mut self.tail else {
+            return line;
+        };
+        last.push_back(line);
+        if last.len() > *most {
+            last.pop_front();
+        }
+        String::new()
+    }
+
+    /// What was held back for the tail.
+    fn last(&mut self) -> String {
+        let last = self.tail.take();
+        last.into_iter().flat_map(|(_, lines)| lines).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn behind(name: &str, width: usize, parts: &[&[u8]], tail: Option<usize>) -> String {
+        let mut behind = Behind::new(name, width, tail);
+        let mut all: String = parts.iter().map(|part| behind.take(part)).collect();
+        all += &behind.end_of_stream();
+        all + &behind.last()
+    }
+
+    #[test]
+    fn every_line_says_whose_it_is() {
+        assert_eq!(
+            behind("a", 3, &[b"on", b"e\ntwo"], None),
+            "a   | one\na   | two\n"
+        );
+        assert_eq!(behind("a", 1, &[b"one\n", b"two\n"], Some(1)), "a | two\n");
+        assert_eq!(behind("a", 1, &[b"one\n"], Some(0)), "");
+        assert_eq!(behind("a", 1, &[], None), "");
+    }
+}

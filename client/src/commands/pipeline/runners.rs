@@ -1,0 +1,257 @@
+//! The backends of a pipeline's stages: those of this directory, and the server.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use qwex_api::run::SubmitRequest;
+use qwex_core::{Project, Run, RunId, Span};
+use qwex_runner::{Backend, StoreError, Transfer};
+
+use super::super::provenance;
+use super::super::session::Session;
+use crate::cli::REMOTE;
+use crate::direct::{Direct, DirectError, NewRun, Placed, Sent, registry};
+use crate::error::{CliError, Exit};
+use crate::pipeline::{Pipeline, StageError, StageRecord, StageRun, StageRunner};
+use crate::remote::JobApiClient;
+
+/// Longest long-poll asked of the server.
+const POLL: Span = Span::from_secs(30);
+
+/// What the keeper of a run leaves about the files that it brought back.
+const BROUGHT: &str = "outputs.json";
+
+/// Every backend that a stage may name.
+pub struct Runners {
+    direct: Direct,
+    dir: PathBuf,
+    remote: Option<Arc<dyn JobApiClient>>,
+    project: Option<Project>,
+}
+
+/// Refuses before anything is recorded what the backends cannot do.
+pub async fn check(session: &Session, dir: &Path, pipeline: &Pipeline) -> Result<(), CliError> {
+    let direct = Direct::at(dir)?;
+    let mut opened: BTreeMap<&str, Arc<dyn Backend>> = BTreeMap::new();
+    for stage in &pipeline.stages {
+        let word = stage.backend.as_str();
+        if word == REMOTE {
+            session.client()?;
+            refuse_files(stage)?;
+            continue;
+        }
+        if !opened.contains_key(word) {
+            opened.insert(word, open(&direct, dir, stage).await?);
+        }
+        let Some(problem) = opened[word].validate(&stage.spec).into_iter().next() else {
+            continue;
+        };
+        return Err(CliError::usage(format!(
+            "the stage {} cannot run on the backend {word}: {}",
+            stage.name, problem.detail
+        ))
+        .why(format!("its field {}", problem.pointer))
+        .fix("choose another backend for it in qwex.yaml, or take the field away")
+        .code(problem.code));
+    }
+    Ok(())
+}
+
+async fn open(direct: &Direct, dir: &Path, stage: &StageRecord) -> Result<Arc<dyn Backend>, CliError> {
+    let word = stage.backend.as_str();
+    if registry::find(word).is_none() {
+        let names: Vec<&str> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
+        return Err(
+            CliError::usage(format!("the backend {word} is not built into this version"))
+                .why(format!("the stage {} names it", stage.name))
+                .fix(format!("choose {} or {REMOTE}", names.join(", ")))
+                .code("backend_not_built"),
+        );
+    }
+    let placed = placed(dir, word, &Transfer::Nothing);
+    let opened = registry::open(direct.opening(placed)).await;
+    opened.map_err(|error| {
+        CliError::from(DirectError::from(error)).fix(format!(
+            "the stage {} needs the backend {word}; see `qwexctl doctor`",
+            stage.name
+        ))
+    })
+}
+
+/// A run of the server sees no files of this machine, and brings none back.
+fn refuse_files(stage: &StageRecord) -> Result<(), CliError> {
+    let field = match (stage.inputs.is_some(), stage.spec.outputs.is_empty()) {
+        (true, _) => "inputs",
+        (false, false) => "outputs",
+        (false, true) => return Ok(()),
+    };
+    Err(CliError::usage(format!(
+        "the stage {} has {field}, and no files go to the server or come from it",
+        stage.name
+    ))
+    .why("its backend is remote")
+    .fix(format!(
+        "take `{field}` away and let the command fetch and store its files itself"
+    ))
+    .fix("or give the stage a backend that the files can go to: local, docker, podman, ssh, k8s or kueue")
+    .code("remote_files"))
+}
+
+/// What of the project's directory the run sees.
+fn placed(dir: &Path, backend: &str, send: &Transfer) -> Placed {
+    // Containers of this machine have the directory itself.
+    let goes_over = ["ssh", "k8s", "kueue"].contains(&backend);
+    let send = match send {
+        Transfer::Only(paths) if goes_over => Sent::Only(paths.clone()),
+        Transfer::Everything if goes_over => Sent::Everything,
+        Transfer::Nothing | Transfer::Only(_) | Transfer::Everything => Sent::Nothing,
+    };
+    Placed {
+        backend: backend.to_owned(),
+        workspace: Some(dir.to_owned()),
+        send,
+        ..Placed::default()
+    }
+}
+
+impl Runners {
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn open(session: &Session, dir: &Path) -> Result<Self, CliError> {
+        Ok(Self {
+            direct: Direct::at(dir)?,
+            dir: dir.to_owned(),
+            // Without a server the stages that need one tell so.
+            remote: session
+                .settings
+                .server
+                .is_some()
+                .then(|| session.client())
+                .transpose()?,
+            project: session.project(),
+        })
+    }
+
+    fn client(&self) -> Result<&Arc<dyn JobApiClient>, StageError> {
+        self.remote.as_ref().ok_or_else(|| StageError::Refused {
+            message: "no server is set".to_owned(),
+        })
+    }
+
+    /// The server, for the log of a stage there.
+    pub fn server(&self) -> Result<&dyn JobApiClient, CliError> {
+        self.remote.as_deref().ok_or_else(|| {
+            CliError::new(Exit::NotLoggedIn, "no server is set")
+                .fix("name one: --server URL, or a context")
+                .code("no_server")
+        })
+    }
+
+    /// The log files of a run of this directory, first attempt first.
+    pub fn log_files(&self, id: RunId) -> Result<Vec<PathBuf>, CliError> {
+        let last = self.direct.get(id)?.attempt;
+        let mut all = Vec::new();
+        for attempt in (1..=last.0).map(qwex_core::Attempt) {
+            let files = self.direct.log_files(id, attempt)?;
+            all.extend(files.into_iter().map(|(_, path)| path));
+        }
+        Ok(all)
+    }
+
+    /// Why the outputs of a run that is over are not here.
+    fn not_brought(&self, id: RunId) -> Result<Option<String>, StageError> {
+        let journal = self.direct.journal(id).map_err(told)?;
+        let text = journal
+            .read_file(BROUGHT)
+            .map_err(|error| told(DirectError::from(error)))?;
+        let left = text.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        Ok(left.and_then(|left| Some(left.get("failed")?.as_str()?.to_owned())))
+    }
+}
+
+#[async_trait(?Send)]
+impl StageRunner for Runners {
+    async fn submit(&self, run: &StageRun) -> Result<Run, StageError> {
+        if run.backend == REMOTE {
+            let request = SubmitRequest {
+                id: Some(run.id),
+                name: Some(run.name.clone()),
+                project: self.project.clone(),
+                labels: run.labels.clone(),
+                ..SubmitRequest::from_spec(run.spec.clone())
+            };
+            let submitted = self.client()?.submit(&request).await.map_err(told)?;
+            return Ok(submitted.run.value);
+        }
+        let project = self.project.clone();
+        let new = NewRun {
+            id: run.id,
+            name: Some(run.name.clone()),
+            project: project.unwrap_or_else(|| Project::new("default").expect("a valid name")),
+            labels: run.labels.clone(),
+            spec: run.spec.clone(),
+            provenance: provenance::of(&self.dir),
+        };
+        let placed = placed(&self.dir, &run.backend, &run.send);
+        self.direct.start(new, &placed).map_err(told)
+    }
+
+    async fn find(&self, backend: &str, id: RunId) -> Result<Option<Run>, StageError> {
+        if backend == REMOTE {
+            return match self.client()?.get_run(id, None).await.map_err(CliError::from) {
+                Ok(answer) => Ok(Some(answer.value)),
+                Err(error) if error.exit == Exit::NotFound => Ok(None),
+                Err(error) => Err(told(error)),
+            };
+        }
+        match self.direct.get(id) {
+            Ok(run) => Ok(Some(run)),
+            Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    async fn wait(&self, backend: &str, id: RunId) -> Result<Run, StageError> {
+        if backend == REMOTE {
+            loop {
+                let run = self.client()?.get_run(id, Some(POLL)).await.map_err(told)?.value;
+                if run.status.is_terminal() {
+                    return Ok(run);
+                }
+            }
+        }
+        let run = self.direct.wait(id).await.map_err(told)?;
+        match self.not_brought(id)? {
+            Some(why) if run.failure.is_none() => Err(StageError::Refused {
+                message: format!("its outputs cannot be brought back: {why}"),
+            }),
+            Some(_) | None => Ok(run),
+        }
+    }
+
+    async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError> {
+        if backend == REMOTE {
+            return self.client()?.cancel(id).await.map(drop).map_err(told);
+        }
+        match self.direct.cancel(id, Duration::ZERO).await {
+            Ok(_) | Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(()),
+            Err(error) => Err(told(error)),
+        }
+    }
+}
+
+fn told(error: impl Into<CliError>) -> StageError {
+    let error = error.into();
+    let message = match &error.why {
+        Some(why) => format!("{}: {why}", error.what),
+        None => error.what.clone(),
+    };
+    if error.exit == Exit::Unavailable {
+        StageError::Unreachable { message }
+    } else {
+        StageError::Refused { message }
+    }
+}

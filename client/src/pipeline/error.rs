@@ -1,0 +1,37 @@
+//! How a pipeline may fail to be recorded, read or driven.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("there is no pipeline {word:?} here")]
+    NotFound { word: String },
+    #[error("{word:?} is the beginning of more than one pipeline id")]
+    Ambiguous { word: String },
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("the record {} is damaged: {message}", path.display())]
+    Damaged { path: PathBuf, message: String },
+    #[error("the record {} was written by a newer qwex (version {version})", path.display())]
+    Newer { path: PathBuf, version: u64 },
+    /// The stored bytes are not those of the hash.
+    #[error("the stored file {hash} is damaged")]
+    Spoilt { hash: String },
+    #[error("{message}")]
+    Refused { message: String },
+}
+
+impl PipelineError {
+    pub(super) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            what,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Makes the record of a pipeline out of a project file, and takes one up again.
+
+use jiff::Timestamp;
+use qwex_core::{RunId, RunStatus};
+
+use super::record::{Kept, Pipeline, PipelineId, StageRecord, StageStatus, VERSION};
+use crate::project_file::{Expanded, Instance};
+
+/// What the user wants of a pipeline.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub id: PipelineId,
+    pub name: Option<String>,
+    pub file: String,
+    pub max_parallel: Option<u32>,
+    pub no_cache: bool,
+    /// Stages of the file, with those that they need; empty: all.
+    pub only: Vec<String>,
+}
+
+/// A pipeline in which nothing ran yet. Every stage has the id of its run already.
+#[must_use]
+pub fn make(wanted: Wanted, expanded: Expanded) -> Pipeline {
+    let stages: Vec<StageRecord> = expanded.instances.into_iter().map(stage).collect();
+    let mut pipeline = Pipeline {
+        version: VERSION,
+        id: wanted.id,
+        name: wanted.name,
+        file: wanted.file,
+        status: RunStatus::Pending,
+        max_parallel: wanted.max_parallel,
+        no_cache: wanted.no_cache,
+        resumed: 0,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+        stages,
+    };
+    if !wanted.only.is_empty() {
+        keep_only(&mut pipeline, &wanted.only);
+    }
+    pipeline
+}
+
+fn keep_only(pipeline: &mut Pipeline, only: &[String]) {
+    let named = |stage: &&StageRecord| only.contains(&stage.stage) || only.contains(&stage.name);
+    let mut names: Vec<String> = Vec::new();
+    for stage in pipeline.stages.iter().filter(named) {
+        names.push(stage.name.clone());
+        names.extend(pipeline.ancestors(stage).iter().map(|one| one.name.clone()));
+    }
+    pipeline.stages.retain(|stage| names.contains(&stage.name));
+}
+
+fn stage(instance: Instance) -> StageRecord {
+    StageRecord {
+        name: instance.name,
+        stage: instance.stage,
+        run_name: instance.run_name,
+        matrix: instance.matrix.into_iter().collect(),
+        needs: instance.needs,
+        backend: instance.backend,
+        condition: instance.condition,
+        allow_failure: instance.allow_failure,
+        inputs: instance.inputs,
+        no_cache: instance.no_cache,
+        spec: instance.spec,
+        status: StageStatus::Pending,
+        reason: None,
+        skipped_by_failure: false,
+        run_id: RunId::mint(),
+        earlier_runs: Vec::new(),
+        reused_from: None,
+        fingerprint: None,
+        key: None,
+        attempt: None,
+        exit_code: None,
+        failure: None,
+        image_digest: None,
+        outputs: Vec::new(),
+        started_at: None,
+        finished_at: None,
+        kept: None,
+    }
+}
+
+/// Takes a pipeline up again. What runs goes on; what failed, was cancelled or skipped gets a new run. What succeeded
+/// stays as it is while the pipeline was under way; after its end it is kept for as long as it depends on the same.
+pub fn again(pipeline: &mut Pipeline) {
+    let was_over = pipeline.status.is_terminal();
+    pipeline.resumed += u32::from(was_over);
+    pipeline.status = RunStatus::Pending;
+    pipeline.finished_at = None;
+    for stage in &mut pipeline.stages {
+        match stage.status {
+            StageStatus::Running | StageStatus::Pending => {}
+            StageStatus::Succeeded if !was_over => {}
+            StageStatus::Succeeded => {
+                stage.kept = Some(Kept {
+                    run_id: stage.run_id,
+                    reused_from: stage.reused_from,
+                    fingerprint: stage.fingerprint.clone().unwrap_or_default(),
+                    key: stage.key.clone(),
+                    attempt: stage.attempt,
+                    image_digest: stage.image_digest.clone(),
+                    outputs: std::mem::take(&mut stage.outputs),
+                    started_at: stage.started_at,
+                    finished_at: stage.finished_at,
+                });
+                reset(stage);
+            }
+            StageStatus::Failed | StageStatus::Cancelled => {
+                stage.earlier_runs.push(stage.run_id);
+                stage.kept = None;
+                reset(stage);
+            }
+            StageStatus::Skipped => reset(stage),
+        }
+    }
+}
+
+/// As if it never ran.
+fn reset(stage: &mut StageRecord) {
+    stage.status = StageStatus::Pending;
+    stage.reason = None;
+    stage.skipped_by_failure = false;
+    stage.run_id = RunId::mint();
+    stage.reused_from = None;
+    stage.fingerprint = None;
+    stage.key = None;
+    stage.attempt = None;
+    stage.exit_code = None;
+    stage.failure = None;
+    stage.image_digest = None;
+    stage.outputs = Vec::new();
+    stage.started_at = None;
+    stage.finished_at = None;
+}

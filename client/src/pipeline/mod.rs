@@ -1,0 +1,33 @@
+//! Pipelines: the stages of a `qwex.yaml` as ordinary runs, and a graph record of which needs which, in
+//! `.qwex/pipelines/<id>/pipeline.json`. Knows no backend: it asks a [`StageRunner`].
+//!
+//! `record` is what is stored, `shelf` where; `decide` is pure: graph in, what to do next out; `drive` does it, one
+//! driver per pipeline; `launch` gets one stage ready. `objects` keeps files by their hash, `artifacts` takes outputs
+//! there and back, `inputs` tells what a stage depends on, `cache` what ran before with the same.
+//!
+//! A run's id is in the record before the run is handed over, and a run is handed over again by the same id: whoever is
+//! killed at whatever moment, the next driver runs nothing twice.
+
+mod artifacts;
+mod cache;
+mod decide;
+mod drive;
+mod driver;
+mod error;
+mod inputs;
+mod launch;
+mod make;
+mod objects;
+mod record;
+mod runner;
+mod shelf;
+
+pub use artifacts::Artifact;
+pub use drive::drive;
+pub use driver::{DRIVE, is_driven, start, take};
+pub use error::PipelineError;
+pub use launch::foresee;
+pub use make::{Wanted, again, make};
+pub use record::{Pipeline, PipelineId, StageRecord, StageStatus};
+pub use runner::{StageError, StageRun, StageRunner};
+pub use shelf::{Shelf, Shelved};

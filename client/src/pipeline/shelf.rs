@@ -1,0 +1,306 @@
+//! Where pipelines are recorded: `.qwex/pipelines/<id>/` of the project's directory. Files are replaced whole, so that
+//! reading needs no lock; only the driver of a pipeline writes its record, and the one who takes it up again.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use qwex_core::RunStatus;
+use qwex_runner::Store;
+use qwex_runner::durable::{Dir, Durability};
+use serde::Deserialize;
+
+use super::error::PipelineError;
+use super::record::{Pipeline, PipelineId, VERSION};
+
+type Result<T> = std::result::Result<T, PipelineError>;
+
+const RECORD: &str = "pipeline.json";
+const LOCK: &str = "driver.lock";
+const CANCEL: &str = "cancel";
+const LOG: &str = "driver.log";
+/// Fewer characters of an id mean nothing: the first eight are a time.
+const SHORTEST_PREFIX: usize = 4;
+
+/// The pipelines of a project.
+#[derive(Debug)]
+pub struct Shelf {
+    project: PathBuf,
+    dir: Dir,
+}
+
+/// One pipeline's place.
+#[derive(Debug)]
+pub struct Shelved {
+    pub id: PipelineId,
+    pub project: PathBuf,
+    dir: Dir,
+}
+
+impl Shelf {
+    /// Opens the place of a project's directory, made if it is not there.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn open(project: &Path) -> Result<Self> {
+        let broken = |source| PipelineError::io("open", &project.join(".qwex/pipelines"), source);
+        // The store of runs makes `.qwex` as it must be.
+        Store::open(project).map_err(|error| broken(io::Error::other(error.to_string())))?;
+        let project = std::path::absolute(project).map_err(broken)?;
+        let dir = Dir::open(&project)
+            .and_then(|project| project.ensure_dir(".qwex"))
+            .and_then(|qwex| qwex.ensure_dir("pipelines"))
+            .map_err(broken)?;
+        Ok(Self { project, dir })
+    }
+
+    /// Opens that of the nearest directory, from `start` upwards, that has any.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn find(start: &Path) -> Result<Option<Self>> {
+        let with_any = start.ancestors().find(|dir| dir.join(".qwex/pipelines").is_dir());
+        with_any.map(Self::open).transpose()
+    }
+
+    #[must_use]
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// Ids, newest first.
+    ///
+    /// # Errors
+    /// The place cannot be read.
+    pub fn ids(&self) -> Result<Vec<PipelineId>> {
+        let names = self
+            .dir
+            .names()
+            .map_err(|source| PipelineError::io("list", self.dir.path(), source))?;
+        let mut ids: Vec<PipelineId> = names
+            .iter()
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    /// All that can be read, newest first.
+    ///
+    /// # Errors
+    /// The place cannot be read.
+    pub fn list(&self) -> Result<Vec<Pipeline>> {
+        let ids = self.ids()?;
+        Ok(ids
+            .into_iter()
+            .filter_map(|id| self.get(id).ok()?.read().ok())
+            .collect())
+    }
+
+    /// Records a new pipeline.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(&self, pipeline: &Pipeline) -> Result<Shelved> {
+        let name = pipeline.id.to_string();
+        let broken = |source| PipelineError::io("make", &self.dir.path().join(&name), source);
+        let dir = self.dir.create_dir(&name).map_err(broken)?;
+        let shelved = self.shelved(pipeline.id, dir);
+        shelved.write(pipeline)?;
+        self.dir.sync().map_err(broken)?;
+        Ok(shelved)
+    }
+
+    /// The place of a pipeline.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn get(&self, id: PipelineId) -> Result<Shelved> {
+        match self.dir.open_dir(&id.to_string()) {
+            Ok(dir) => Ok(self.shelved(id, dir)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(PipelineError::NotFound { word: id.to_string() })
+            }
+            Err(source) => Err(PipelineError::io(
+                "open",
+                &self.dir.path().join(id.to_string()),
+                source,
+            )),
+        }
+    }
+
+    fn shelved(&self, id: PipelineId, dir: Dir) -> Shelved {
+        Shelved {
+            id,
+            project: self.project.clone(),
+            dir,
+        }
+    }
+
+    /// The pipeline that a word means: id, unique beginning of one, name, `@latest`, `@last-failed`.
+    ///
+    /// # Errors
+    /// None or more than one is meant.
+    pub fn resolve(&self, word: &str) -> Result<Shelved> {
+        let not_found = || PipelineError::NotFound {
+            word: word.to_owned(),
+        };
+        if let Ok(id) = word.parse() {
+            return self.get(id);
+        }
+        let newest = |wanted: &dyn Fn(&Pipeline) -> bool| -> Result<Option<PipelineId>> {
+            Ok(self.list()?.iter().find(|one| wanted(one)).map(|one| one.id))
+        };
+        let named = match word {
+            "@latest" => newest(&|_| true)?,
+            "@last-failed" => newest(&|one| one.status == RunStatus::Failed)?,
+            word => match newest(&|one| one.name.as_deref() == Some(word))? {
+                Some(id) => Some(id),
+                None => self.by_prefix(word)?,
+            },
+        };
+        self.get(named.ok_or_else(not_found)?)
+    }
+
+    fn by_prefix(&self, word: &str) -> Result<Option<PipelineId>> {
+        if word.len() < SHORTEST_PREFIX {
+            return Ok(None);
+        }
+        let prefix = word.to_ascii_lowercase();
+        let mut found = self
+            .ids()?
+            .into_iter()
+            .filter(|id| id.to_string().starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(PipelineError::Ambiguous {
+                word: word.to_owned(),
+            }),
+            (found, _) => Ok(found),
+        }
+    }
+}
+
+impl Shelved {
+    /// The pipeline as it is recorded now.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn read(&self) -> Result<Pipeline> {
+        let path = self.dir.path().join(RECORD);
+        let damaged = |message: String| PipelineError::Damaged {
+            path: path.clone(),
+            message,
+        };
+        let bytes = self
+            .dir
+            .read(RECORD)
+            .map_err(|source| PipelineError::io("read", &path, source))?
+            .ok_or_else(|| PipelineError::NotFound {
+                word: self.id.to_string(),
+            })?;
+        #[derive(Deserialize)]
+        struct Head {
+            version: u64,
+        }
+        let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if head.version > VERSION {
+            return Err(PipelineError::Newer {
+                path,
+                version: head.version,
+            });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Replaces the record; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// It cannot be written; the record is then as it was.
+    pub fn write(&self, pipeline: &Pipeline) -> Result<()> {
+        let path = self.dir.path().join(RECORD);
+        let mut bytes = serde_json::to_vec_pretty(pipeline).map_err(|error| PipelineError::Damaged {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        bytes.push(b'\n');
+        let written = self.dir.write(RECORD, &bytes, Durability::Machine);
+        written.map_err(|source| PipelineError::io("write", &path, source))
+    }
+
+    /// Changes whenever the record does.
+    #[must_use]
+    pub fn mark(&self) -> Option<(u64, std::time::SystemTime)> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(self.dir.path().join(RECORD)).ok()?;
+        Some((meta.ino(), meta.modified().ok()?))
+    }
+
+    /// The right to drive it, held until dropped; `None`: another process drives it.
+    ///
+    /// # Errors
+    /// The lock cannot be opened.
+    pub fn lock(&self) -> Result<Option<File>> {
+        let broken = |source| PipelineError::io("lock", &self.dir.path().join(LOCK), source);
+        let file = self
+            .dir
+            .open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)
+            .map_err(broken)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(broken(source)),
+        }
+    }
+
+    /// Whether somebody holds the right to drive it. Looking never takes it from a driver that begins: a shared lock
+    /// goes beside others that look, and a driver tries for a while.
+    ///
+    /// # Errors
+    /// The lock cannot be opened.
+    pub fn is_locked(&self) -> Result<bool> {
+        let broken = |source| PipelineError::io("lock", &self.dir.path().join(LOCK), source);
+        let file = self
+            .dir
+            .open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)
+            .map_err(broken)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(broken(source)),
+        }
+    }
+
+    /// Where its driver writes what goes wrong.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn log(&self) -> Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND;
+        let log = self.dir.open_file(LOG, flags);
+        log.map_err(|source| PipelineError::io("open", &self.dir.path().join(LOG), source))
+    }
+
+    /// Leaves word that it shall be cancelled.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn ask_to_cancel(&self) -> Result<()> {
+        let written = self.dir.write(CANCEL, b"", Durability::Machine);
+        written.map_err(|source| PipelineError::io("write", &self.dir.path().join(CANCEL), source))
+    }
+
+    #[must_use]
+    pub fn is_asked_to_cancel(&self) -> bool {
+        self.dir.has(CANCEL).unwrap_or(false)
+    }
+
+    /// Takes the word back.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget_cancel(&self) -> Result<()> {
+        let removed = self.dir.remove_file(CANCEL);
+        removed.map_err(|source| PipelineError::io("remove", &self.dir.path().join(CANCEL), source))
+    }
+}
