@@ -248,6 +248,9 @@ impl From<DirectError> for CliError {
     }
 }
 
+/// What mends a directory of records that cannot be used.
+pub const MEND_DIRECTORY: &str = "see that the directory is yours to write and that the disk has room";
+
 fn from_store(error: &StoreError) -> CliError {
     let (exit, code) = match error {
         StoreError::NotFound { .. } => (Exit::NotFound, "not_found"),
@@ -259,6 +262,15 @@ fn from_store(error: &StoreError) -> CliError {
         StoreError::Newer { .. } => (Exit::Failure, "run_newer"),
     };
     let told = CliError::new(exit, error.to_string()).code(code);
+    let told = match error {
+        StoreError::Io { .. } => told.fix(MEND_DIRECTORY),
+        StoreError::NotFound { .. }
+        | StoreError::Ambiguous { .. }
+        | StoreError::Conflict { .. }
+        | StoreError::Active { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Newer { .. } => told,
+    };
     match std::error::Error::source(error) {
         Some(source) => told.why(source.to_string()),
         None => told,

@@ -470,6 +470,7 @@ fn what_cannot_run_is_refused_before_anything_does() {
     assert!(ran.err.contains("qwexctl init"), "{}", ran.err);
     let none = seen(empty.qwexctl(&["pipeline", "get", "abcd"]));
     assert_eq!(none.code, 3, "{}", none.err);
+    assert!(none.err.contains("no pipelines here"), "{}", none.err);
 }
 
 #[test]

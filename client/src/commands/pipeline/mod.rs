@@ -64,10 +64,12 @@ fn shelf() -> Result<Option<Shelf>, CliError> {
 }
 
 fn find(word: &str) -> Result<Shelved, CliError> {
-    let none = || PipelineError::NotFound {
-        word: word.to_owned(),
-    };
-    Ok(shelf()?.ok_or_else(none)?.resolve(word)?)
+    let shelf = shelf()?.ok_or_else(|| {
+        CliError::new(Exit::NotFound, "there are no pipelines here")
+            .fix("run the stages of a qwex.yaml: `qwexctl pipeline run`; `qwexctl init` writes one")
+            .code("not_found")
+    })?;
+    Ok(shelf.resolve(word)?)
 }
 
 fn ls(session: &Session, args: &PipelineLs) -> Done {
@@ -194,7 +196,8 @@ impl From<PipelineError> for CliError {
             PipelineError::Ambiguous { .. } => told.fix("type more of the id"),
             PipelineError::Newer { .. } => told.fix("use that version of qwexctl"),
             PipelineError::Damaged { .. } => told.fix("begin another pipeline: `qwexctl pipeline run`"),
-            PipelineError::Io { .. } | PipelineError::Spoilt { .. } | PipelineError::Refused { .. } => told,
+            PipelineError::Io { .. } => told.fix(crate::error::MEND_DIRECTORY),
+            PipelineError::Spoilt { .. } | PipelineError::Refused { .. } => told,
         };
         match std::error::Error::source(&error) {
             Some(source) => told.why(source.to_string()),
