@@ -42,19 +42,27 @@ impl Seen {
         let (told, arrivals) = mpsc::unbounded_channel();
         let jobs = jobs.clone();
         let task = tokio::spawn(async move {
-            let events = jobs.watch_metadata(&WatchParams::default(), &version).await?;
-            let mut events = pin!(events);
-            while let Some(event) = events.try_next().await? {
-                match event {
-                    WatchEvent::Added(_) if told.send(Instant::now()).is_err() => return Ok(()),
-                    WatchEvent::Error(status) => bail!("the watch broke: {status:?}"),
-                    WatchEvent::Added(_)
-                    | WatchEvent::Modified(_)
-                    | WatchEvent::Deleted(_)
-                    | WatchEvent::Bookmark(_) => {}
+            let mut version = version;
+            // The API server ends each watch in time; the next one goes on behind it.
+            loop {
+                let events = jobs.watch_metadata(&WatchParams::default(), &version).await?;
+                let mut events = pin!(events);
+                while let Some(event) = events.try_next().await? {
+                    match event {
+                        WatchEvent::Added(job) => {
+                            version = job.resource_version().unwrap_or(version);
+                            if told.send(Instant::now()).is_err() {
+                                return Ok(());
+                            }
+                        }
+                        WatchEvent::Modified(job) | WatchEvent::Deleted(job) => {
+                            version = job.resource_version().unwrap_or(version);
+                        }
+                        WatchEvent::Error(status) => bail!("the watch broke: {status:?}"),
+                        WatchEvent::Bookmark(_) => {}
+                    }
                 }
             }
-            bail!("the watch ended")
         });
         Ok(Self { arrivals, task })
     }
