@@ -14,8 +14,11 @@ say "1. Two Kubernetes clusters (the first time they are built, which takes some
 note "\$ qwex-testbed up --only alpha,beta"
 # Not through `bed`: a function in the background is a shell of its own, and the signal at the end would miss the program.
 qwex-testbed --dir "$work/bed" up --foreground --only alpha,beta >"$work/bed.log" 2>&1 &
-children+=("$!")
-until_true 1800 "the clusters are up (see $work/bed.log)" bed status
+bed_pid=$!
+children+=("$bed_pid")
+bed_has_settled() { ! kill -0 "$bed_pid" || bed status; }
+until_true 1800 "the clusters are up (see $work/bed.log)" bed_has_settled
+kill -0 "$bed_pid" 2>/dev/null || fail "the clusters ended: $(tail -n 3 "$work/bed.log")"
 eval "$(bed status)"
 kubectl alpha get nodes
 

@@ -18,6 +18,7 @@ use crate::parts::{Part, PartName};
 
 /// The first time, Kubernetes has to be built.
 const UP_LIMIT: Duration = Duration::from_secs(1800);
+const LOOKED_AT: Duration = Duration::from_secs(2);
 const DOWN_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Bed {
@@ -37,8 +38,12 @@ impl Bed {
     /// Holds the parts until SIGTERM or Ctrl-C.
     pub async fn serve(&self, parts: &[PartName]) -> Result<()> {
         let lock = self.lock_file()?;
-        lock.try_lock()
-            .with_context(|| format!("a bed is up in {} already", self.dir.display()))?;
+        // Whoever looks whether a bed is up holds the lock for a moment.
+        wait::until(LOOKED_AT, "the lock of the bed", || async {
+            lock.try_lock().ok()
+        })
+        .await
+        .with_context(|| format!("a bed is up in {} already", self.dir.display()))?;
         fs::write(self.dir.join("pid"), std::process::id().to_string())?;
         fs::remove_file(self.env_file()).or_else(absent)?;
         let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -141,7 +146,7 @@ impl Bed {
     }
 
     fn is_up(&self) -> Result<bool> {
-        match self.lock_file()?.try_lock() {
+        match self.lock_file()?.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(fs::TryLockError::WouldBlock) => Ok(true),
             Err(fs::TryLockError::Error(error)) => Err(error.into()),
