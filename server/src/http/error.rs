@@ -80,6 +80,7 @@ impl HttpError {
             ErrorCode::Unavailable,
             "the database does not answer; nothing was stored",
         )
+        .with_hint("send the same request again after the seconds of Retry-After; `/readyz` says when the server can answer")
         .with_retry_after(2)
         .with_cause(cause)
     }
