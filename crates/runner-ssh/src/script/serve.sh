@@ -94,7 +94,8 @@ supervise() {
       set -- "$cache/supervisor/$2/qwex" "$3" "$d"
       ;;
     *)
-      supervise_script > "$d/supervise.sh"
+      # Whole at any moment: others start it, and a shell reads what it runs as it goes.
+      supervise_script > "$d/.supervise.$$" && mv -f "$d/.supervise.$$" "$d/supervise.sh"
       set -- setsid sh "$d/supervise.sh" "$d" "$umask_was"
       ;;
   esac
