@@ -284,7 +284,9 @@ fn from_runner(error: &RunnerError) -> CliError {
         RunnerError::NameConflict { .. } => (Exit::Conflict, "name_conflict"),
         RunnerError::NotFound { .. } => (Exit::NotFound, "not_found"),
         RunnerError::Unauthorized { .. } => (Exit::Forbidden, "unauthorized"),
-        RunnerError::Unreachable { .. } | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
+        RunnerError::NoConnection { .. }
+        | RunnerError::Unreachable { .. }
+        | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
         RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => (Exit::Failure, "backend_failed"),
     };
     CliError::new(exit, "the backend local refused or failed")

@@ -51,8 +51,8 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             .beside("ssh HOST true over a shared connection, p50 ms", bare.clone())
             .goal(Goal::RatioAtMost(most))
     };
-    report.add(row("a durable submit of true over ssh, p50", submit, 1.5));
-    report.add(row("true over ssh, from submit to its end told, p50", whole, 3.0));
+    report.add(row("a durable submit of true over ssh, p50", submit, 1.3));
+    report.add(row("true over ssh, from submit to its end told, p50", whole, 1.3));
     report.add(row("the same by a caller that has just started, p50", anew, 5.0));
     Ok(())
 }

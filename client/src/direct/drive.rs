@@ -1,12 +1,12 @@
 //! Drives one run to its end over any backend: submit, watch, cancel, deadline, log, outputs, the next attempt.
 //! Written once for every backend; each step can be taken again by another process after this one was killed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use qwex_core::{
-    BackendInfo, Ending, Fact, Failure, FailureCode, Flag, Observation, PendingCode, Provenance, Run,
+    Attempt, BackendInfo, Ending, Fact, Failure, FailureCode, Flag, Observation, Provenance, Run,
 };
 use qwex_runner::store::state_of;
 use qwex_runner::{Backend, CancelProgress, Handle, Journal, RunnerError, wait_with};
@@ -14,19 +14,18 @@ use tokio::sync::Notify;
 
 use super::copy_logs::CopyLogs;
 use super::error::DirectError;
+use super::hand_over::Patience;
 use super::keeper::note;
 use super::log_files;
 use super::placed::Placed;
 use super::registry;
 use super::runs::{Direct, failure_code};
 
-type Result<T> = std::result::Result<T, DirectError>;
+pub(super) type Result<T> = std::result::Result<T, DirectError>;
 
 /// How often it is looked whether somebody asked to cancel.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a backend that does not answer is asked to take a run that it never took.
-const SUBMIT_PATIENCE: Duration = Duration::from_secs(10);
-const SUBMIT_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const SUBMIT_PAUSE: Duration = Duration::from_millis(500);
 /// Pause after a step failed in a way that may pass.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 /// How often the last steps are tried: what they bring is worth less than the end of the run.
@@ -34,9 +33,12 @@ const TRIES: u32 = 5;
 
 /// One run on its way.
 pub struct Drive {
-    journal: Journal,
-    placed: Placed,
-    backend: Arc<dyn Backend>,
+    pub(super) journal: Journal,
+    pub(super) placed: Placed,
+    pub(super) backend: Arc<dyn Backend>,
+    /// The attempt that this very process handed over.
+    pub(super) handed_over: Mutex<Option<Attempt>>,
+    pub(super) patience: Patience,
 }
 
 impl Drive {
@@ -53,6 +55,8 @@ impl Drive {
                 journal,
                 placed,
                 backend,
+                handed_over: Mutex::default(),
+                patience: Patience::default(),
             }),
             Err(error) => {
                 let run = journal.read()?;
@@ -100,68 +104,15 @@ impl Drive {
         }
     }
 
-    /// Hands an attempt over, after its pause. Whether a reply that was lost meant a start is found out by
-    /// handing the same attempt over again.
-    async fn hand_over(&self, run: &Run) -> Result<()> {
-        if self.asked_to_cancel_within(self.pause_of(run)).await? {
-            return Ok(());
-        }
-        let work = self.placed.work(run);
-        let deadline = tokio::time::Instant::now() + SUBMIT_PATIENCE;
-        loop {
-            let submitted = tokio::select! {
-                submitted = self.backend.submit(&work) => submitted,
-                asked = self.asked_to_cancel() => return asked,
-            };
-            match submitted {
-                Ok(submitted) => {
-                    let backend = self.addressed(submitted.backend);
-                    self.journal.apply(&[about(run, Fact::Dispatched { backend })])?;
-                    return Ok(());
-                }
-                Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
-                    note(&error.to_string());
-                    let waiting = Fact::Waiting {
-                        code: PendingCode::Queued,
-                        message: error.to_string(),
-                        round: 0,
-                    };
-                    self.journal.apply(&[about(run, waiting)])?;
-                    tokio::time::sleep(SUBMIT_PAUSE).await;
-                }
-                Err(error) => {
-                    let failure = Failure::new(failure_code(&error), error.to_string());
-                    self.journal.apply(&[about(run, ended(failure))])?;
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// What is left of the pause before an attempt.
-    fn pause_of(&self, run: &Run) -> Duration {
-        let Some(pending) = run
-            .pending
-            .as_ref()
-            .filter(|pending| pending.code == PendingCode::Backoff)
-        else {
-            return Duration::ZERO;
-        };
-        let failed = qwex_core::Attempt(run.attempt.0.saturating_sub(1));
-        let since = Timestamp::now().duration_since(pending.since);
-        let since = Duration::try_from(since).unwrap_or(Duration::ZERO);
-        run.spec.retry.pause(failed).saturating_sub(since)
-    }
-
     /// The backend's own words, and how the user named it.
-    fn addressed(&self, mut backend: BackendInfo) -> BackendInfo {
+    pub(super) fn addressed(&self, mut backend: BackendInfo) -> BackendInfo {
         backend.address = backend.address.or_else(|| self.placed.address.clone());
         backend.namespace = backend.namespace.or_else(|| self.placed.namespace.clone());
         backend
     }
 
     /// Names the attempt of a run, also before the backend said anything of it.
-    fn handle(&self, run: &Run) -> Handle {
+    pub(super) fn handle(&self, run: &Run) -> Handle {
         let unknown = || {
             self.addressed(BackendInfo {
                 kind: self.backend.kind(),
@@ -203,6 +154,9 @@ impl Drive {
     /// Watches an attempt to its end, and acts when asked to.
     async fn attend(&self, run: &Run) -> Result<()> {
         let handle = self.handle(run);
+        if self.was_handed_over_by_another(run) {
+            self.backend.resume(&self.placed.work(run), &handle).await?;
+        }
         let over = Notify::new();
         let news = Arc::new(Notify::new());
         let told = |seen: &Observation, _: &qwex_core::RunState| match self
@@ -280,7 +234,7 @@ impl Drive {
     }
 
     /// Cancels until nothing runs any more.
-    async fn stop(&self, handle: &Handle) -> Result<()> {
+    pub(super) async fn stop(&self, handle: &Handle) -> Result<()> {
         loop {
             match self.backend.cancel(handle).await {
                 Ok(CancelProgress::Stopped) => return Ok(()),
@@ -297,18 +251,11 @@ impl Drive {
     }
 
     /// Returns once somebody asked to cancel.
-    async fn asked_to_cancel(&self) -> Result<()> {
+    pub(super) async fn asked_to_cancel(&self) -> Result<()> {
         while !self.journal.read()?.flags.contains(&Flag::CancelRequested) {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
-    }
-
-    async fn asked_to_cancel_within(&self, pause: Duration) -> Result<bool> {
-        match tokio::time::timeout(pause, self.asked_to_cancel()).await {
-            Ok(asked) => asked.map(|()| true),
-            Err(_) => Ok(false),
-        }
     }
 
     /// Stores the logs and outputs of the attempts that are over and removes them from the backend. False: an
@@ -319,7 +266,7 @@ impl Drive {
         } else {
             run.attempt.0.saturating_sub(1)
         };
-        for attempt in (1..=last).map(qwex_core::Attempt) {
+        for attempt in (1..=last).map(Attempt) {
             if run.logs.is_none() && !log_files::read_index(&self.journal, attempt)?.complete {
                 self.store(run, attempt).await?;
                 return Ok(false);
@@ -330,7 +277,7 @@ impl Drive {
 
     /// Log, outputs, details, then nothing is left on the backend. Each is tried a few times: no trouble with
     /// them may keep the end of a run from being told.
-    async fn store(&self, run: &Run, attempt: qwex_core::Attempt) -> Result<()> {
+    async fn store(&self, run: &Run, attempt: Attempt) -> Result<()> {
         let mut handle = self.handle(run);
         if handle.attempt != attempt {
             handle.attempt = attempt;
@@ -410,7 +357,7 @@ impl Drive {
     }
 }
 
-fn ended(failure: Failure) -> Fact {
+pub(super) fn ended(failure: Failure) -> Fact {
     Fact::Ended {
         ending: Ending::Failed { failure },
         started_at: None,
@@ -418,7 +365,7 @@ fn ended(failure: Failure) -> Fact {
 }
 
 /// A fact that needs no object.
-fn about(run: &Run, fact: Fact) -> Observation {
+pub(super) fn about(run: &Run, fact: Fact) -> Observation {
     Observation {
         run_id: run.id,
         attempt: run.attempt,

@@ -7,6 +7,7 @@ mod copy_logs;
 mod drive;
 mod error;
 mod follow;
+mod hand_over;
 pub mod keeper;
 mod log_files;
 mod placed;

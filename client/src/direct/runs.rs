@@ -434,6 +434,7 @@ pub fn failure_code(error: &RunnerError) -> FailureCode {
         RunnerError::Rejected { .. } | RunnerError::Unsupported { .. } => FailureCode::Rejected,
         RunnerError::NameConflict { .. } => FailureCode::NameConflict,
         RunnerError::NotFound { .. }
+        | RunnerError::NoConnection { .. }
         | RunnerError::Unreachable { .. }
         | RunnerError::Unauthorized { .. }
         | RunnerError::Throttled { .. }

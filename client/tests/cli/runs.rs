@@ -205,6 +205,7 @@ async fn wait_gives_the_runs_own_exit_code() {
             125,
         ),
         ("cancelled", json!({}), 9),
+        ("cancelled", json!({"exit_code": 143}), 9),
     ] {
         let id = RunId::mint();
         answers(

@@ -291,6 +291,15 @@ impl Backend for ContainerBackend {
         false
     }
 
+    /// A pull is a task of the process that submitted.
+    async fn resume(&self, work: &Work, _handle: &Handle) -> Result<(), RunnerError> {
+        let record = self.inner.records.read(Key::of_work(work))?;
+        if record.is_some_and(|record| record.end.is_none() && record.stop.is_none()) {
+            self.inner.submit(work).await?;
+        }
+        Ok(())
+    }
+
     async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
         self.inner.details(Key::of(handle)).await
     }

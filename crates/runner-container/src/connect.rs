@@ -109,7 +109,7 @@ impl Link {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(self.no_answer(&error)),
             Err(_) => {
-                return Err(RunnerError::Unreachable {
+                return Err(RunnerError::NoConnection {
                     message: format!(
                         "{} at {} gave no answer within {GREETING_LIMIT:?}",
                         self.engine.name(),
@@ -175,7 +175,7 @@ impl Link {
             Engine::Docker => "start it (`systemctl start docker`), or say where it listens with DOCKER_HOST",
             Engine::Podman => "start it (`systemctl --user start podman.socket`), or unset CONTAINER_HOST",
         };
-        RunnerError::Unreachable {
+        RunnerError::NoConnection {
             message: format!("{message}; {way}"),
         }
     }

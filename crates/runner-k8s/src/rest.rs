@@ -35,9 +35,9 @@ pub(crate) enum CallError {
     /// The API server, or something before it, said no.
     #[error("{0}")]
     Refused(Refusal),
-    /// The connection broke or never was.
+    /// The connection broke, or never was, and then nothing was sent.
     #[error("{message}")]
-    Broken { message: String },
+    Broken { message: String, sent: bool },
     #[error("no answer within {}s", .after.as_secs_f32())]
     TimedOut { after: Duration },
     /// The answer is not what the API serves.
@@ -241,10 +241,14 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     })
 }
 
+/// What hyper says where no connection came about.
+const NEVER_CONNECTED: &str = "client error (Connect)";
+
 /// The whole chain of causes: the outermost error of a client says only "client error".
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
     let error = error.into();
     let mut message = error.to_string();
+    let mut sent = !message.contains(NEVER_CONNECTED);
     // kube's own layers say nothing to people.
     for layer in ["ServiceError: ", "HyperError: ", "client error (Connect): "] {
         message = message.strip_prefix(layer).unwrap_or(&message).to_owned();
@@ -252,12 +256,13 @@ fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallErr
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
+        sent &= !text.contains(NEVER_CONNECTED);
         if !message.contains(&text) {
             message = format!("{message}: {text}");
         }
         cause = inner.source();
     }
-    CallError::Broken { message }
+    CallError::Broken { message, sent }
 }
 
 impl CallError {
@@ -327,7 +332,10 @@ impl From<CallError> for RunnerError {
     fn from(error: CallError) -> Self {
         let message = error.to_string();
         match error {
-            CallError::Broken { .. } | CallError::TimedOut { .. } => Self::Unreachable { message },
+            CallError::Broken { sent: false, .. } => Self::NoConnection { message },
+            CallError::Broken { sent: true, .. } | CallError::TimedOut { .. } => {
+                Self::Unreachable { message }
+            }
             CallError::Unreadable { .. } => Self::Failed { message },
             CallError::Refused(refusal) => match refusal.code {
                 401 => Self::Unauthorized { message },

@@ -47,7 +47,7 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
     } else {
         one_line(said)
     };
-    RunnerError::Unreachable {
+    RunnerError::NoConnection {
         message: format!("no connection to {host}: {said}"),
     }
 }

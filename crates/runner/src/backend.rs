@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use qwex_core::{JobSpec, MountKind, SpecProblem, Usage, secret_from_env};
 
 use crate::error::RunnerError;
-use crate::runner::{Handle, Runner, Workspace};
+use crate::runner::{Handle, Runner, Work, Workspace};
 use crate::watcher::Watcher;
 
 /// Something that a spec may ask for and that not every backend has.
@@ -178,6 +178,16 @@ pub trait Backend: Runner + Watcher {
     /// # Errors
     /// The files cannot be read or sent, and waiting does not mend it: the attempt should be cancelled.
     async fn supply(&self, _handle: &Handle, _workspace: &Workspace) -> Result<(), RunnerError> {
+        Ok(())
+    }
+
+    /// Goes on with what a submit began behind its answer, a pull of the image for instance, and what may have ended
+    /// with the process that submitted. Called before anything is watched by a process that did not submit the
+    /// attempt itself. Starts nothing that was started before.
+    ///
+    /// # Errors
+    /// Those of [`Runner::submit`].
+    async fn resume(&self, _work: &Work, _handle: &Handle) -> Result<(), RunnerError> {
         Ok(())
     }
 

@@ -17,7 +17,11 @@ pub enum RunnerError {
     /// The spec asks for what this backend does not have.
     #[error("not supported by this backend: {message}")]
     Unsupported { message: String },
-    /// No answer: connection refused, broken or out of time. Says nothing about the run.
+    /// No connection was made, so nothing was sent. Says nothing about the run.
+    #[error("unreachable: {message}")]
+    NoConnection { message: String },
+    /// No answer: the connection broke or time is up, and whether the request arrived is open. Says nothing about the
+    /// run.
     #[error("unreachable: {message}")]
     Unreachable { message: String },
     /// Our credentials are refused.
@@ -46,7 +50,8 @@ impl RunnerError {
             | Self::NameConflict { .. }
             | Self::NotFound { .. }
             | Self::Unsupported { .. } => false,
-            Self::Unreachable { .. }
+            Self::NoConnection { .. }
+            | Self::Unreachable { .. }
             | Self::Unauthorized { .. }
             | Self::Throttled { .. }
             | Self::PositionGone { .. }
@@ -57,9 +62,28 @@ impl RunnerError {
     /// Whether it means that we are blind, which is never a verdict on a run.
     #[must_use]
     pub fn is_blind(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Unauthorized { .. } | Self::Throttled { .. }
-        )
+        self.is_cut() || matches!(self, Self::Unauthorized { .. } | Self::Throttled { .. })
+    }
+
+    /// Whether the way to the backend is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::NoConnection { .. } | Self::Unreachable { .. })
+    }
+
+    /// Whether the request may have been taken although this is the answer: a submit may have started something.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Failed { .. } => true,
+            Self::Rejected { .. }
+            | Self::NameConflict { .. }
+            | Self::NotFound { .. }
+            | Self::Unsupported { .. }
+            | Self::NoConnection { .. }
+            | Self::Unauthorized { .. }
+            | Self::Throttled { .. }
+            | Self::PositionGone { .. } => false,
+        }
     }
 }

@@ -150,6 +150,7 @@ async fn later(context: &Context, intent: &Claimed, error: &RunnerError) {
         | RunnerError::NameConflict { .. }
         | RunnerError::NotFound { .. }
         | RunnerError::Unsupported { .. }
+        | RunnerError::NoConnection { .. }
         | RunnerError::Unreachable { .. }
         | RunnerError::Unauthorized { .. }
         | RunnerError::PositionGone { .. }
@@ -197,6 +198,7 @@ async fn refuse(context: &Context, intent: &Claimed, error: RunnerError) {
         RunnerError::Rejected { message }
         | RunnerError::NotFound { message }
         | RunnerError::Unsupported { message }
+        | RunnerError::NoConnection { message }
         | RunnerError::Unreachable { message }
         | RunnerError::Unauthorized { message }
         | RunnerError::Throttled { message, .. }

@@ -80,7 +80,7 @@ pub async fn run(context: Context) {
             }
         }
         // A line that was cut once is opened again and says nothing of the cluster; what lasts does.
-        let cut_once = failures <= 1 && matches!(ended, Ended::Backend(RunnerError::Unreachable { .. }));
+        let cut_once = failures <= 1 && matches!(&ended, Ended::Backend(error) if error.is_cut());
         if let Ended::Backend(error) = &ended
             && !cut_once
         {

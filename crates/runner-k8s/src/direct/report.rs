@@ -99,9 +99,11 @@ pub(super) fn unusable(config: &K8sConfig, error: RunnerError) -> RunnerError {
         origin(config)
     );
     match error {
-        RunnerError::Unreachable { message } => RunnerError::Unreachable {
-            message: format!("{message}{way}; is the cluster up, and the context the right one?"),
-        },
+        RunnerError::NoConnection { message } | RunnerError::Unreachable { message } => {
+            RunnerError::Unreachable {
+                message: format!("{message}{way}; is the cluster up, and the context the right one?"),
+            }
+        }
         RunnerError::Unauthorized { message } => RunnerError::Unauthorized {
             message: format!("{message}{way}; log in again, or ask for the right"),
         },

@@ -43,7 +43,7 @@ pub(crate) async fn supply(
                         supplied.insert(pod.metadata.uid.clone());
                     }
                     // The pod may have gone meanwhile, or the connection broke: look again.
-                    Err(error @ (RunnerError::Unreachable { .. } | RunnerError::NotFound { .. })) => {
+                    Err(error) if error.is_cut() || matches!(error, RunnerError::NotFound { .. }) => {
                         tracing::debug!(%error, "the files are sent again");
                     }
                     Err(error) => return Err(error),
@@ -135,7 +135,7 @@ async fn send(shared: &Shared, pod: &PodView, workspace: &Workspace) -> Result<(
     // What could not be read here is the reason, whatever the other side then complained of.
     let bytes = match (joined(packing, "the workspace cannot be packed").await, sent) {
         (Ok(bytes), Ok(())) => bytes,
-        (Ok(_) | Err(_), Err(error @ RunnerError::Unreachable { .. })) => return Err(error),
+        (Ok(_) | Err(_), Err(error)) if error.is_cut() => return Err(error),
         (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
     };
     tracing::debug!(bytes, pod = spot.pod, "the workspace has gone over");
