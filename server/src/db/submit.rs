@@ -97,8 +97,8 @@ pub struct ClaimedKey {
 
 const ROUTE: &str = "POST /v1/runs";
 
-/// Claims keys for runs, or tells for which runs they were claimed before; in two statements however many they
-/// are. Answers in the order of the claims; of equal keys the first in SQL wins.
+/// Claims keys for runs, or tells for which runs they were claimed before; in one statement, or two where any
+/// was, however many they are. Answers in the order of the claims; of equal keys the first in SQL wins.
 pub async fn claim_keys(
     conn: &mut PgConnection,
     claims: &[(&SubmitKey, RunId)],
@@ -130,6 +130,14 @@ pub async fn claim_keys(
     )
     .fetch_all(&mut *conn)
     .await?;
+    if inserted.len() == claims.len() {
+        let ours = |(key, run): &(&SubmitKey, RunId)| ClaimedKey {
+            run_id: run.as_uuid(),
+            request_hash: key.request_hash.clone(),
+            new: true,
+        };
+        return Ok(claims.iter().map(ours).collect());
+    }
     let rows = sqlx::query!(
         r#"
         SELECT t.place AS "place!", run_id AS "run_id!", request_hash

@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use qwex_core::{Run, RunId, RunState};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{RunsError, Submission};
 use crate::db::submit::{self, NewRun, SubmitKey};
@@ -65,6 +65,7 @@ impl SubmitLane {
 
 async fn serve(pool: PgPool, hints: Hints, mut inbox: mpsc::Receiver<Entry>) {
     let mut entries = Vec::with_capacity(BATCH);
+    let recorded = tell_behind(hints);
     while inbox.recv_many(&mut entries, BATCH).await > 0 {
         metrics::histogram!("qwex_submit_batch_runs").record(entries.len() as f64);
         let began = Instant::now();
@@ -72,8 +73,19 @@ async fn serve(pool: PgPool, hints: Hints, mut inbox: mpsc::Receiver<Entry>) {
         write(&pool, batch).await;
         metrics::histogram!("qwex_submit_commit_seconds").record(began.elapsed().as_secs_f64());
         metrics::gauge!("qwex_submit_queue").set(inbox.len() as f64);
-        hints.tell(&[], true).await;
+        recorded.send_replace(());
     }
+}
+
+/// Tells of batches beside the lane: a NOTIFY is a commit of its own, and one for many batches serves as well.
+fn tell_behind(hints: Hints) -> watch::Sender<()> {
+    let (recorded, mut news) = watch::channel(());
+    tokio::spawn(async move {
+        while news.changed().await.is_ok() {
+            hints.tell(&[], true).await;
+        }
+    });
+    recorded
 }
 
 async fn write(pool: &PgPool, entries: Vec<Entry>) {
