@@ -114,10 +114,12 @@ impl CliError {
         self
     }
 
-    /// In the foreground the exit code belongs to the command, so that a failure of qwex is 125.
+    /// In the foreground the exit code belongs to the command, so that a failure of qwex is 125. What a policy or a
+    /// rule refuses was never begun, like a command line that cannot be read: that stays 2.
     #[must_use]
     pub fn in_foreground(mut self) -> Self {
-        if self.exit != Exit::Quiet {
+        let is_refusal = matches!(self.code, Some("policy" | "content_rule"));
+        if self.exit != Exit::Quiet && !is_refusal {
             self.exit = Exit::Qwex;
         }
         self

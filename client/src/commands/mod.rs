@@ -18,6 +18,7 @@ mod events;
 mod exit_code;
 mod foreground;
 mod get;
+mod guard;
 mod help;
 mod interrupt;
 mod logs;

@@ -77,6 +77,10 @@ pub async fn connect(config: &SshConfig) -> Result<Session, RunnerError> {
     if let Some(file) = &config.config_file {
         builder.config_file(file);
     }
+    if let Some(file) = &config.identity_file {
+        builder.keyfile(file);
+    }
+    builder.jump_hosts(&config.jump);
     // `ssh` itself keeps the time up to the key exchange; behind it a host may still go silent.
     let limit = config.connect_timeout + config.answer_timeout;
     let session = match tokio::time::timeout(limit, builder.connect(&config.host)).await {
@@ -133,6 +137,12 @@ fn pointer(config: &SshConfig) -> String {
     hash.update([0]);
     if let Some(file) = &config.config_file {
         hash.update(file.as_os_str().as_encoded_bytes());
+    }
+    // Another key may be another user's rights, and another way another machine.
+    let key = config.identity_file.iter().map(|file| file.as_os_str().as_encoded_bytes());
+    for part in key.chain(config.jump.iter().map(String::as_bytes)) {
+        hash.update([1]);
+        hash.update(part);
     }
     format!("host-{}", &hex::encode(hash.finalize())[..32])
 }
