@@ -102,6 +102,14 @@ impl CliError {
         self
     }
 
+    /// Its beginning on one line: what is wrong with a file, and where.
+    #[must_use]
+    pub fn drawn(&self) -> Option<String> {
+        let Drawing(text) = self.drawing.as_deref()?;
+        let lines: Vec<&str> = text.lines().take(2).map(str::trim).collect();
+        Some(lines.join(" ").replace("error: ", ""))
+    }
+
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix.push(fix.into());

@@ -85,7 +85,7 @@ fn examples_first(command: clap::Command) -> clap::Command {
   qwexctl logs -f @latest                              live or archived, the same
   qwexctl why @last-failed                             why it waits, why it failed
 
-Topics: qwexctl help exit-codes | environment | formatting | spec"
+Topics: qwexctl help exit-codes | environment | formatting | policy | spec | ssh"
 )]
 pub struct Cli {
     #[command(flatten)]

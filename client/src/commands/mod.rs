@@ -114,7 +114,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::DrivePipeline { id } => pipeline::driver(session, &id).await,
         Command::Config(command) => config::config(session, &command),
         Command::Auth(command) => auth::auth(session, command).await,
-        Command::Doctor(_) => doctor::doctor(session).await,
+        Command::Doctor(args) => doctor::doctor(session, &args).await,
         Command::Context(_)
         | Command::Completion(_)
         | Command::Help(_)

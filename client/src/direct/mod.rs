@@ -12,6 +12,7 @@ mod log_files;
 mod placed;
 pub mod registry;
 mod runs;
+mod upkeep;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub use follow::{Follow, Followed};
 pub use placed::{Placed, Sent};
 pub use registry::Opening;
 pub use runs::{Direct, NewRun, handle_of};
+pub use upkeep::Upkeep;
 
 use runs::plain;
 

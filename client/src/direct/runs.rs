@@ -28,7 +28,7 @@ const QUICK_LOOK: Duration = Duration::from_millis(5);
 
 /// The runs of one directory.
 pub struct Direct {
-    store: Store,
+    pub(super) store: Store,
     dir: PathBuf,
     pub backend: LocalBackend,
 }
@@ -163,7 +163,7 @@ impl Direct {
     }
 
     /// The directory that holds `.qwex`.
-    fn dir_of_store(&self) -> PathBuf {
+    pub(super) fn dir_of_store(&self) -> PathBuf {
         let mut dir = self.store.path().to_owned();
         dir.pop();
         dir.pop();

@@ -131,5 +131,7 @@ pub trait JobApiClient: Send + Sync {
     async fn replay_delivery(&self, id: &str, delivery: &str) -> Result<Answer<DeliveryInfo>>;
 
     async fn meta(&self) -> Result<Answer<Meta>>;
+    /// The server's clock, in whole seconds; `None`: it does not tell.
+    async fn date(&self) -> Result<Option<Timestamp>>;
     async fn whoami(&self) -> Result<Answer<WhoAmI>>;
 }
