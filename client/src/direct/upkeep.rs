@@ -55,6 +55,7 @@ impl Direct {
             left: left_in(self.dir_of_store().join(".qwex")),
             ..Upkeep::default()
         };
+        found.left.extend(left_in(self.store.path().to_owned()));
         for id in ids {
             match self.is_unkept(id) {
                 Ok(true) => found.unkept.push(id),
@@ -95,7 +96,7 @@ impl Direct {
     }
 }
 
-/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`.
+/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`.
 fn left_in(dir: PathBuf) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Vec::new();
@@ -109,7 +110,11 @@ fn left_in(dir: PathBuf) -> Vec<PathBuf> {
 }
 
 fn writer_of(name: &str) -> Option<Pid> {
-    let mut parts = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit('.');
+    let (name, separator) = match name.strip_prefix(".new-") {
+        Some(rest) => (rest, '-'),
+        None => (name.strip_prefix('.')?.strip_suffix(".tmp")?, '.'),
+    };
+    let mut parts = name.rsplit(separator);
     let (number, pid) = (parts.next()?, parts.next()?);
     parts.next()?;
     number.parse::<u32>().ok()?;
@@ -133,6 +138,7 @@ mod tests {
     fn a_writers_file_is_known_by_its_name() {
         assert_eq!(writer_of(".run.json.12.0.tmp"), Some(Pid::from_raw(12)));
         assert_eq!(writer_of(".x.7.3.tmp"), Some(Pid::from_raw(7)));
+        assert_eq!(writer_of(".new-a1-345-0"), Some(Pid::from_raw(345)));
         for other in ["run.json", ".keeper", ".12.0.tmp", ".x.y.0.tmp", ".x.12.tmp", ".x.0.0.tmp", "x.1.1.tmp"] {
             assert_eq!(writer_of(other), None, "{other}");
         }

@@ -5,12 +5,16 @@
 
 mod config;
 mod cut;
+mod doctor;
 mod faults;
+mod hosts;
 mod local;
 mod openapi;
 mod pipeline;
+mod policy;
 mod project_file;
 mod runs;
 mod support;
 mod tty;
 mod usage;
+mod uv;

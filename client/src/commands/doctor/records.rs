@@ -90,7 +90,8 @@ fn named(paths: &[PathBuf]) -> String {
 
 fn removed(paths: &[PathBuf]) -> Result<(), CliError> {
     for path in paths {
-        let done = if path.is_dir() {
+        let is_dir = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        let done = if is_dir {
             std::fs::remove_dir_all(path)
         } else {
             std::fs::remove_file(path)
