@@ -56,13 +56,15 @@ pub enum AuthCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0, or 1 when a check failed. A backend that is not there is no failure: nobody has them all.
+#[command(
+    after_help = "Exit code: 0, or 1 when a check failed. A backend that is not there is no failure: nobody has them all.
 --fix does only what is safe and can be undone, here and for this user, and prints each thing first.
 
 Examples:
   qwexctl doctor
   qwexctl doctor --fix
-  qwexctl doctor --json | jq '.items[] | select(.verdict != \"ok\")'")]
+  qwexctl doctor --json | jq '.items[] | select(.verdict != \"ok\")'"
+)]
 pub struct DoctorArgs {
     /// Mend what can be mended safely
     #[arg(long)]

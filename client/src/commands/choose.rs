@@ -22,7 +22,12 @@ pub async fn place(
     request: &SubmitRequest,
     backend: &str,
 ) -> Result<Placed, CliError> {
-    let of_file = session.settings.file.host.as_ref().map(|host| host.value.as_str());
+    let of_file = session
+        .settings
+        .file
+        .host
+        .as_ref()
+        .map(|host| host.value.as_str());
     if backend != AUTO {
         return placed(guard, args, backend, of_file);
     }
@@ -135,12 +140,7 @@ pub fn moved(guard: &Guard, placed: Placed, backend: &str) -> Result<Placed, Cli
 }
 
 /// `host`: that of runs which name none, if the backend has any.
-fn placed(
-    guard: &Guard,
-    args: &RunArgs,
-    backend: &str,
-    host: Option<&str>,
-) -> Result<Placed, CliError> {
+fn placed(guard: &Guard, args: &RunArgs, backend: &str, host: Option<&str>) -> Result<Placed, CliError> {
     let place = &args.place;
     let workspace = if place.no_workspace {
         None

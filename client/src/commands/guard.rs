@@ -119,7 +119,10 @@ pub fn warn(progress: Progress, findings: &[Finding], stage: Option<&str>) {
         if told.insert((&finding.rule, &finding.at)) {
             let whose = stage.map(|stage| format!("stage {stage}: ")).unwrap_or_default();
             let message = format!("{whose}{}: {}", finding.at, finding.line);
-            progress.stage("warning", &format!("{message} ({}: {})", finding.rule, finding.message));
+            progress.stage(
+                "warning",
+                &format!("{message} ({}: {})", finding.rule, finding.message),
+            );
         }
     }
 }
@@ -129,9 +132,15 @@ fn forbidden(first: &Violation, others: &[Violation]) -> CliError {
         .why(format!("{} {}", first.place, first.rule))
         .fix(first.fix.clone());
     for other in others {
-        error = error.fix(format!("also {}: {} {}; {}", other.what, other.place, other.rule, other.fix));
+        error = error.fix(format!(
+            "also {}: {} {}; {}",
+            other.what, other.place, other.rule, other.fix
+        ));
     }
-    let file = first.place.rsplit_once(':').map_or(first.place.as_str(), |(file, _)| file);
+    let file = first
+        .place
+        .rsplit_once(':')
+        .map_or(first.place.as_str(), |(file, _)| file);
     error
         .fix(match first.owner {
             Owner::System => format!("or ask whoever keeps this machine: {file} is the system's"),
@@ -145,8 +154,11 @@ fn denied_by(first: &Finding, all: &[Finding]) -> CliError {
         .iter()
         .map(|finding| format!("  {}: {} ({})", finding.at, finding.line, finding.rule))
         .collect();
-    let error = CliError::new(Exit::Usage, format!("the content rule {} forbids this command", first.rule))
-        .drawing(lines.join("\n"));
+    let error = CliError::new(
+        Exit::Usage,
+        format!("the content rule {} forbids this command", first.rule),
+    )
+    .drawing(lines.join("\n"));
     let error = match &first.place {
         Some(place) => error.why(format!("{place} sets the rule")),
         None => error,

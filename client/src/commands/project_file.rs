@@ -97,7 +97,11 @@ pub fn validate(global: &Global, args: &ValidateArgs) -> Done {
         text: &text,
     };
     let default = named_backend(None)?;
-    let project = path.parent().unwrap_or(&dir).canonicalize().unwrap_or_else(|_| dir.clone());
+    let project = path
+        .parent()
+        .unwrap_or(&dir)
+        .canonicalize()
+        .unwrap_or_else(|_| dir.clone());
     let checked = checked(source, &variables, default.as_deref(), &project);
     let out = output(global);
     match checked {
@@ -168,7 +172,12 @@ fn checked(
 fn forbidden(stages: &[Stage], source: Source<'_>, expanded: &Expanded, project: &Path) -> Vec<Complaint> {
     let guard = match Guard::load() {
         Ok(guard) => guard,
-        Err(error) => return vec![Complaint::new(&(0..0), format!("no stage can be started: {}", error.what))],
+        Err(error) => {
+            return vec![Complaint::new(
+                &(0..0),
+                format!("no stage can be started: {}", error.what),
+            )];
+        }
     };
     let mut all = Vec::new();
     for instance in &expanded.instances {

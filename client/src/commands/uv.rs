@@ -32,7 +32,10 @@ pub fn run_through(session: &Session, dir: &Path, spec: &mut JobSpec) -> Option<
 /// The same for every stage of a pipeline that runs on this machine. The record says it, so that the key under which
 /// a stage is reused knows of it too.
 pub fn run_stages_through(session: &Session, dir: &Path, pipeline: &mut Pipeline) {
-    let here = pipeline.stages.iter_mut().filter(|stage| stage.backend == "local");
+    let here = pipeline
+        .stages
+        .iter_mut()
+        .filter(|stage| stage.backend == "local");
     let meant: Vec<_> = here.filter(|stage| is_meant(dir, &stage.spec)).collect();
     if meant.is_empty() {
         return;
@@ -41,7 +44,8 @@ pub fn run_stages_through(session: &Session, dir: &Path, pipeline: &mut Pipeline
     names.dedup();
     let names = names.join(", ");
     if find_in_path("uv").is_none() {
-        let told = format!("this is a uv project and uv is not installed; these stages run as they are: {names}");
+        let told =
+            format!("this is a uv project and uv is not installed; these stages run as they are: {names}");
         return session.progress.note(&told);
     }
     session.progress.note(&format!(

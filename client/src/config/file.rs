@@ -230,7 +230,10 @@ mod tests {
                 "policy:\n  content:\n    rules: [{ name: a, pattern: b, action: forbid }]\n",
                 &["`forbid` is none of warn, deny"],
             ),
-            ("ssh:\n  hosts:\n    a: { adress: b }\n", &[":3:", "did you mean `address`?"]),
+            (
+                "ssh:\n  hosts:\n    a: { adress: b }\n",
+                &[":3:", "did you mean `address`?"],
+            ),
             (
                 "ssh:\n  hosts:\n    a: { program: scrpt }\n",
                 &["did you mean `script`?"],

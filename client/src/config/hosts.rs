@@ -108,11 +108,10 @@ impl Hosts {
             &default.at,
             format!("the default host `{}` is not configured", default.value),
         );
-        Some(
-            complaint
-                .or_meant(&default.value, self.names())
-                .fix(format!("add it: hosts: {{ {}: {{ address: … }} }}", default.value)),
-        )
+        Some(complaint.or_meant(&default.value, self.names()).fix(format!(
+            "add it: hosts: {{ {}: {{ address: … }} }}",
+            default.value
+        )))
     }
 
     /// In the order in which they are tried: the default one first.
@@ -192,8 +191,11 @@ fn complaints(name: &str, host: &At<HostSection>) -> Vec<Complaint> {
     for destination in host.value.address.iter().chain(&host.value.jump) {
         if !is_destination(&destination.value) {
             all.push(
-                Complaint::new(&destination.at, format!("`{}` is no host for ssh", destination.value))
-                    .fix("write it as in `ssh HOST`: a Host of ~/.ssh/config, user@host or ssh://user@host:port"),
+                Complaint::new(
+                    &destination.at,
+                    format!("`{}` is no host for ssh", destination.value),
+                )
+                .fix("write it as in `ssh HOST`: a Host of ~/.ssh/config, user@host or ssh://user@host:port"),
             );
         }
     }
@@ -250,14 +252,20 @@ mod tests {
         // The only one needs no name.
         assert_eq!(hosts.choose(None).unwrap().unwrap(), named);
         let other = hosts.choose(Some("elsewhere")).unwrap().unwrap();
-        assert_eq!((other.address.as_str(), other.settings), ("elsewhere", SshSettings::default()));
+        assert_eq!(
+            (other.address.as_str(), other.settings),
+            ("elsewhere", SshSettings::default())
+        );
     }
 
     #[test]
     fn several_need_a_default_or_a_name() {
         let two = "ssh: { hosts: { a: {}, b: {} } }\n";
         let error = hosts("", two).unwrap().choose(None).unwrap_err().text();
-        assert!(error.contains("there are a, b") && error.contains("--host a"), "{error}");
+        assert!(
+            error.contains("there are a, b") && error.contains("--host a"),
+            "{error}"
+        );
         let with = hosts(two, "ssh: { default: b, hosts: { a: { address: x } } }\n").unwrap();
         assert_eq!(with.choose(None).unwrap().unwrap().address, "b");
         assert_eq!(with.choose(Some("a")).unwrap().unwrap().address, "x");
@@ -269,12 +277,27 @@ mod tests {
     #[test]
     fn what_no_host_can_be_is_told() {
         for (text, told) in [
-            ("ssh: { default: c, hosts: { build: {} } }", "the default host `c` is not configured"),
-            ("ssh: { default: biuld, hosts: { build: {} } }", "did you mean `build`?"),
-            ("ssh: { hosts: { a: { address: -oProxyCommand=x } } }", "is no host for ssh"),
+            (
+                "ssh: { default: c, hosts: { build: {} } }",
+                "the default host `c` is not configured",
+            ),
+            (
+                "ssh: { default: biuld, hosts: { build: {} } }",
+                "did you mean `build`?",
+            ),
+            (
+                "ssh: { hosts: { a: { address: -oProxyCommand=x } } }",
+                "is no host for ssh",
+            ),
             ("ssh: { hosts: { a: { jump: ['a b'] } } }", "is no host for ssh"),
-            ("ssh: { hosts: { a: { directory: here } } }", "is no directory of a host"),
-            ("ssh: { hosts: { a: { cache: ~/../x } } }", "is no directory of a host"),
+            (
+                "ssh: { hosts: { a: { directory: here } } }",
+                "is no directory of a host",
+            ),
+            (
+                "ssh: { hosts: { a: { cache: ~/../x } } }",
+                "is no directory of a host",
+            ),
             ("ssh: { hosts: { 'a b': {} } }", "cannot name a host"),
         ] {
             let error = hosts("", text).unwrap_err().text();

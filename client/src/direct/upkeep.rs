@@ -127,7 +127,11 @@ fn is_alive(pid: Pid) -> bool {
 
 fn is_old(entry: &std::fs::DirEntry) -> bool {
     let time = entry.metadata().and_then(|meta| meta.modified());
-    time.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > YOUNG))
+    time.is_ok_and(|time| {
+        SystemTime::now()
+            .duration_since(time)
+            .is_ok_and(|age| age > YOUNG)
+    })
 }
 
 #[cfg(test)]
@@ -139,7 +143,15 @@ mod tests {
         assert_eq!(writer_of(".run.json.12.0.tmp"), Some(Pid::from_raw(12)));
         assert_eq!(writer_of(".x.7.3.tmp"), Some(Pid::from_raw(7)));
         assert_eq!(writer_of(".new-a1-345-0"), Some(Pid::from_raw(345)));
-        for other in ["run.json", ".keeper", ".12.0.tmp", ".x.y.0.tmp", ".x.12.tmp", ".x.0.0.tmp", "x.1.1.tmp"] {
+        for other in [
+            "run.json",
+            ".keeper",
+            ".12.0.tmp",
+            ".x.y.0.tmp",
+            ".x.12.tmp",
+            ".x.0.0.tmp",
+            "x.1.1.tmp",
+        ] {
             assert_eq!(writer_of(other), None, "{other}");
         }
     }

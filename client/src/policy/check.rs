@@ -107,7 +107,11 @@ impl Limits {
             })
         };
         let images = list(&section.images).map(|list| {
-            let globs = list.words.iter().filter_map(|word| images::glob(word).ok()).collect();
+            let globs = list
+                .words
+                .iter()
+                .filter_map(|word| images::glob(word).ok())
+                .collect();
             (list, globs)
         });
         let quantity = |at: &Option<At<String>>, read: &dyn Fn(&str) -> Option<u64>| {
@@ -246,7 +250,9 @@ impl Limits {
                 Some(network) => format!("the network {network}"),
                 None => format!("the network {network}, which a run gets that names none"),
             };
-            list.found("/network", what, |words| format!("choose one: --network {}", words[0]))
+            list.found("/network", what, |words| {
+                format!("choose one: --network {}", words[0])
+            })
         })
     }
 
@@ -254,9 +260,11 @@ impl Limits {
         let list = self.accounts.as_ref()?;
         let account = asked.spec.service_account.as_deref()?;
         list.without(account).then(|| {
-            list.found("/service_account", format!("the service account {account}"), |words| {
-                format!("choose one: --service-account {}", words[0])
-            })
+            list.found(
+                "/service_account",
+                format!("the service account {account}"),
+                |words| format!("choose one: --service-account {}", words[0]),
+            )
         })
     }
 

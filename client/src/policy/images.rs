@@ -18,7 +18,9 @@ pub fn glob(text: &str) -> Result<GlobMatcher, String> {
 #[must_use]
 pub fn is_among(image: &str, globs: &[GlobMatcher]) -> bool {
     let whole = whole(image);
-    globs.iter().any(|glob| glob.is_match(image) || glob.is_match(&whole))
+    globs
+        .iter()
+        .any(|glob| glob.is_match(image) || glob.is_match(&whole))
 }
 
 /// `python` is `docker.io/library/python:latest`.

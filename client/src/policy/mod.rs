@@ -43,7 +43,9 @@ impl Policy {
     pub fn of(files: &[ReadFile]) -> Result<Self, CliError> {
         let mut layers = Vec::new();
         for file in files {
-            let Some(section) = &file.file.policy else { continue };
+            let Some(section) = &file.file.policy else {
+                continue;
+            };
             let complaints = model::complaints(section);
             if !complaints.is_empty() {
                 return Err(file.refused(&complaints));

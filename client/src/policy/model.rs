@@ -59,9 +59,15 @@ pub fn complaints(section: &PolicySection) -> Vec<Complaint> {
         Some(Complaint::new(&glob.at, "this is no pattern of images").label(why))
     }));
     all.extend(each(&section.mounts.kinds).filter_map(kind));
-    all.extend(each(&section.mounts.paths).chain(each(&section.workspaces)).filter_map(path));
+    all.extend(
+        each(&section.mounts.paths)
+            .chain(each(&section.workspaces))
+            .filter_map(path),
+    );
     let Most { cpu, memory, .. } = &section.resources;
-    all.extend(quantity(cpu.as_ref(), |text| cpu_millis(text).map(drop).map_err(|error| error.to_string())));
+    all.extend(quantity(cpu.as_ref(), |text| {
+        cpu_millis(text).map(drop).map_err(|error| error.to_string())
+    }));
     all.extend(quantity(memory.as_ref(), |text| {
         memory_bytes(text).map(drop).map_err(|error| error.to_string())
     }));

@@ -78,7 +78,10 @@ mod tests {
         let below = |path: PathBuf| is_below(&path, &allowed);
         assert!(below(at("data")) && below(at("data/sub")) && below(at("data/not/yet")));
         assert!(below(at("alias/sub")));
-        assert!(!below(at("data/out")) && !below(at("data/out/x")), "a link out of it");
+        assert!(
+            !below(at("data/out")) && !below(at("data/out/x")),
+            "a link out of it"
+        );
         assert!(!below(at("data/dangling")), "a link that may lead anywhere later");
         assert!(!below(at("data/../other")) && !below(at("data/not/../../other")));
         assert!(!below(at("database")) && !below(PathBuf::from("data/sub")));
@@ -89,7 +92,10 @@ mod tests {
     #[test]
     fn two_lists_have_in_common_what_is_inside_of_both() {
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(common(&words(&["/data", "/a"]), &words(&["/data/x", "/b"])), ["/data/x"]);
+        assert_eq!(
+            common(&words(&["/data", "/a"]), &words(&["/data/x", "/b"])),
+            ["/data/x"]
+        );
         assert_eq!(common(&words(&["/data"]), &words(&["/data"])), ["/data"]);
         assert!(common(&words(&["/data"]), &[]).is_empty());
         assert!(!is_below_by_name(Path::new("/data/../etc"), &words(&["/data"])));

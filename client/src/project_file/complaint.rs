@@ -189,7 +189,10 @@ pub fn refused_as(kind: FileKind, source: Source<'_>, complaints: &[Complaint]) 
         .collect();
     let what = match complaints.len() {
         1 => format!("the {} {} cannot be used", kind.noun, source.path),
-        many => format!("the {} {} cannot be used: {many} problems", kind.noun, source.path),
+        many => format!(
+            "the {} {} cannot be used: {many} problems",
+            kind.noun, source.path
+        ),
     };
     CliError::new(Exit::Usage, what)
         .drawing(drawn.join("\n\n"))

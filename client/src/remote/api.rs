@@ -220,10 +220,16 @@ impl JobApiClient for HttpJobApiClient {
     }
 
     async fn date(&self) -> Result<Option<Timestamp>> {
-        let response = self.send(&Call::new(Method::GET, &["meta"]), Patience::Read).await?;
+        let response = self
+            .send(&Call::new(Method::GET, &["meta"]), Patience::Read)
+            .await?;
         let date = response.headers().get(reqwest::header::DATE);
         let text = date.and_then(|date| date.to_str().ok());
-        Ok(text.and_then(|text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()))
+        Ok(text.and_then(|text| {
+            jiff::fmt::rfc2822::DateTimeParser::new()
+                .parse_timestamp(text)
+                .ok()
+        }))
     }
 
     async fn whoami(&self) -> Result<Answer<WhoAmI>> {

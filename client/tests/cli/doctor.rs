@@ -16,12 +16,19 @@ fn mode(path: &Path) -> u32 {
 /// The checks by name, of `doctor --json`.
 fn checks(user: &User, more: &[&str]) -> Vec<Value> {
     let seen = seen(user.qwexctl(&[&["doctor", "--json"], more].concat()));
-    let parsed: Value = serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}{}", seen.out, seen.err));
-    parsed["items"].as_array().unwrap_or_else(|| panic!("{parsed}")).clone()
+    let parsed: Value =
+        serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}{}", seen.out, seen.err));
+    parsed["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{parsed}"))
+        .clone()
 }
 
 fn check<'c>(checks: &'c [Value], name: &str) -> &'c Value {
-    checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {checks:?}"))
+    checks
+        .iter()
+        .find(|check| check["check"] == name)
+        .unwrap_or_else(|| panic!("{name}: {checks:?}"))
 }
 
 #[test]
@@ -30,10 +37,17 @@ fn nothing_is_changed_without_fix_and_only_what_is_needed_with_it() {
     let dir = user.dir().join(".config/qwex");
     let before = checks(&user, &[]);
     let missing = check(&before, "config_directory");
-    assert_eq!((&missing["verdict"], &missing["mend"]["done"]), (&"skipped".into(), &false.into()));
+    assert_eq!(
+        (&missing["verdict"], &missing["mend"]["done"]),
+        (&"skipped".into(), &false.into())
+    );
     assert!(!dir.exists());
     let fixed = seen(user.qwexctl(&["doctor", "--fix"]));
-    assert!(fixed.err.contains("qwex: fix: make the directory"), "{}", fixed.err);
+    assert!(
+        fixed.err.contains("qwex: fix: make the directory"),
+        "{}",
+        fixed.err
+    );
     assert_eq!(mode(&dir), 0o700);
     let again = seen(user.qwexctl(&["doctor", "--fix"]));
     assert!(!again.err.contains("qwex: fix:"), "{}", again.err);
@@ -49,7 +63,11 @@ fn files_that_others_may_read_or_write_are_closed() {
     fs::set_permissions(&contexts, fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
     let told = seen(user.qwexctl(&["doctor"]));
-    assert!(told.out.contains("`qwexctl doctor --fix` does it: chmod 600"), "{}", told.out);
+    assert!(
+        told.out.contains("`qwexctl doctor --fix` does it: chmod 600"),
+        "{}",
+        told.out
+    );
     let fixed = checks(&user, &["--fix"]);
     assert_eq!(check(&fixed, "context_file")["mend"]["done"], true);
     assert_eq!((mode(&contexts), mode(&dir)), (0o600, 0o755));
@@ -63,13 +81,23 @@ fn the_index_is_made_again_and_what_was_left_is_removed() {
     // An index that looks fresh and lacks a run, and files of a writer that is no more.
     fs::write(qwex.join("index"), "").unwrap();
     let later = SystemTime::now() + Duration::from_secs(5);
-    fs::File::options().write(true).open(qwex.join("index")).unwrap().set_modified(later).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(qwex.join("index"))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
     let old = SystemTime::now() - Duration::from_secs(3600);
     let left = qwex.join(".run.json.999999999.0.tmp");
     let own = qwex.join(format!(".run.json.{}.0.tmp", std::process::id()));
     for path in [&left, &own] {
         fs::write(path, "x").unwrap();
-        fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
     }
     assert_eq!(seen(user.qwexctl(&["ps", "-q"])).out, "");
     let fixed = checks(&user, &["--fix"]);
@@ -95,7 +123,12 @@ fn a_run_without_a_keeper_gets_one() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let told = checks(&user, &[]);
-    assert!(check(&told, "keepers")["mend"]["what"].as_str().unwrap().contains(&id));
+    assert!(
+        check(&told, "keepers")["mend"]["what"]
+            .as_str()
+            .unwrap()
+            .contains(&id)
+    );
     assert!(keeper_of(&id).is_none(), "without --fix nothing is started");
     checks(&user, &["--fix"]);
     let deadline = SystemTime::now() + Duration::from_secs(30);
@@ -116,7 +149,9 @@ fn keeper_of(id: &str) -> Option<nix::unistd::Pid> {
     let found = all
         .map(|entry| entry.path())
         .find(|path| fs::read(path.join("cmdline")).is_ok_and(|words| is_it(&words)))?;
-    Some(nix::unistd::Pid::from_raw(found.file_name()?.to_str()?.parse().ok()?))
+    Some(nix::unistd::Pid::from_raw(
+        found.file_name()?.to_str()?.parse().ok()?,
+    ))
 }
 
 #[test]
@@ -124,10 +159,17 @@ fn says_where_settings_come_from_and_what_to_do_about_each_backend() {
     let user = User::new();
     fs::write(user.dir().join("qwex.yaml"), "backend: ssh\n").unwrap();
     let mut command = user.qwexctl(&["doctor"]);
-    command.env("DOCKER_HOST", "unix:///does/not/exist").env("PATH", "/does/not/exist");
+    command
+        .env("DOCKER_HOST", "unix:///does/not/exist")
+        .env("PATH", "/does/not/exist");
     let seen = seen(command);
     assert!(seen.out.contains("ssh (project file "), "{}", seen.out);
-    for part in ["install docker.io", "install podman", "openssh-client", "KUBECONFIG"] {
+    for part in [
+        "install docker.io",
+        "install podman",
+        "openssh-client",
+        "KUBECONFIG",
+    ] {
         assert!(seen.out.contains(part), "{part}\n{}", seen.out);
     }
     assert_eq!(seen.code, 0, "a backend that is not there is no failure");

@@ -30,7 +30,10 @@ fn a_configured_name_stands_for_its_address() {
     }
     // Any other word is ssh's.
     let other = told(&user, &["--host", "no-such-host.invalid"]);
-    assert!(other.contains("no-such-host.invalid") && !other.contains("127.0.0.1"), "{other}");
+    assert!(
+        other.contains("no-such-host.invalid") && !other.contains("127.0.0.1"),
+        "{other}"
+    );
     let doctor = seen(user.qwexctl(&["doctor"]));
     assert!(doctor.out.contains("backend ssh build1"), "{}", doctor.out);
     let auto = seen(user.qwexctl(&["run", "--backend", "auto", "--gpu", "64", "--", "true"]));
@@ -41,7 +44,10 @@ fn a_configured_name_stands_for_its_address() {
 fn several_hosts_need_a_name_or_a_default() {
     let two = "ssh:\n  hosts:\n    a: { address: 'ssh://127.0.0.1:1', connect_timeout: 2s }\n    b: { address: 'ssh://127.0.0.1:2', connect_timeout: 2s }\n";
     let err = told(&with(two), &[]);
-    assert!(err.contains("several are configured") && err.contains("--host a"), "{err}");
+    assert!(
+        err.contains("several are configured") && err.contains("--host a"),
+        "{err}"
+    );
     let user = with(&format!("{two}  default: b\n"));
     assert!(told(&user, &[]).contains("127.0.0.1:2"));
     std::fs::write(user.dir().join("qwex.yaml"), "host: a\n").unwrap();
@@ -56,7 +62,11 @@ fn a_host_of_a_stage_is_for_ssh_and_stands_in_the_record() {
     let file = "stages:\n  - { name: a, command: x, host: build1 }\n";
     std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
     let validated = seen(user.qwexctl(&["validate"]));
-    assert!(validated.code == 2 && validated.err.contains("the backend local has no hosts"), "{}", validated.err);
+    assert!(
+        validated.code == 2 && validated.err.contains("the backend local has no hosts"),
+        "{}",
+        validated.err
+    );
     let file = "backend: ssh\nhost: '${env.WHERE:-build1}'\nstages:\n  - { name: a, command: x }\n  - { name: b, command: x, backend: local }\n";
     std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
     assert_eq!(seen(user.qwexctl(&["validate"])).code, 0);

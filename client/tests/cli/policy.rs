@@ -35,25 +35,86 @@ fn refused(user: &User, words: &[&str], parts: &[&str]) {
 fn a_run_that_the_policy_forbids_is_refused_with_file_line_and_a_way_out() {
     let user = with("policy:\n  backends: [local, docker]\n  images: ['python:*']\n  timeout: 1h\n");
     for words in [
-        &["run", "--backend", "podman", "--image", "python:3", "--timeout", "1m", "--", "true"][..],
-        &["run", "-d", "--backend", "ssh", "--host", "x", "--timeout", "1m", "--", "true"],
-        &["run", "--backend", "k8s", "--image", "python:3", "--timeout", "1m", "--", "true"],
+        &[
+            "run",
+            "--backend",
+            "podman",
+            "--image",
+            "python:3",
+            "--timeout",
+            "1m",
+            "--",
+            "true",
+        ][..],
+        &[
+            "run",
+            "-d",
+            "--backend",
+            "ssh",
+            "--host",
+            "x",
+            "--timeout",
+            "1m",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--backend",
+            "k8s",
+            "--image",
+            "python:3",
+            "--timeout",
+            "1m",
+            "--",
+            "true",
+        ],
         &["run", "--remote", "--image", "python:3", "--", "true"],
     ] {
-        refused(&user, words, &["the policy does not allow the backend", "config.yaml:2 allows local, docker", "code: policy"]);
+        refused(
+            &user,
+            words,
+            &[
+                "the policy does not allow the backend",
+                "config.yaml:2 allows local, docker",
+                "code: policy",
+            ],
+        );
     }
     refused(
         &user,
-        &["run", "--backend", "docker", "--image", "evil", "--timeout", "1m", "--", "true"],
-        &["the image evil", "config.yaml:3 allows python:*", "which is yours"],
+        &[
+            "run",
+            "--backend",
+            "docker",
+            "--image",
+            "evil",
+            "--timeout",
+            "1m",
+            "--",
+            "true",
+        ],
+        &[
+            "the image evil",
+            "config.yaml:3 allows python:*",
+            "which is yours",
+        ],
     );
-    refused(&user, &["run", "--", "true"], &["sets no limit of time", "config.yaml:4", "--timeout 1h"]);
+    refused(
+        &user,
+        &["run", "--", "true"],
+        &["sets no limit of time", "config.yaml:4", "--timeout 1h"],
+    );
     let allowed = run(&user, &["run", "--timeout", "1m", "--", "true"]);
     assert_eq!(allowed.code, 0, "{}", allowed.err);
     // What was allowed once is looked at again.
     write(&user, ".config/qwex/config.yaml", "policy: { timeout: 1s }\n");
     let again = run(&user, &["rerun", "@latest"]);
-    assert!(again.code == 2 && again.err.contains("allows at most 1s"), "{}", again.err);
+    assert!(
+        again.code == 2 && again.err.contains("allows at most 1s"),
+        "{}",
+        again.err
+    );
 }
 
 #[test]
@@ -61,8 +122,16 @@ fn auto_passes_over_what_is_not_allowed() {
     let user = with("policy: { backends: [docker] }\n");
     let chosen = run(&user, &["run", "--backend", "auto", "--", "true"]);
     // Whether there is a docker here or not: it is never `local`.
-    assert!(!chosen.err.contains("chosen: backend this machine"), "{}", chosen.err);
-    assert!(chosen.err.contains("the policy does not allow the backend local"), "{}", chosen.err);
+    assert!(
+        !chosen.err.contains("chosen: backend this machine"),
+        "{}",
+        chosen.err
+    );
+    assert!(
+        chosen.err.contains("the policy does not allow the backend local"),
+        "{}",
+        chosen.err
+    );
 }
 
 #[test]
@@ -72,16 +141,29 @@ fn a_file_that_cannot_be_used_stops_runs_and_nothing_else() {
     write(&user, ".config/qwex/config.yaml", "policy:\n  imges: [a]\n");
     let stopped = run(&user, &["run", "-d", "--", "true"]);
     assert_eq!(stopped.code, 2, "{}", stopped.err);
-    for part in ["config.yaml:2:3", "did you mean `images`?", "nothing can be started"] {
+    for part in [
+        "config.yaml:2:3",
+        "did you mean `images`?",
+        "nothing can be started",
+    ] {
         assert!(stopped.err.contains(part), "{part}\n{}", stopped.err);
     }
     assert_eq!(run(&user, &["ps", "-q"]).out.lines().count(), 1);
     assert_eq!(run(&user, &["logs", "@latest"]).out, "before\n");
-    for words in [&["get", "@latest"][..], &["pipeline", "ls"], &["config", "view"], &["help", "policy"]] {
+    for words in [
+        &["get", "@latest"][..],
+        &["pipeline", "ls"],
+        &["config", "view"],
+        &["help", "policy"],
+    ] {
         assert_eq!(run(&user, words).code, 0, "{words:?}");
     }
     let doctor = run(&user, &["doctor"]);
-    assert!(doctor.code == 1 && doctor.out.contains("there is no field `imges` here"), "{}", doctor.out);
+    assert!(
+        doctor.code == 1 && doctor.out.contains("there is no field `imges` here"),
+        "{}",
+        doctor.out
+    );
 }
 
 #[test]
@@ -93,24 +175,41 @@ fn stages_are_checked_by_validate_plan_run_and_resume() {
     write(&user, ".config/qwex/config.yaml", "policy:\n  timeout: 1h\n");
     let validated = run(&user, &["validate"]);
     assert_eq!(validated.code, 2, "{}", validated.err);
-    for part in ["qwex.yaml:3:", "the policy does not allow 2h of time", "config.yaml:2 allows at most 1h"] {
+    for part in [
+        "qwex.yaml:3:",
+        "the policy does not allow 2h of time",
+        "config.yaml:2 allows at most 1h",
+    ] {
         assert!(validated.err.contains(part), "{part}\n{}", validated.err);
     }
     let runs = run(&user, &["ps", "-q"]).out;
-    for words in [&["pipeline", "plan"][..], &["pipeline", "run"], &["pipeline", "resume"]] {
+    for words in [
+        &["pipeline", "plan"][..],
+        &["pipeline", "run"],
+        &["pipeline", "resume"],
+    ] {
         let refused = run(&user, words);
         assert_eq!(refused.code, 2, "{words:?}: {}", refused.err);
-        assert!(refused.err.contains("the stage ") && refused.err.contains("config.yaml:2"), "{}", refused.err);
+        assert!(
+            refused.err.contains("the stage ") && refused.err.contains("config.yaml:2"),
+            "{}",
+            refused.err
+        );
     }
     assert_eq!(run(&user, &["ps", "-q"]).out, runs);
 }
 
 #[test]
 fn a_script_that_a_stage_made_is_looked_at_before_it_is_executed() {
-    let user = with("policy: { content: { rules: [{ name: never, pattern: forbidden-word, action: deny }] } }\n");
+    let user =
+        with("policy: { content: { rules: [{ name: never, pattern: forbidden-word, action: deny }] } }\n");
     let file = "stages:\n  - { name: make, command: [sh, make.sh] }\n  - { name: use, needs: [make], command: [sh, made.sh] }\n";
     write(&user, "qwex.yaml", file);
-    write(&user, "make.sh", "printf 'touch ran # %s-word\\n' forbidden > made.sh\n");
+    write(
+        &user,
+        "make.sh",
+        "printf 'touch ran # %s-word\\n' forbidden > made.sh\n",
+    );
     let ran = run(&user, &["pipeline", "run"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.err.contains("the content rule never forbids"), "{}", ran.err);
@@ -119,35 +218,80 @@ fn a_script_that_a_stage_made_is_looked_at_before_it_is_executed() {
 
 #[test]
 fn content_rules_warn_once_and_deny_with_the_line() {
-    let user = with("policy:\n  content:\n    rules:\n      - { name: no-sleep, pattern: 'sleep', language: shell, action: deny, message: do not wait }\n");
+    let user = with(
+        "policy:\n  content:\n    rules:\n      - { name: no-sleep, pattern: 'sleep', language: shell, action: deny, message: do not wait }\n",
+    );
     write(&user, "x.sh", "echo hello\n# chmod 777 y\nchmod 777 x.sh\n");
     let warned = run(&user, &["run", "--retries", "1", "--", "sh", "x.sh"]);
-    assert_eq!((warned.code, warned.out.as_str()), (0, "hello\n"), "{}", warned.err);
+    assert_eq!(
+        (warned.code, warned.out.as_str()),
+        (0, "hello\n"),
+        "{}",
+        warned.err
+    );
     assert_eq!(warned.err.matches("world-writable").count(), 1, "{}", warned.err);
-    assert!(warned.err.contains("qwex: warning: x.sh:3: chmod 777 x.sh (world-writable: "), "{}", warned.err);
+    assert!(
+        warned
+            .err
+            .contains("qwex: warning: x.sh:3: chmod 777 x.sh (world-writable: "),
+        "{}",
+        warned.err
+    );
     write(&user, "y.sh", "echo one\nsleep 1 \x1b[2J\n");
-    for words in [&["run", "--", "bash", "y.sh"][..], &["run", "-d", "--", "sh", "-c", "true; ./y.sh"]] {
+    for words in [
+        &["run", "--", "bash", "y.sh"][..],
+        &["run", "-d", "--", "sh", "-c", "true; ./y.sh"],
+    ] {
         let denied = run(&user, words);
         assert_eq!(denied.code, 2, "{}", denied.err);
-        for part in ["the content rule no-sleep forbids", "y.sh:2: sleep 1 \\x1b[2J", "config.yaml:4", "do not wait"] {
+        for part in [
+            "the content rule no-sleep forbids",
+            "y.sh:2: sleep 1 \\x1b[2J",
+            "config.yaml:4",
+            "do not wait",
+        ] {
             assert!(denied.err.contains(part), "{part}\n{}", denied.err);
         }
         assert!(!denied.err.contains('\x1b'));
     }
-    write(&user, ".config/qwex/config.yaml", "policy: { content: { off: [world-writable] } }\n");
+    write(
+        &user,
+        ".config/qwex/config.yaml",
+        "policy: { content: { off: [world-writable] } }\n",
+    );
     assert!(!run(&user, &["run", "--", "sh", "x.sh"]).err.contains("warning"));
 }
 
 /// As another user of a machine that has `/etc/qwex/config.yaml`: a namespace of mounts with another `/etc`.
 fn on_machine(user: &User, system: &str, words: &[&str]) -> Option<Seen> {
     write(user, "system.yaml", system);
-    let script = "mount -t tmpfs none /etc && mkdir /etc/qwex && cp system.yaml /etc/qwex/config.yaml && exec \"$@\"";
+    let script =
+        "mount -t tmpfs none /etc && mkdir /etc/qwex && cp system.yaml /etc/qwex/config.yaml && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "--", "sh", "-c", script, "sh", BINARY]);
-    command.args(words).env_clear().env("HOME", user.dir()).current_dir(user.dir());
+    command.args([
+        "--map-root-user",
+        "--mount",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        BINARY,
+    ]);
+    command
+        .args(words)
+        .env_clear()
+        .env("HOME", user.dir())
+        .current_dir(user.dir());
     command.env("PATH", std::env::var("PATH").unwrap());
     // Whatever might lead elsewhere.
-    for name in ["QWEX_CONFIG_DIR", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "QWEX_SYSTEM_CONFIG", "QWEX_POLICY"] {
+    for name in [
+        "QWEX_CONFIG_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_CONFIG_DIRS",
+        "QWEX_SYSTEM_CONFIG",
+        "QWEX_POLICY",
+    ] {
         command.env(name, user.dir().join("elsewhere"));
     }
     let output = command.output().ok()?;
@@ -162,21 +306,36 @@ fn on_machine(user: &User, system: &str, words: &[&str]) -> Option<Seen> {
 #[test]
 fn the_file_of_the_machine_binds_whatever_the_user_sets() {
     let user = User::new();
-    write(&user, "elsewhere/config.yaml", "policy: { backends: [local, docker, podman], timeout: 99h }\n");
-    let system = "policy: { backends: [docker], content: { rules: [{ name: world-writable, action: deny }] } }\n";
+    write(
+        &user,
+        "elsewhere/config.yaml",
+        "policy: { backends: [local, docker, podman], timeout: 99h }\n",
+    );
+    let system =
+        "policy: { backends: [docker], content: { rules: [{ name: world-writable, action: deny }] } }\n";
     let Some(refused) = on_machine(&user, system, &["run", "--", "true"]) else {
-        assert!(std::env::var_os("CI").is_none(), "CI must be able to make a namespace");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must be able to make a namespace"
+        );
         eprintln!("SKIPPED: no namespace of mounts can be made here");
         return;
     };
     assert_eq!(refused.code, 2, "{}", refused.err);
-    for part in ["/etc/qwex/config.yaml:1 allows docker", "ask whoever keeps this machine"] {
+    for part in [
+        "/etc/qwex/config.yaml:1 allows docker",
+        "ask whoever keeps this machine",
+    ] {
         assert!(refused.err.contains(part), "{part}\n{}", refused.err);
     }
     let local = "policy: { backends: [local] }\n";
     let run = on_machine(&user, local, &["run", "--timeout", "1m", "--", "echo", "allowed"]).unwrap();
     assert_eq!((run.code, run.out.as_str()), (0, "allowed\n"), "{}", run.err);
     let broken = on_machine(&user, "policy: [", &["run", "-d", "--", "true"]).unwrap();
-    assert!(broken.code != 0 && broken.err.contains("ask whoever keeps this machine"), "{}", broken.err);
+    assert!(
+        broken.code != 0 && broken.err.contains("ask whoever keeps this machine"),
+        "{}",
+        broken.err
+    );
     assert!(Path::new(&user.dir().join(".qwex")).exists());
 }

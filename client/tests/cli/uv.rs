@@ -23,7 +23,11 @@ fn project() -> User {
 }
 
 fn qwexctl(user: &User, words: &[&str]) -> Seen {
-    let path = format!("{}:{}", user.dir().join("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        user.dir().join("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
     let mut command = user.qwexctl(words);
     command.env("PATH", path);
     seen(command)
@@ -38,7 +42,11 @@ fn stages_go_through_uv_and_the_record_says_so() {
     std::fs::write(user.dir().join("qwex.yaml"), STAGES).unwrap();
     let ran = qwexctl(&user, &["pipeline", "run"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.err.contains("these stages run through `uv run`"), "{}", ran.err);
+    assert!(
+        ran.err.contains("these stages run through `uv run`"),
+        "{}",
+        ran.err
+    );
     let logs = qwexctl(&user, &["pipeline", "logs"]).out;
     assert_eq!(
         logs,
@@ -57,11 +65,16 @@ fn stages_go_through_uv_and_the_record_says_so() {
 fn what_uv_installs_is_part_of_what_a_stage_depends_on() {
     let user = project();
     std::fs::write(user.dir().join("a.py"), "").unwrap();
-    std::fs::write(user.dir().join("qwex.yaml"), "stages:\n  - { name: line, command: 'python a.py', inputs: [a.py] }\n").unwrap();
+    std::fs::write(
+        user.dir().join("qwex.yaml"),
+        "stages:\n  - { name: line, command: 'python a.py', inputs: [a.py] }\n",
+    )
+    .unwrap();
     let reason = |words: &[&str]| {
         let ran = qwexctl(&user, &[&["pipeline", "run", "-o", "json"], words].concat());
         assert_eq!(ran.code, 0, "{}", ran.err);
-        let got: Value = serde_json::from_str(&qwexctl(&user, &["pipeline", "get", "-o", "json"]).out).unwrap();
+        let got: Value =
+            serde_json::from_str(&qwexctl(&user, &["pipeline", "get", "-o", "json"]).out).unwrap();
         got["stages"][0]["reused_from"].is_string()
     };
     assert!(!reason(&[]), "the first time it runs");

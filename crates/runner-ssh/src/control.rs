@@ -124,7 +124,9 @@ pub fn stale_connections() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(usual_dir()) else {
         return Vec::new();
     };
-    let all = entries.flatten().filter(|entry| is_master(entry) && is_old(entry));
+    let all = entries
+        .flatten()
+        .filter(|entry| is_master(entry) && is_old(entry));
     let silent = all.filter(|entry| UnixStream::connect(entry.path().join("master")).is_err());
     silent.map(|entry| entry.path()).collect()
 }
@@ -138,7 +140,11 @@ fn is_master(entry: &fs::DirEntry) -> bool {
 
 fn is_old(entry: &fs::DirEntry) -> bool {
     let time = entry.metadata().and_then(|meta| meta.modified());
-    time.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > YOUNG))
+    time.is_ok_and(|time| {
+        SystemTime::now()
+            .duration_since(time)
+            .is_ok_and(|age| age > YOUNG)
+    })
 }
 
 /// One that only we can enter: whoever can write here speaks with our rights on the host.
@@ -168,7 +174,10 @@ fn pointer(config: &SshConfig) -> String {
         hash.update(file.as_os_str().as_encoded_bytes());
     }
     // Another key may be another user's rights, and another way another machine.
-    let key = config.identity_file.iter().map(|file| file.as_os_str().as_encoded_bytes());
+    let key = config
+        .identity_file
+        .iter()
+        .map(|file| file.as_os_str().as_encoded_bytes());
     for part in key.chain(config.jump.iter().map(String::as_bytes)) {
         hash.update([1]);
         hash.update(part);

@@ -43,7 +43,11 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
     let spec = JobSpec::default();
     let violations = guard.policy.check(&asked(&placed, &spec));
     if let Some(found) = violations.iter().find(|found| is_forbidden(&found.pointer)) {
-        return Check::new(name, Verdict::Skipped, format!("{} ({} {})", found.what, found.place, found.rule));
+        return Check::new(
+            name,
+            Verdict::Skipped,
+            format!("{} ({} {})", found.what, found.place, found.rule),
+        );
     }
     // Nothing is recorded, so no store is made for it.
     let opening = Opening {
@@ -64,7 +68,10 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
             } else {
                 Verdict::Warning
             };
-            probe.notes.into_iter().fold(Check::new(name, verdict, message), Check::fix)
+            probe
+                .notes
+                .into_iter()
+                .fold(Check::new(name, verdict, message), Check::fix)
         }
         Err(error) => {
             let advice = advice(backend, host, &error, &|program| find_in_path(program).is_some());
@@ -77,28 +84,35 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
 /// What a person has to do so that it works. `has`: whether a program is installed.
 fn advice(backend: &str, host: Option<&str>, error: &RunnerError, has: &dyn Fn(&str) -> bool) -> Vec<String> {
     let said = error.to_string().to_lowercase();
-    let is_forbidden = said.contains("permission denied") || matches!(error, RunnerError::Unauthorized { .. });
+    let is_forbidden =
+        said.contains("permission denied") || matches!(error, RunnerError::Unauthorized { .. });
     let told = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     match (backend, host) {
         ("docker", _) if is_forbidden => told(&[
             "join the group of its socket and log in anew: sudo usermod -aG docker $USER (that is as much as root)",
             "or use podman, which needs no such right",
         ]),
-        ("docker", _) if has("dockerd") => told(&["start it: sudo systemctl start docker, or without systemd: sudo dockerd &"]),
-        ("docker", _) => told(&["to use it, install it: sudo apt install docker.io, or https://docs.docker.com/engine/install"]),
-        ("podman", _) if has("podman") => {
-            told(&["start its socket: systemctl --user start podman.socket, or without systemd: podman system service --time=0 &"])
+        ("docker", _) if has("dockerd") => {
+            told(&["start it: sudo systemctl start docker, or without systemd: sudo dockerd &"])
         }
+        ("docker", _) => told(&[
+            "to use it, install it: sudo apt install docker.io, or https://docs.docker.com/engine/install",
+        ]),
+        ("podman", _) if has("podman") => told(&[
+            "start its socket: systemctl --user start podman.socket, or without systemd: podman system service --time=0 &",
+        ]),
         ("podman", _) => told(&["to use it, install it: sudo apt install podman"]),
         ("ssh", _) if !has("ssh") => told(&["to use it, install it: sudo apt install openssh-client"]),
-        ("ssh", None) => told(&["to see hosts here, and to need no --host, name them in config.yaml: `qwexctl help ssh`"]),
+        ("ssh", None) => {
+            told(&["to see hosts here, and to need no --host, name them in config.yaml: `qwexctl help ssh`"])
+        }
         ("ssh", Some(host)) if said.contains("host key") => vec![format!(
             "look at its key and take it, if it is the right one: ssh {host}"
         )],
         ("ssh", Some(host)) => vec![format!("see whether it works without qwex: ssh -v {host} true")],
-        ("k8s" | "kueue", _) => {
-            told(&["put a kubeconfig at ~/.kube/config or set KUBECONFIG; `--kube-context NAME` chooses one of its contexts"])
-        }
+        ("k8s" | "kueue", _) => told(&[
+            "put a kubeconfig at ~/.kube/config or set KUBECONFIG; `--kube-context NAME` chooses one of its contexts",
+        ]),
         _ => Vec::new(),
     }
 }
@@ -126,7 +140,13 @@ mod tests {
             ("podman", None, silent(), false, "apt install podman"),
             ("ssh", None, silent(), false, "openssh-client"),
             ("ssh", None, silent(), true, "qwexctl help ssh"),
-            ("ssh", Some("b"), unknown(), true, "take it, if it is the right one: ssh b"),
+            (
+                "ssh",
+                Some("b"),
+                unknown(),
+                true,
+                "take it, if it is the right one: ssh b",
+            ),
             ("ssh", Some("b"), silent(), true, "ssh -v b true"),
             ("k8s", None, silent(), false, "KUBECONFIG"),
             ("kueue", None, silent(), false, "KUBECONFIG"),

@@ -111,7 +111,11 @@ fn config_files() -> Vec<Check> {
 fn of_file(file: &ReadFile) -> Check {
     const NAME: &str = "config_file";
     let hosts = file.file.ssh.as_ref().map_or(0, |ssh| ssh.hosts.len());
-    let policy = if file.file.policy.is_some() { "a policy" } else { "no policy" };
+    let policy = if file.file.policy.is_some() {
+        "a policy"
+    } else {
+        "no policy"
+    };
     let message = format!("{}: {policy}, ssh hosts: {hosts}", file.path);
     let writable = fs::metadata(PathBuf::from(&file.path)).is_ok_and(|meta| match file.owner {
         Owner::System => meta.uid() != 0 || meta.mode() & 0o022 != 0,
@@ -134,7 +138,11 @@ fn of_file(file: &ReadFile) -> Check {
 fn settings(session: &Session) -> Vec<Check> {
     let settings = &session.settings;
     let told = |name: &str, value: String, origin: String| {
-        Check::new(format!("setting {name}"), Verdict::Ok, format!("{value} ({origin})"))
+        Check::new(
+            format!("setting {name}"),
+            Verdict::Ok,
+            format!("{value} ({origin})"),
+        )
     };
     let of = |name: &str, valued: Option<&Valued<String>>| {
         valued.map(|valued| told(name, valued.value.clone(), valued.origin.to_string()))

@@ -41,7 +41,9 @@ fn records(direct: Rc<Direct>) -> Vec<Check> {
         let message = format!("{} runs are missing in the index", found.not_in_index);
         all.push(
             Check::new("index", Verdict::Warning, message)
-                .mend("make the index again from the records", move || Ok(direct.rebuild_index()?)),
+                .mend("make the index again from the records", move || {
+                    Ok(direct.rebuild_index()?)
+                }),
         );
     }
     if !found.unkept.is_empty() {
@@ -50,7 +52,9 @@ fn records(direct: Rc<Direct>) -> Vec<Check> {
     if !found.left.is_empty() {
         let message = format!("{} files of writers that were killed", found.left.len());
         let check = Check::new("left_files", Verdict::Warning, message);
-        all.push(check.mend(format!("remove {}", named(&found.left)), move || removed(&found.left)));
+        all.push(check.mend(format!("remove {}", named(&found.left)), move || {
+            removed(&found.left)
+        }));
     }
     all
 }
@@ -59,7 +63,11 @@ fn damaged(found: &Upkeep) -> Check {
     let Some(first) = found.damaged.first() else {
         return Check::new("records", Verdict::Ok, format!("{} runs can be read", found.runs));
     };
-    let message = format!("{} of {} records cannot be read: {first}", found.damaged.len(), found.runs);
+    let message = format!(
+        "{} of {} records cannot be read: {first}",
+        found.damaged.len(),
+        found.runs
+    );
     Check::new("records", Verdict::Warning, message)
         .fix("bring them back from a copy, or remove each of them: `qwexctl rm RUN`")
 }
@@ -97,7 +105,8 @@ fn removed(paths: &[PathBuf]) -> Result<(), CliError> {
             std::fs::remove_file(path)
         };
         done.map_err(|error| {
-            CliError::new(Exit::Failure, format!("{} cannot be removed", path.display())).why(error.to_string())
+            CliError::new(Exit::Failure, format!("{} cannot be removed", path.display()))
+                .why(error.to_string())
         })?;
     }
     Ok(())

@@ -46,11 +46,17 @@ fn skew(theirs: Timestamp, before: Timestamp, after: Timestamp) -> Check {
     let took = after.duration_since(before);
     let ours = before.saturating_add(took / 2).unwrap_or(before);
     // The part of a second that is not told, on average.
-    let theirs = theirs.saturating_add(SignedDuration::from_millis(500)).unwrap_or(theirs);
+    let theirs = theirs
+        .saturating_add(SignedDuration::from_millis(500))
+        .unwrap_or(theirs);
     let skew = ours.duration_since(theirs);
     let seconds = skew.as_secs_f64();
     if skew.abs() <= MOST_SKEW + took {
-        return Check::new("clock", Verdict::Ok, "this machine and the server agree within seconds");
+        return Check::new(
+            "clock",
+            Verdict::Ok,
+            "this machine and the server agree within seconds",
+        );
     }
     let side = if skew.is_negative() { "behind" } else { "before" };
     Check::new(
@@ -141,7 +147,10 @@ mod tests {
     fn a_clock_that_is_off_is_told_with_its_side() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let (before, after) = (at("2026-01-01T00:00:10Z"), at("2026-01-01T00:00:10.2Z"));
-        assert_eq!(skew(at("2026-01-01T00:00:10Z"), before, after).verdict, Verdict::Ok);
+        assert_eq!(
+            skew(at("2026-01-01T00:00:10Z"), before, after).verdict,
+            Verdict::Ok
+        );
         let behind = skew(at("2026-01-01T00:01:10Z"), before, after);
         assert_eq!(behind.message, "this machine is 60 s behind the server");
         assert_eq!(behind.verdict, Verdict::Warning);

@@ -42,7 +42,11 @@ pub async fn check(session: &Session, dir: &Path, pipeline: &Pipeline) -> Result
     let direct = Direct::at(dir)?;
     let mut warned: Vec<(&str, Vec<Finding>)> = Vec::new();
     let mut opened: BTreeMap<(&str, Option<&str>), Arc<dyn Backend>> = BTreeMap::new();
-    for stage in pipeline.stages.iter().filter(|stage| stage.status == StageStatus::Pending) {
+    for stage in pipeline
+        .stages
+        .iter()
+        .filter(|stage| stage.status == StageStatus::Pending)
+    {
         let word = stage.backend.as_str();
         if word == REMOTE {
             session.client()?;

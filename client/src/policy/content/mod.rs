@@ -240,7 +240,10 @@ pub fn complaints(section: &ContentSection) -> Vec<Complaint> {
     }
     for (index, rule) in section.rules.iter().enumerate() {
         let name = &rule.name.value;
-        let is_word = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let is_word = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if !is_word {
             all.push(
                 Complaint::new(&rule.name.at, format!("`{name}` cannot name a rule"))
@@ -248,12 +251,20 @@ pub fn complaints(section: &ContentSection) -> Vec<Complaint> {
             );
         }
         if section.rules[..index].iter().any(|other| other.name == rule.name) {
-            all.push(Complaint::new(&rule.name.at, format!("the rule `{name}` is there twice")));
+            all.push(Complaint::new(
+                &rule.name.at,
+                format!("the rule `{name}` is there twice"),
+            ));
         }
         match &rule.pattern {
             Some(pattern) => all.extend(Regex::new(&pattern.value).err().map(|error| {
                 let why = error.to_string();
-                let why = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+                let why = why
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_start_matches("error: ");
                 Complaint::new(&pattern.at, "this is no regular expression").label(why)
             })),
             None if builtin::find(name).is_none() => all.push(

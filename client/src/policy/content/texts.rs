@@ -91,7 +91,9 @@ pub fn texts(asked: &Asked<'_>) -> Vec<Text> {
 /// The command as a text, and the commands in it as words.
 fn spoken(command: &[String]) -> (Text, Vec<Vec<String>>) {
     let language = command.first().and_then(|program| interpreter(program));
-    let inline = command.iter().position(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'));
+    let inline = command
+        .iter()
+        .position(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'));
     match (language, inline.and_then(|at| command.get(at + 1))) {
         (Some(Language::Shell), Some(line)) => {
             (Text::command(Language::Shell, line.clone()), commands_of(line))
@@ -109,7 +111,9 @@ fn commands_of(line: &str) -> Vec<Vec<String>> {
     line.split(['\n', ';', '&', '|', '(', ')', '`'])
         .map(|one| {
             let words = one.split_whitespace();
-            words.map(|word| word.trim_matches(['"', '\'']).to_owned()).collect()
+            words
+                .map(|word| word.trim_matches(['"', '\'']).to_owned())
+                .collect()
         })
         .filter(|words: &Vec<String>| !words.is_empty())
         .collect()
@@ -124,7 +128,10 @@ struct Script {
 
 /// The first file of the workspace that each of the commands names.
 fn scripts(commands: &[Vec<String>], workspace: &Path, base: &Path) -> Vec<Script> {
-    commands.iter().filter_map(|words| script(words, workspace, base)).collect()
+    commands
+        .iter()
+        .filter_map(|words| script(words, workspace, base))
+        .collect()
 }
 
 fn script(words: &[String], workspace: &Path, base: &Path) -> Option<Script> {
@@ -140,7 +147,10 @@ fn script(words: &[String], workspace: &Path, base: &Path) -> Option<Script> {
     if let (Some(Language::Python), Some(at)) = (language, words.iter().position(|word| word == "-m")) {
         let module = words.get(at + 1)?.replace('.', "/");
         let files = [format!("{module}.py"), format!("{module}/__main__.py")];
-        return files.iter().find_map(|file| inside(file)).map(|path| Script { path, language });
+        return files
+            .iter()
+            .find_map(|file| inside(file))
+            .map(|path| Script { path, language });
     }
     // A program by its bare name is looked for elsewhere.
     let named = words
@@ -168,7 +178,11 @@ fn is_python(name: &str) -> bool {
 
 fn read(workspace: &Path, script: &Script) -> Option<Text> {
     let mut bytes = Vec::new();
-    fs::File::open(&script.path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    fs::File::open(&script.path)
+        .ok()?
+        .take(MOST_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
     if bytes.iter().take(BEGINNING).any(|byte| *byte == 0) {
         return None;
     }
