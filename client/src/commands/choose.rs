@@ -47,13 +47,12 @@ pub async fn place(
             Err(reason) => reasons.push(format!("{words}: {reason}")),
         }
     }
-    let mut error = CliError::new(Exit::Unavailable, "no backend here can take this run");
-    for reason in reasons {
-        error = error.why(reason);
-    }
-    Err(error
-        .fix("see what each needs: `qwexctl doctor`")
-        .code("no_backend"))
+    Err(
+        CliError::new(Exit::Unavailable, "no backend here can take this run")
+            .why(reasons.join("; "))
+            .fix("see what each needs: `qwexctl doctor`")
+            .code("no_backend"),
+    )
 }
 
 /// Every backend, and of ssh every host that is configured.

@@ -307,7 +307,6 @@ impl Limits {
             text: resources.pids.map(|pids| pids.to_string()),
             may_be_unsaid: is_cluster,
             is_held: ENGINES.contains(&asked.backend),
-            ..cpu.clone()
         };
         let time = Amount {
             noun: "time",

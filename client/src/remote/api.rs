@@ -219,7 +219,7 @@ impl JobApiClient for HttpJobApiClient {
         self.get(&["meta"]).await
     }
 
-    async fn date(&self) -> Result<Option<Timestamp>> {
+    async fn date(&self) -> Result<Option<jiff::Timestamp>> {
         let response = self
             .send(&Call::new(Method::GET, &["meta"]), Patience::Read)
             .await?;

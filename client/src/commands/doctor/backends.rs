@@ -37,7 +37,7 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
     };
     let placed = match guard.fit(placed) {
         Ok(placed) => placed,
-        Err(error) => return Check::failed(name, error).as_verdict(Verdict::Skipped),
+        Err(error) => return Check::failed(name, error).with_verdict(Verdict::Skipped),
     };
     let is_forbidden = |pointer: &str| pointer == "/backend";
     let spec = JobSpec::default();

@@ -65,7 +65,7 @@ impl Check {
         }
     }
 
-    pub fn as_verdict(mut self, verdict: Verdict) -> Self {
+    pub fn with_verdict(mut self, verdict: Verdict) -> Self {
         self.verdict = verdict;
         self
     }

@@ -14,7 +14,7 @@ pub async fn checks(session: &Session) -> Vec<Check> {
     let client = match session.client() {
         Ok(client) => client,
         Err(error) => {
-            return vec![Check::failed("server", error).as_verdict(Verdict::Skipped)];
+            return vec![Check::failed("server", error).with_verdict(Verdict::Skipped)];
         }
     };
     let meta = match client.meta().await {
