@@ -7,15 +7,22 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::{User, seen};
+use crate::support::{Seen, User, seen};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// `doctor` as a user whose connections to ssh hosts are nobody else's.
+fn doctor(user: &User, more: &[&str]) -> Seen {
+    let mut command = user.qwexctl(&[&["doctor"], more].concat());
+    command.env("XDG_RUNTIME_DIR", user.dir());
+    seen(command)
+}
+
 /// The checks by name, of `doctor --json`.
 fn checks(user: &User, more: &[&str]) -> Vec<Value> {
-    let seen = seen(user.qwexctl(&[&["doctor", "--json"], more].concat()));
+    let seen = doctor(user, &[&["--json"], more].concat());
     let parsed: Value =
         serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}{}", seen.out, seen.err));
     parsed["items"]
@@ -42,14 +49,14 @@ fn nothing_is_changed_without_fix_and_only_what_is_needed_with_it() {
         (&"skipped".into(), &false.into())
     );
     assert!(!dir.exists());
-    let fixed = seen(user.qwexctl(&["doctor", "--fix"]));
+    let fixed = doctor(&user, &["--fix"]);
     assert!(
         fixed.err.contains("qwex: fix: make the directory"),
         "{}",
         fixed.err
     );
     assert_eq!(mode(&dir), 0o700);
-    let again = seen(user.qwexctl(&["doctor", "--fix"]));
+    let again = doctor(&user, &["--fix"]);
     assert!(!again.err.contains("qwex: fix:"), "{}", again.err);
 }
 
@@ -62,7 +69,7 @@ fn files_that_others_may_read_or_write_are_closed() {
     fs::write(&contexts, "contexts: []\n").unwrap();
     fs::set_permissions(&contexts, fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    let told = seen(user.qwexctl(&["doctor"]));
+    let told = doctor(&user, &[]);
     assert!(
         told.out.contains("`qwexctl doctor --fix` does it: chmod 600"),
         "{}",
