@@ -50,7 +50,7 @@ fn stages_go_through_uv_and_the_record_says_so() {
     let logs = qwexctl(&user, &["pipeline", "logs"]).out;
     assert_eq!(
         logs,
-        "line | uv run\nline | python a.py\nlist | uv run\nlist | python b.py\nother | plain\n"
+        "line  | uv run\nline  | python a.py\nlist  | uv run\nlist  | python b.py\nother | plain\n"
     );
     let got: Value = serde_json::from_str(&qwexctl(&user, &["pipeline", "get", "-o", "json"]).out).unwrap();
     let stage = &got["stages"][0];

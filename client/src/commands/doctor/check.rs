@@ -100,7 +100,7 @@ impl Check {
             Ok(()) => {
                 mend.done = true;
                 self.verdict = Verdict::Ok;
-                self.message = format!("mended: {}", self.message);
+                self.message = format!("mended: {}", mend.what);
             }
             Err(error) => {
                 let why = error.why.map(|why| format!(": {why}")).unwrap_or_default();
