@@ -297,7 +297,7 @@ fn from_runner(error: &RunnerError) -> CliError {
         RunnerError::Unreachable { .. } | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
         RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => (Exit::Failure, "backend_failed"),
     };
-    CliError::new(exit, "the backend local refused or failed")
+    CliError::new(exit, "the backend refused or failed")
         .why(error.to_string())
         .code(code)
 }

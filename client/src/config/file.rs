@@ -175,8 +175,19 @@ fn unreadable(owner: Owner, path: &Path, error: &io::Error) -> CliError {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// Both files with these texts, as `system.yaml` and `user.yaml`.
+    pub fn files_of(system: &str, user: &str) -> Result<Vec<ReadFile>, CliError> {
+        let dir = tempfile::tempdir().unwrap();
+        let [system, user] = [("system.yaml", system), ("user.yaml", user)].map(|(name, text)| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        });
+        read_files_at(&system, Some(&user))
+    }
 
     fn told(text: &str) -> String {
         let dir = tempfile::tempdir().unwrap();

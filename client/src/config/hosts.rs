@@ -220,20 +220,11 @@ fn is_destination(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::file::read_files_at;
+    use super::super::file::tests::files_of;
     use super::*;
 
     fn hosts(system: &str, user: &str) -> Result<Hosts, CliError> {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let (system, user) = (write("system", system), write("user", user));
-        Hosts::of(&read_files_at(&system, Some(&user))?)
+        Hosts::of(&files_of(system, user)?)
     }
 
     #[test]
@@ -271,7 +262,6 @@ mod tests {
         assert_eq!(with.choose(Some("a")).unwrap().unwrap().address, "x");
         assert_eq!(with.names(), ["b", "a"]);
         assert!(Hosts::default().choose(None).unwrap().is_none());
-        assert!(read_files_at(Path::new("/none"), None).unwrap().is_empty());
     }
 
     #[test]

@@ -5,18 +5,11 @@ use serde_json::json;
 
 use super::super::Policy;
 use super::*;
-use crate::config::file::read_files_at;
+use crate::config::file::tests::files_of;
 use crate::error::CliError;
 
 fn policy(system: &str, user: &str) -> Result<Policy, CliError> {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let (system, user) = (write("system.yaml", system), write("user.yaml", user));
-    Policy::of(&read_files_at(&system, Some(&user))?)
+    Policy::of(&files_of(system, user)?)
 }
 
 fn spec(json: serde_json::Value) -> JobSpec {

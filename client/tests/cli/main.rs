@@ -14,6 +14,7 @@ mod pipeline;
 mod policy;
 mod project_file;
 mod runs;
+mod ssh;
 mod support;
 mod tty;
 mod usage;

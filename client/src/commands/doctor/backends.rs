@@ -49,6 +49,7 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
             format!("{} ({} {})", found.what, found.place, found.rule),
         );
     }
+    let address = placed.address.clone();
     // Nothing is recorded, so no store is made for it.
     let opening = Opening {
         runs: std::env::temp_dir(),
@@ -74,6 +75,7 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
                 .fold(Check::new(name, verdict, message), Check::fix)
         }
         Err(error) => {
+            let host = host.and(address.as_deref());
             let advice = advice(backend, host, &error, &|program| find_in_path(program).is_some());
             let check = Check::new(name, Verdict::Skipped, error.to_string());
             advice.into_iter().fold(check, Check::fix)

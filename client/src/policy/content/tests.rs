@@ -5,17 +5,10 @@ use std::path::Path;
 use qwex_core::JobSpec;
 
 use super::*;
-use crate::config::file::read_files_at;
+use crate::config::file::tests::files_of;
 
 fn rules(system: &str, user: &str) -> Result<Rules, CliError> {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let (system, user) = (write("system.yaml", system), write("user.yaml", user));
-    Rules::of(&read_files_at(&system, Some(&user))?)
+    Rules::of(&files_of(system, user)?)
 }
 
 fn look(rules: &Rules, command: &[&str], workspace: Option<&Path>) -> Vec<Finding> {
