@@ -424,6 +424,7 @@ fn recorded(new: NewRun) -> Run {
         created_by: user(),
         provenance: Some(new.provenance).filter(|known| *known != Provenance::default()),
         usage: None,
+        imported: None,
     }
 }
 

@@ -155,5 +155,6 @@ pub fn run_of(work: &Work) -> qwex_core::Run {
         created_by: "local:tester".to_owned(),
         provenance: None,
         usage: None,
+        imported: None,
     }
 }
