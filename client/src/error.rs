@@ -240,6 +240,9 @@ impl From<DirectError> for CliError {
         match error {
             DirectError::Store(error) => from_store(&error),
             DirectError::Runner(error) => from_runner(&error),
+            DirectError::Told(_) => Self::new(Exit::Failure, error.to_string())
+                .fix("try again; nothing of it was recorded here")
+                .code("record_mismatch"),
             DirectError::Output { source } => source.into(),
             DirectError::Surroundings { .. } => {
                 Self::new(Exit::Failure, error.to_string()).code("surroundings")

@@ -75,6 +75,15 @@ impl Direct {
         Ok(Self { store, dir, backend })
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The directory that new runs of this one see.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What the backend of a run is opened with.
     #[must_use]
     pub fn opening(&self, placed: Placed) -> Opening {
