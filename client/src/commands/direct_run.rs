@@ -19,7 +19,7 @@ use crate::direct::{Direct, NewRun, Placed};
 use crate::error::{CliError, Exit};
 use crate::progress::Stages;
 
-const LOCAL: &str = "local";
+pub(super) const LOCAL: &str = "local";
 /// Longest wait of one step; a signal ends it at once.
 const STEP: Duration = Duration::from_millis(200);
 /// Longest wait for a cancelled run: longer than the supervisor's grace.

@@ -27,6 +27,8 @@ mod project;
 mod project_file;
 mod provenance;
 mod ps;
+mod pull;
+mod push;
 mod remove;
 mod request;
 mod rerun;
@@ -35,6 +37,7 @@ mod run;
 mod session;
 mod target;
 mod token;
+mod transfer;
 mod uv;
 mod wait;
 mod webhook;
@@ -103,6 +106,8 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Diff(args) => diff::diff(session, &args).await,
         Command::Rm(args) => remove::rm(session, &args),
         Command::Prune(args) => remove::prune(session, &args),
+        Command::Push(args) => push::push(session, &args).await,
+        Command::Pull(args) => pull::pull(session, &args).await,
         Command::Why(args) => why::why(session, &args).await,
         Command::Events(args) => events::events(session, &args).await,
         Command::Cluster(command) => cluster::cluster(session, command).await,

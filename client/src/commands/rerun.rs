@@ -5,6 +5,7 @@ use std::path::Path;
 use qwex_api::run::{RerunRequest, SubmitRequest};
 use qwex_core::{Run, RunId};
 
+use super::direct_run::LOCAL;
 use super::foreground::{Options, follow};
 use super::interrupt::Interrupts;
 use super::session::Session;
@@ -47,10 +48,22 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
             return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
         }
         (Target::Here(direct, id), backend) => {
+            let was = direct.placed(id)?;
+            let is_of_server = was.backend == REMOTE;
+            if is_of_server && backend.is_none() && session.settings.server.is_some() {
+                return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
+            }
             let new = again(args, direct.get(id)?)?;
             let placed = match backend {
-                Some(backend) => choose::moved(direct.placed(id)?, backend)?,
-                None => direct.placed(id)?,
+                Some(backend) => choose::moved(was, backend)?,
+                None if is_of_server => {
+                    session.progress.note(&format!(
+                        "run {id} was one of {}, and no server is set: again on this machine",
+                        was.words()
+                    ));
+                    choose::moved(was, LOCAL)?
+                }
+                None => was,
             };
             return here(
                 session,

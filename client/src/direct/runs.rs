@@ -13,6 +13,7 @@ use qwex_runner::{Handle, Journal, Runner, RunnerError, Store, Work, store::stat
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 use super::error::DirectError;
+use super::history::History;
 use super::placed::Placed;
 use super::registry::Opening;
 use super::{SUPERVISE, keeper, log_files};
@@ -340,6 +341,14 @@ impl Direct {
     /// The run is not there.
     pub fn log_files(&self, id: RunId, attempt: Attempt) -> Result<Vec<(&'static str, PathBuf)>> {
         Ok(log_files::files(&self.store.journal(id)?, attempt))
+    }
+
+    /// What the server told of a run that was brought here.
+    ///
+    /// # Errors
+    /// The run is not there, or the file beside its record cannot be read.
+    pub fn history(&self, id: RunId) -> Result<Option<History>> {
+        Ok(History::read(&self.store.journal(id)?)?)
     }
 
     /// Whether a keeper sees to the run.

@@ -70,6 +70,10 @@ impl Row for RunRow {
         ];
         if wide {
             let flags: Vec<&str> = self.flags.iter().map(|flag| flag.as_str()).collect();
+            let by = match &self.imported {
+                Some(imported) => format!("{}, imported by {}", self.created_by, imported.by),
+                None => self.created_by.clone(),
+            };
             cells.extend([
                 self.project.to_string(),
                 text(self.queue.as_ref()),
@@ -77,7 +81,7 @@ impl Row for RunRow {
                 age::full(self.created_at),
                 time(self.started_at),
                 time(self.finished_at),
-                self.created_by.clone(),
+                by,
                 flags.join(","),
             ]);
         }
