@@ -77,8 +77,8 @@ async fn what_is_brought_is_answered_as_it_was_and_marked() -> Result<()> {
     let server = Server::start().await?;
     let api = server.project("team", "submitter").await?;
     let owner = server.project("team", "admin").await?;
-    let hook = json!({"url": "http://127.0.0.1:9/sink", "events": ["run.failed"]});
-    owner.post("/v1/webhooks", &hook).await?.expect(201)?;
+    let endpoint = json!({"url": "http://127.0.0.1:9/sink", "events": ["run.failed"]});
+    owner.post("/v1/webhooks", &endpoint).await?.expect(201)?;
     let (id, log) = (mint(), long_log());
     let told = record(&id, &log);
     let made = import(&api, &told, &log).await?.expect(201)?.json();
