@@ -149,7 +149,11 @@ fn head(run: &Run) -> String {
         format!("{} by {}", age::full(run.created_at), run.created_by),
     );
     if let Some(imported) = &run.imported {
-        let words = format!("{} by {}; it ended elsewhere", age::full(imported.at), imported.by);
+        let words = format!(
+            "{} by {}; it ended elsewhere",
+            age::full(imported.at),
+            imported.by
+        );
         fields.add("Imported", words);
     }
     fields.add_some("Dispatched", run.dispatched_at.map(age::full));

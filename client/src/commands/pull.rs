@@ -73,8 +73,9 @@ async fn sealed(client: &dyn JobApiClient, id: RunId, is_patient: bool) -> Resul
             return Ok(run);
         }
         if !is_patient {
-            return Err(not_over(&run.value, "pulled")
-                .fix(format!("wait for it: `qwexctl pull {id} --wait`")));
+            return Err(
+                not_over(&run.value, "pulled").fix(format!("wait for it: `qwexctl pull {id} --wait`"))
+            );
         }
         if is_over {
             tokio::time::sleep(LOOK).await;

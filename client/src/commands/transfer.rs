@@ -108,11 +108,10 @@ pub fn not_over(run: &Run, verb: &str) -> CliError {
 
 /// `holder`: who has the other one, with its verb.
 pub fn differs(id: RunId, what: &str, holder: &str) -> CliError {
-    CliError::new(
-        Exit::Conflict,
-        format!("{holder} another run under the id {id}"),
-    )
-    .why(format!("their {what} differs; neither was changed"))
-    .fix(format!("compare them: `qwexctl get {id} -o json` here and with another directory"))
-    .code("run_id_taken")
+    CliError::new(Exit::Conflict, format!("{holder} another run under the id {id}"))
+        .why(format!("their {what} differs; neither was changed"))
+        .fix(format!(
+            "compare them: `qwexctl get {id} -o json` here and with another directory"
+        ))
+        .code("run_id_taken")
 }

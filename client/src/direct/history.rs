@@ -121,7 +121,13 @@ fn events(run: &Run) -> Vec<RunEvent> {
         });
     };
     let by = format!("submitted by {}", run.created_by);
-    tell(run.created_at, EventKind::Submitted, Attempt::FIRST, by, json!({}));
+    tell(
+        run.created_at,
+        EventKind::Submitted,
+        Attempt::FIRST,
+        by,
+        json!({}),
+    );
     if let (Some(at), Some(backend)) = (run.dispatched_at, &run.backend) {
         let place = backend
             .address
@@ -198,12 +204,21 @@ mod tests {
             .iter()
             .map(|event| (event.seq, event.kind.as_str()))
             .collect();
-        assert_eq!(kinds, [(1, "submitted"), (2, "dispatched"), (3, "started"), (4, "failed")]);
+        assert_eq!(
+            kinds,
+            [(1, "submitted"), (2, "dispatched"), (3, "started"), (4, "failed")]
+        );
         let [first, last] = outline.attempts.as_slice() else {
             panic!("{:?}", outline.attempts)
         };
-        assert_eq!((first.status, first.exit_code, first.uid.as_deref()), (RunStatus::Failed, None, None));
-        assert_eq!((first.episodes[0].id.as_str(), first.episodes[0].ended_at), ("c1", None));
+        assert_eq!(
+            (first.status, first.exit_code, first.uid.as_deref()),
+            (RunStatus::Failed, None, None)
+        );
+        assert_eq!(
+            (first.episodes[0].id.as_str(), first.episodes[0].ended_at),
+            ("c1", None)
+        );
         assert_eq!((last.exit_code, last.uid.as_deref()), (Some(3), Some("c2")));
         assert_eq!(last.episodes[0].exit_code, Some(3));
     }

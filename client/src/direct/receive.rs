@@ -98,7 +98,9 @@ impl Receiving<'_> {
         self.hash.update(bytes);
         while !bytes.is_empty() {
             let Some(info) = self.history.log_streams.get(self.at) else {
-                return Err(DirectError::Told("more bytes came than its streams have".to_owned()));
+                return Err(DirectError::Told(
+                    "more bytes came than its streams have".to_owned(),
+                ));
             };
             let left = info.bytes - self.bytes;
             if left == 0 {
@@ -119,7 +121,8 @@ impl Receiving<'_> {
                         .open_file(&stored.file, OFlag::O_WRONLY | OFlag::O_CREAT)?,
                 ),
             };
-            file.write_all_at(part, stored.start + self.bytes).map_err(broken)?;
+            file.write_all_at(part, stored.start + self.bytes)
+                .map_err(broken)?;
             self.bytes += count as u64;
             bytes = rest;
         }

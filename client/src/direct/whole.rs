@@ -139,7 +139,12 @@ fn split(
             .map(|stored| {
                 let source = &stored.source;
                 let episode = source.episode.0.clone();
-                (episode, source.stream.clone(), stored.start, stored.position.offset)
+                (
+                    episode,
+                    source.stream.clone(),
+                    stored.start,
+                    stored.position.offset,
+                )
             })
             .collect();
     }

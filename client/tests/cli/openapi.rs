@@ -103,10 +103,7 @@ async fn ask_runs(client: &dyn JobApiClient, id: RunId) {
     };
     client.rerun(id, &rerun).await.unwrap_err();
     let log = || futures::stream::iter([Ok("every byte\n".into())]).boxed();
-    client
-        .import(&whole_record(id), Box::new(log))
-        .await
-        .unwrap_err();
+    client.import(&whole_record(id), Box::new(log)).await.unwrap_err();
     let after = EventQuery { after: Some(3) };
     client.list_events(id, after).await.unwrap_err();
     assert!(client.stream_events(id, after).await.is_err());
@@ -265,7 +262,10 @@ fn check(document: &Value, request: &Request) -> Vec<String> {
         }
     }
     // A record has the bytes of its log behind it.
-    let kind = request.headers.get("content-type").map_or("application/json", |kind| kind.to_str().unwrap());
+    let kind = request
+        .headers
+        .get("content-type")
+        .map_or("application/json", |kind| kind.to_str().unwrap());
     let text = match kind {
         RECORD_WITH_LOG => request.body.split(|byte| *byte == b'\n').next().unwrap(),
         _ => request.body.as_slice(),

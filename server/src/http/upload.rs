@@ -139,8 +139,11 @@ fn check_type(headers: &HeaderMap) -> HttpResult<()> {
         return Ok(());
     }
     let detail = format!("the content type {essence:?} is not supported");
-    Err(HttpError::new(ErrorCode::UnsupportedMediaType, detail)
-        .with_hint(format!("send {RECORD_WITH_LOG}: a line of JSON, then the bytes of the log")))
+    Err(
+        HttpError::new(ErrorCode::UnsupportedMediaType, detail).with_hint(format!(
+            "send {RECORD_WITH_LOG}: a line of JSON, then the bytes of the log"
+        )),
+    )
 }
 
 #[cfg(test)]
@@ -149,7 +152,9 @@ mod tests {
     use futures::TryStreamExt;
 
     async fn upload(parts: Vec<&'static str>) -> Upload {
-        let body = Body::from_stream(futures::stream::iter(parts.into_iter().map(Ok::<_, std::io::Error>)));
+        let body = Body::from_stream(futures::stream::iter(
+            parts.into_iter().map(Ok::<_, std::io::Error>),
+        ));
         let request = Request::builder().body(body).unwrap();
         Upload::from_request(request, &()).await.ok().unwrap()
     }
@@ -163,8 +168,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_cut_from_what_follows_wherever_the_pieces_end() {
-        assert_eq!(read(vec!["{}\nlog\n", "more"]).await, ("{}".into(), b"log\nmore".to_vec()));
-        assert_eq!(read(vec!["{", "}", "\n", "log"]).await, ("{}".into(), b"log".to_vec()));
+        assert_eq!(
+            read(vec!["{}\nlog\n", "more"]).await,
+            ("{}".into(), b"log\nmore".to_vec())
+        );
+        assert_eq!(
+            read(vec!["{", "}", "\n", "log"]).await,
+            ("{}".into(), b"log".to_vec())
+        );
         assert_eq!(read(vec!["{}", "\n"]).await, ("{}".into(), Vec::new()));
         assert_eq!(read(vec!["{}"]).await, ("{}".into(), Vec::new()));
     }
@@ -183,7 +194,11 @@ mod tests {
                 .header(CONTENT_LENGTH, length)
                 .body(Body::empty())
                 .unwrap();
-            assert_eq!(Upload::from_request(request, &()).await.is_err(), refused, "{length}");
+            assert_eq!(
+                Upload::from_request(request, &()).await.is_err(),
+                refused,
+                "{length}"
+            );
         }
     }
 }

@@ -64,7 +64,13 @@ impl Archive {
         };
         for (ordinal, stream) in (0..).zip(streams) {
             let row = self
-                .take_stream(run, ordinal, (stream, at), &mut input, (&mut hash, &mut taken.chunks))
+                .take_stream(
+                    run,
+                    ordinal,
+                    (stream, at),
+                    &mut input,
+                    (&mut hash, &mut taken.chunks),
+                )
                 .await?;
             taken.streams.push(row);
         }

@@ -147,7 +147,11 @@ fn events(whole: &Import) -> Vec<NewEvent> {
             kind: event.kind,
             attempt: to_i32(event.attempt.0),
             message: event.message.clone(),
-            data: if event.data.is_null() { json!({}) } else { event.data.clone() },
+            data: if event.data.is_null() {
+                json!({})
+            } else {
+                event.data.clone()
+            },
         })
         .collect();
     let Imported { at, by } = &whole.imported;

@@ -76,8 +76,7 @@ impl Incoming<'_> {
             if self.store.runs.has(&id.to_string())? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            self.place
-                .move_to(&self.name, &self.store.runs, &id.to_string())
+            self.place.move_to(&self.name, &self.store.runs, &id.to_string())
         });
         match moved.and_then(|()| self.store.runs.sync()) {
             Ok(()) => self.store.get(id).map(|_| run),
@@ -134,7 +133,9 @@ mod tests {
     }
 
     fn left(temp: &tempfile::TempDir) -> usize {
-        std::fs::read_dir(temp.path().join(".qwex/incoming")).unwrap().count()
+        std::fs::read_dir(temp.path().join(".qwex/incoming"))
+            .unwrap()
+            .count()
     }
 
     #[test]
@@ -151,7 +152,10 @@ mod tests {
         assert_eq!(store.newest_ids(9).unwrap(), [id]);
         assert!(store.run_path(id).join("stdout.log").is_file());
         let json = std::fs::read_to_string(store.run_path(id).join("run.json")).unwrap();
-        assert!(json.contains("\"weather\"") && json.contains("\"version\""), "{json}");
+        assert!(
+            json.contains("\"weather\"") && json.contains("\"version\""),
+            "{json}"
+        );
         assert_eq!(left(&temp), 0);
     }
 
@@ -166,7 +170,10 @@ mod tests {
         // As a process that is killed: nobody drops it, and the kernel lets go of its lock.
         std::mem::forget(begun);
         store.receive(id).unwrap();
-        assert!(temp.path().join(".qwex/incoming").join(&name).exists(), "it was still held");
+        assert!(
+            temp.path().join(".qwex/incoming").join(&name).exists(),
+            "it was still held"
+        );
         lock.unlock().unwrap();
         drop(store.receive(id).unwrap());
         assert_eq!(left(&temp), 0);

@@ -80,8 +80,10 @@ fn refused(error: ImportLogError<HttpError>) -> HttpError {
             HttpError::new(ErrorCode::InvalidBody, error.to_string())
                 .with_hint("send the record again with its whole log; nothing was recorded")
         }
-        ImportLogError::OtherBytes { .. } => HttpError::field("/run/logs/sha256", "mismatch", error.to_string())
-            .with_hint("the log was changed after it was summed up, or on its way; nothing was recorded"),
+        ImportLogError::OtherBytes { .. } => {
+            HttpError::field("/run/logs/sha256", "mismatch", error.to_string())
+                .with_hint("the log was changed after it was summed up, or on its way; nothing was recorded")
+        }
         ImportLogError::Store(cause) => HttpError::new(
             ErrorCode::LogUnavailable,
             "the log archive does not take this log now; nothing was recorded",

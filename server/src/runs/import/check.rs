@@ -71,9 +71,16 @@ impl Problems {
         self.unless(
             run.status.is_terminal(),
             "/run/status",
-            format!("the run is {}; only a run that is over can be brought here: wait for its end", run.status),
+            format!(
+                "the run is {}; only a run that is over can be brought here: wait for its end",
+                run.status
+            ),
         );
-        self.unless(run.pending.is_none(), "/run/pending", "a run that is over does not wait");
+        self.unless(
+            run.pending.is_none(),
+            "/run/pending",
+            "a run that is over does not wait",
+        );
         self.unless(
             run.failure.is_some() == (run.status == RunStatus::Failed),
             "/run/failure",
@@ -140,7 +147,10 @@ impl Problems {
         let numbers = record.attempts.iter().map(|attempt| attempt.attempt);
         self.unless(is_distinct(numbers), "/attempts", "an attempt is told twice");
         self.unless(
-            record.attempts.iter().any(|attempt| attempt.attempt == run.attempt),
+            record
+                .attempts
+                .iter()
+                .any(|attempt| attempt.attempt == run.attempt),
             "/attempts",
             format!("the run's own attempt, {}, is not among them", run.attempt),
         );
@@ -157,7 +167,11 @@ impl Problems {
             let is_same = attempt.status == run.status
                 && attempt.exit_code == run.exit_code
                 && attempt.uid.as_deref() == uid.map(|uid| uid.0.as_str());
-            self.unless(!is_last || is_same, &at, "the last attempt says other things than the run");
+            self.unless(
+                !is_last || is_same,
+                &at,
+                "the last attempt says other things than the run",
+            );
             self.unless(
                 is_distinct(attempt.episodes.iter().map(|episode| &episode.id)),
                 format!("{at}/episodes"),
@@ -186,7 +200,11 @@ impl Problems {
                 format!("{at}/seq"),
                 "events are numbered from 1 without a hole",
             );
-            self.unless(event.run_id == record.run.id, format!("{at}/run_id"), "it is of another run");
+            self.unless(
+                event.run_id == record.run.id,
+                format!("{at}/run_id"),
+                "it is of another run",
+            );
             match event.kind {
                 EventKind::Succeeded => ends.push(RunStatus::Succeeded),
                 EventKind::Failed => ends.push(RunStatus::Failed),
@@ -219,7 +237,11 @@ impl Problems {
             [end] => *end == record.run.status || is_corrected,
             _ => false,
         };
-        self.unless(told_once, "/events", "the end of the run must be told once, as the run says it");
+        self.unless(
+            told_once,
+            "/events",
+            "the end of the run must be told once, as the run says it",
+        );
     }
 
     fn log(&mut self, record: &RunRecord) {
@@ -272,9 +294,8 @@ impl Problems {
     }
 }
 
-fn is_distinct<T: Eq + Hash>(items: impl Iterator<Item = T>) -> bool {
+fn is_distinct<T: Eq + Hash>(mut items: impl Iterator<Item = T>) -> bool {
     let mut seen = HashSet::new();
-    let mut items = items;
     items.all(|item| seen.insert(item))
 }
 
@@ -325,8 +346,14 @@ mod tests {
             (|r| r["run"]["status"] = "running".into(), "/run/status"),
             (|r| r["run"]["logs"] = Value::Null, "/run/logs"),
             (|r| r["run"]["failure"] = Value::Null, "/run/failure"),
-            (|r| r["run"]["finished_at"] = "2027-01-01T00:00:00Z".into(), "/run/finished_at"),
-            (|r| r["run"]["failure"]["code"] = "of_tomorrow".into(), "/run/failure/code"),
+            (
+                |r| r["run"]["finished_at"] = "2027-01-01T00:00:00Z".into(),
+                "/run/finished_at",
+            ),
+            (
+                |r| r["run"]["failure"]["code"] = "of_tomorrow".into(),
+                "/run/failure/code",
+            ),
             (|r| r["run"]["spec"]["command"] = json!([]), "/run/spec/command"),
             (|r| r["attempts"] = json!([]), "/attempts"),
             (|r| r["attempts"][0]["exit_code"] = 4.into(), "/attempts/0"),
@@ -334,8 +361,14 @@ mod tests {
             (|r| r["events"][1]["kind"] = "succeeded".into(), "/events"),
             (|r| r["events"][0]["kind"] = "failed".into(), "/events"),
             (|r| r["log_streams"][0]["bytes"] = 4.into(), "/run/logs/bytes"),
-            (|r| r["log_streams"][0]["verdict"] = Value::Null, "/log_streams/0/verdict"),
-            (|r| r["log_streams"][0]["stream"] = "../x".into(), "/log_streams/0/stream"),
+            (
+                |r| r["log_streams"][0]["verdict"] = Value::Null,
+                "/log_streams/0/verdict",
+            ),
+            (
+                |r| r["log_streams"][0]["stream"] = "../x".into(),
+                "/log_streams/0/stream",
+            ),
         ];
         for (change, pointer) in cases {
             let told = told(change);

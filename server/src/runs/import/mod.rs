@@ -64,12 +64,7 @@ impl Runs {
     ///
     /// # Errors
     /// The record is not valid, its id belongs to another run, or the database is not there.
-    pub async fn receive(
-        &self,
-        who: &Principal,
-        id: RunId,
-        record: RunRecord,
-    ) -> Result<Arrival, RunsError> {
+    pub async fn receive(&self, who: &Principal, id: RunId, record: RunRecord) -> Result<Arrival, RunsError> {
         let project = record.project.clone().unwrap_or_else(|| who.project.clone());
         self.check_project(who, &project).await?;
         let problems = check::problems(&record, id, Timestamp::now());

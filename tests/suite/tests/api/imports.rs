@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// A record of a run that failed on somebody's laptop, and wrote `log` to its standard output.
 pub fn record(id: &str, log: &[u8]) -> Value {
     let (from, to) = ("2026-01-01T00:00:01.5Z", "2026-01-01T00:01:00.123456Z");
-    let failure = json!({"code": "exit_code", "message": "it ended with exit code 3", "exit_code": 3, "signal": null});
+    let failure =
+        json!({"code": "exit_code", "message": "it ended with exit code 3", "exit_code": 3, "signal": null});
     json!({
         "run": {
             "id": id, "name": "train", "project": "elsewhere", "labels": {"team": "vision"}, "status": "failed",
@@ -85,36 +86,74 @@ async fn what_is_brought_is_answered_as_it_was_and_marked() -> Result<()> {
     let run = api.get(&format!("/v1/runs/{id}")).await?.expect(200)?.json();
     ensure!(made == run, "{made:#}\n{run:#}");
     for field in [
-        "id", "name", "labels", "status", "failure", "attempt", "exit_code", "created_at", "dispatched_at",
-        "started_at", "finished_at", "created_by", "provenance", "usage",
+        "id",
+        "name",
+        "labels",
+        "status",
+        "failure",
+        "attempt",
+        "exit_code",
+        "created_at",
+        "dispatched_at",
+        "started_at",
+        "finished_at",
+        "created_by",
+        "provenance",
+        "usage",
     ] {
         ensure!(run[field] == told["run"][field], "{field}: {run:#}");
     }
     ensure!(run["backend"]["uid"] == told["run"]["backend"]["uid"]);
-    ensure!(run["project"] == "team" && run["imported"]["by"] == "token:team-submitter", "{run:#}");
+    ensure!(
+        run["project"] == "team" && run["imported"]["by"] == "token:team-submitter",
+        "{run:#}"
+    );
     for field in ["verdict", "bytes", "sha256"] {
-        ensure!(run["logs"][field] == told["run"]["logs"][field], "{field}: {run:#}");
+        ensure!(
+            run["logs"][field] == told["run"]["logs"][field],
+            "{field}: {run:#}"
+        );
     }
     ensure!(run["logs"]["lines"] == 120_001, "{run:#}");
     ensure!(api.log(&id).await? == log);
     ensure!(api.get(&format!("/v1/runs/{id}/logs?tail=1")).await?.bytes == "the last one");
     let streams = api.get(&format!("/v1/runs/{id}/logs/streams")).await?.json();
-    ensure!(streams["items"][0]["sha256"] == run["logs"]["sha256"], "{streams:#}");
+    ensure!(
+        streams["items"][0]["sha256"] == run["logs"]["sha256"],
+        "{streams:#}"
+    );
     let events = api.get(&format!("/v1/runs/{id}/events")).await?.json();
-    let kinds: Vec<&str> = events["items"].as_array().context("no events")?.iter().filter_map(|one| one["kind"].as_str()).collect();
+    let kinds: Vec<&str> = events["items"]
+        .as_array()
+        .context("no events")?
+        .iter()
+        .filter_map(|one| one["kind"].as_str())
+        .collect();
     ensure!(kinds == ["submitted", "failed", "imported"], "{events:#}");
     let attempts = api.get(&format!("/v1/runs/{id}/attempts")).await?.json();
-    ensure!(attempts["items"][0]["episodes"][0]["exit_code"] == 3, "{attempts:#}");
+    ensure!(
+        attempts["items"][0]["episodes"][0]["exit_code"] == 3,
+        "{attempts:#}"
+    );
     let rows = api.get("/v1/runs?name=train").await?.json();
-    ensure!(rows["items"][0]["imported"]["by"] == "token:team-submitter", "{rows:#}");
+    ensure!(
+        rows["items"][0]["imported"]["by"] == "token:team-submitter",
+        "{rows:#}"
+    );
     let why = api.get(&format!("/v1/runs/{id}/why")).await?.json().to_string();
     ensure!(why.contains("elsewhere"), "{why}");
 
     let again = import(&api, &told, &log).await?.expect(200)?.json();
     ensure!(again == run, "a second time changed it: {again:#}");
     // It can be run again here, as a run of its own.
-    let rerun = api.post(&format!("/v1/runs/{id}/rerun"), &json!({})).await?.expect(201)?.json();
-    let over = api.until_sealed(rerun["id"].as_str().context("no id")?, LIMIT).await?;
+    let rerun = api
+        .post(&format!("/v1/runs/{id}/rerun"), &json!({}))
+        .await?
+        .expect(201)?
+        .json();
+    let over = api
+        .until_sealed(rerun["id"].as_str().context("no id")?, LIMIT)
+        .await?;
     ensure!(over.imported.is_none());
     server.settle(&[]).await
 }
@@ -131,7 +170,12 @@ async fn what_is_not_that_run_or_not_whole_is_refused_and_leaves_nothing() -> Re
         (|_| {}, b"lo", 400, "after 2 bytes"),
         (|_| {}, b"logs", 400, "more bytes"),
         (|_| {}, b"lag", 422, "SHA-256"),
-        (|r| r["run"]["status"] = "running".into(), b"log", 422, "wait for its end"),
+        (
+            |r| r["run"]["status"] = "running".into(),
+            b"log",
+            422,
+            "wait for its end",
+        ),
         (|r| r["run"]["id"] = mint().into(), b"log", 422, "/run/id"),
         (|r| r["events"] = json!([]), b"log", 422, "/events"),
         (|r| r["weather"] = "rain".into(), b"log", 422, "/weather"),
@@ -141,7 +185,10 @@ async fn what_is_not_that_run_or_not_whole_is_refused_and_leaves_nothing() -> Re
     for (change, log, status, words) in refused {
         let mut told = told.clone();
         change(&mut told);
-        let reply = api.put_bytes(&path, RECORD_WITH_LOG, body(&told, log)).await?.expect(status)?;
+        let reply = api
+            .put_bytes(&path, RECORD_WITH_LOG, body(&told, log))
+            .await?
+            .expect(status)?;
         ensure!(reply.json().to_string().contains(words), "{words}: {reply:?}");
         api.get(&format!("/v1/runs/{id}")).await?.expect(404)?;
     }
@@ -165,13 +212,28 @@ async fn what_is_not_that_run_or_not_whole_is_refused_and_leaves_nothing() -> Re
         change(&mut other);
         let problem = import(&api, &other, b"log").await?.expect(409)?.json();
         ensure!(problem["code"] == "run_id_taken", "{problem:#}");
-        ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{problem:#}");
+        ensure!(
+            problem["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.contains(words)),
+            "{problem:#}"
+        );
     }
-    let problem = import(&api, &record(&id, b"lag"), b"lag").await?.expect(409)?.json();
-    ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains("another log")), "{problem:#}");
+    let problem = import(&api, &record(&id, b"lag"), b"lag")
+        .await?
+        .expect(409)?
+        .json();
+    ensure!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("another log")),
+        "{problem:#}"
+    );
     // An id that a run of this server has, over or not.
     let own = api.submit(&json!({"command": ["true"]})).await?;
-    import(&api, &record(&own.id.to_string(), b""), b"").await?.expect(409)?;
+    import(&api, &record(&own.id.to_string(), b""), b"")
+        .await?
+        .expect(409)?;
     api.until_sealed(own.id, LIMIT).await?;
     server.settle(&[]).await
 }
@@ -193,7 +255,10 @@ async fn half(api: &Api, id: &str, whole: &[u8]) -> Result<TcpStream> {
 /// Waits until something of the log of a run lies in the archive.
 async fn archived(server: &Server, id: &str) -> Result<()> {
     let dir = server.dir.path().join("archive/runs").join(id);
-    wait::until(LIMIT, "a chunk in the archive", || async { dir.exists().then_some(()) }).await?;
+    wait::until(LIMIT, "a chunk in the archive", || async {
+        dir.exists().then_some(())
+    })
+    .await?;
     Ok(())
 }
 
@@ -210,7 +275,9 @@ async fn a_cut_upload_has_brought_nothing_and_again_it_converges() -> Result<()>
     archived(&server, &id).await?;
     cut.shutdown().await?;
     // The server has met the end of it once it closes its side.
-    tokio::time::timeout(LIMIT, cut.read_to_end(&mut Vec::new())).await?.ok();
+    tokio::time::timeout(LIMIT, cut.read_to_end(&mut Vec::new()))
+        .await?
+        .ok();
     api.get(&format!("/v1/runs/{id}")).await?.expect(404)?;
 
     let killed = half(&api, &id, &whole).await?;
@@ -232,7 +299,10 @@ async fn many_at_once_record_one_and_spoil_no_byte() -> Result<()> {
     let id = mint();
     let logs: Vec<Vec<u8>> = (0..6_u8).map(|number| vec![b'a' + number / 3; 1 << 20]).collect();
     let records: Vec<Value> = logs.iter().map(|log| record(&id, log)).collect();
-    let sent = records.iter().zip(&logs).map(|(record, log)| import(&api, record, log));
+    let sent = records
+        .iter()
+        .zip(&logs)
+        .map(|(record, log)| import(&api, record, log));
     let replies: Vec<Reply> = join_all(sent).await.into_iter().collect::<Result<_>>()?;
     let statuses: Vec<u16> = replies.iter().map(|reply| reply.status.as_u16()).collect();
     let count = |status| statuses.iter().filter(|one| **one == status).count();
