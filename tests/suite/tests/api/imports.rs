@@ -9,7 +9,6 @@ use qwex_suite::{Api, Reply, Server};
 use qwex_testbed::wait;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
