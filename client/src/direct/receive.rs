@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 
 use nix::fcntl::OFlag;
 use qwex_core::{Attempt, BackendInfo, BackendKind, EpisodeId, Run, RunId};
-use qwex_runner::durable::Durability;
 use qwex_runner::store::Incoming;
 use qwex_runner::{LogPosition, LogSource, StoreError};
 use sha2::{Digest, Sha256};

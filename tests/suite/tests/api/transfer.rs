@@ -72,7 +72,7 @@ impl Place {
             .env_clear()
             .env("HOME", self.dir.path())
             .env("PATH", std::env::var_os("PATH").context("no PATH")?)
-            .env("QWEX_RETRY_FOR", "0s")
+            .env("QWEX_RETRY_FOR", "1s")
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .kill_on_drop(true);
