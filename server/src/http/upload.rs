@@ -77,19 +77,9 @@ impl Upload {
         }))
     }
 
-    /// Reads on without use, a little while.
-    pub async fn pass_over(&mut self) {
-        let reading = async {
-            let mut passed = 0;
-            while passed < REST {
-                match self.next().await {
-                    Ok(Some(bytes)) => passed += bytes.len() as u64,
-                    Ok(None) | Err(_) => break,
-                }
-            }
-        };
-        // Who still sends then does not listen.
-        let _ = tokio::time::timeout(REST_TIME, reading).await;
+    /// As [`pass_over`], of what is left.
+    pub async fn pass_over(self) {
+        pass_over(self.body).await;
     }
 
     async fn next(&mut self) -> HttpResult<Option<Bytes>> {
@@ -111,6 +101,21 @@ impl Upload {
             )),
         }
     }
+}
+
+/// Reads a body that nobody wants a little while: its sender may not listen before it has sent.
+pub async fn pass_over(mut body: BodyDataStream) {
+    let reading = async {
+        let mut passed = 0;
+        while passed < REST {
+            match body.next().await {
+                Some(Ok(bytes)) => passed += bytes.len() as u64,
+                Some(Err(_)) | None => break,
+            }
+        }
+    };
+    // Who still sends then does not listen.
+    let _ = tokio::time::timeout(REST_TIME, reading).await;
 }
 
 fn check_length(headers: &HeaderMap) -> HttpResult<()> {

@@ -371,7 +371,8 @@ async fn who_may_not_and_what_is_not_over_is_refused() -> Result<()> {
     let submitter = server.project("team", "submitter").await?;
     let stranger = server.project("others", "submitter").await?;
     let place = Place::of(&viewer)?;
-    let id = place.run(&[], "echo hello").await?;
+    // Long enough that the refusal comes while it is being sent.
+    let id = place.run(&[], "head -c 9000000 /dev/urandom").await?;
     let refused = place.qwexctl(&["push", &id]).await?.expect(FORBIDDEN)?;
     ensure!(refused.err.contains("forbidden"), "{}", refused.err);
     let place = place.at(submitter.base.clone(), submitter.token.clone());
