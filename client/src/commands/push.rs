@@ -2,13 +2,13 @@
 
 use futures::StreamExt;
 use qwex_core::{Run, RunId};
-use qwex_runner::StoreError;
 
 use super::Done;
 use super::session::Session;
+use super::target::recorded;
 use super::transfer::{Carried, Tally, differs, found, not_over};
 use crate::cli::PushArgs;
-use crate::direct::{Direct, DirectError};
+use crate::direct::Direct;
 use crate::error::{CliError, Exit};
 use crate::remote::{Answer, JobApiClient};
 
@@ -20,10 +20,9 @@ pub async fn push(session: &Session, args: &PushArgs) -> Done {
     let ids = if args.all {
         all(session, &direct)?
     } else {
-        let named = args.runs.iter();
-        named
-            .map(|word| direct.resolve(word).map_err(|error| told(word, error)))
-            .collect::<Result<Vec<RunId>, CliError>>()?
+        let words = args.runs.iter();
+        let named = words.map(|word| recorded(&direct, word, "what a server keeps is there already"));
+        named.collect::<Result<Vec<RunId>, CliError>>()?
     };
     let mut tally = Tally::new(session, "pushed");
     for id in ids {
@@ -101,14 +100,4 @@ fn no_runs() -> CliError {
     .why("there is no .qwex/runs; the runs of a server are there already")
     .fix("change to the directory in which the runs were started")
     .code("not_found")
-}
-
-fn told(word: &str, error: DirectError) -> CliError {
-    let is_absent = matches!(error, DirectError::Store(StoreError::NotFound { .. }));
-    let told = CliError::from(error);
-    if !is_absent {
-        return told;
-    }
-    told.why(format!("{word:?} names no record of this directory"))
-        .fix("see what is here: `qwexctl ps --local`")
 }
