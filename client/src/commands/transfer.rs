@@ -111,7 +111,7 @@ pub fn differs(id: RunId, what: &str, holder: &str) -> CliError {
     CliError::new(Exit::Conflict, format!("{holder} another run under the id {id}"))
         .why(format!("their {what} differs; neither was changed"))
         .fix(format!(
-            "compare them: `qwexctl get {id} -o json` here and with another directory"
+            "compare them: `qwexctl get {id} -o json` here and in a directory without that record"
         ))
         .code("run_id_taken")
 }
