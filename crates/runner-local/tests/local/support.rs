@@ -11,7 +11,7 @@ use qwex_runner_local::{LocalBackend, LocalConfig};
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Bench {
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
     pub backend: LocalBackend,
 }
 
@@ -35,7 +35,7 @@ pub fn embedded_with(change: impl FnOnce(&mut LocalConfig)) -> Bench {
     config.retention = None;
     change(&mut config);
     let backend = LocalBackend::new(config).unwrap();
-    Bench { _temp: temp, backend }
+    Bench { temp, backend }
 }
 
 /// As a person's own machine has it.
@@ -44,7 +44,7 @@ pub fn laptop() -> Bench {
     let mut config = LocalConfig::laptop(temp.path().join("runs"), supervisor(), temp.path().to_owned());
     config.grace = Duration::from_millis(300);
     let backend = LocalBackend::new(config).unwrap();
-    Bench { _temp: temp, backend }
+    Bench { temp, backend }
 }
 
 pub fn work(command: &[&str]) -> Work {
@@ -103,6 +103,11 @@ pub fn skip(why: &str) {
 }
 
 impl Bench {
+    /// Where a laptop's commands work.
+    pub fn dir(&self) -> &std::path::Path {
+        self.temp.path()
+    }
+
     pub fn submit(&self, work: &Work) -> Handle {
         let submitted = self.backend.submit_sync(work).unwrap();
         handle(work, &submitted)
