@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use qwex_api::log::LogStreamInfo;
 use qwex_api::run::AttemptInfo;
-use qwex_core::{Run, RunEvent};
+use qwex_core::{Provenance, Run, RunEvent, Usage};
 use serde::Serialize;
 
 use super::Done;
@@ -120,6 +120,8 @@ fn head(run: &Run) -> String {
     fields.add_some("Dispatched", run.dispatched_at.map(age::full));
     fields.add_some("Started", run.started_at.map(age::full));
     fields.add_some("Finished", run.finished_at.map(age::full));
+    fields.add_some("Used", run.usage.as_ref().map(usage_words));
+    origin(&mut fields, run.provenance.as_ref());
     if let Some(logs) = &run.logs {
         fields.add(
             "Log",
@@ -130,6 +132,33 @@ fn head(run: &Run) -> String {
         );
     }
     fields.0
+}
+
+/// What a run comes from, as far as it is known.
+fn origin(fields: &mut Fields, provenance: Option<&Provenance>) {
+    let Some(known) = provenance else { return };
+    fields.add_some("Host", known.host.as_ref());
+    fields.add_some("Image digest", known.image_digest.as_ref());
+    let dirty = match known.git_dirty {
+        Some(true) => ", with changes",
+        Some(false) | None => "",
+    };
+    let commit = known.git_commit.as_ref();
+    fields.add_some("Git commit", commit.map(|commit| format!("{commit}{dirty}")));
+    fields.add_some("Run through", known.runs_by.as_ref());
+    fields.add_some("qwex", known.qwex_version.as_ref());
+}
+
+/// `1.250s of processor time, 12.5 MiB of memory at most`.
+fn usage_words(usage: &Usage) -> String {
+    let cpu = usage
+        .cpu_ms
+        .map(|ms| format!("{}.{:03}s of processor time", ms / 1000, ms % 1000));
+    let memory = usage
+        .max_memory_bytes
+        .map(|bytes| format!("{:.1} MiB of memory at most", bytes as f64 / 1_048_576.0));
+    let words: Vec<String> = [cpu, memory].into_iter().flatten().collect();
+    words.join(", ")
 }
 
 fn resources(run: &Run) -> String {

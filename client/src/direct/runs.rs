@@ -215,7 +215,9 @@ impl Direct {
     ///
     /// # Errors
     /// It cannot be recorded, or this backend refuses it or cannot start it.
-    pub fn submit(&self, new: NewRun) -> Result<Run> {
+    pub fn submit(&self, mut new: NewRun) -> Result<Run> {
+        let host = nix::unistd::gethostname().ok();
+        new.provenance.host = host.and_then(|host| host.into_string().ok());
         let run = recorded(new);
         let journal = self.store.create(&run)?;
         let work = Work {
@@ -356,7 +358,10 @@ impl Direct {
             return Ok(run);
         }
         let journal = self.store.journal(run.id)?;
-        Ok(journal.seal_logs(log_files::sum_up(&journal, run.attempt)?)?)
+        let summary = log_files::sum_up(&journal, run.attempt)?;
+        // A run without an end that anybody saw used what nobody knows.
+        let details = self.backend.details_sync(&handle_of(&run)).unwrap_or_default();
+        Ok(journal.conclude(summary, details.usage)?)
     }
 
     /// Where the runs are recorded.

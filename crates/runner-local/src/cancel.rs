@@ -240,6 +240,7 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
         start: None,
         ended_at: now,
         max_rss_bytes: None,
+        cpu_ms: None,
         leftovers: 0,
     };
     // The end first: a supervisor record without an end would read as a lost run.

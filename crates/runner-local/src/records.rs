@@ -101,7 +101,11 @@ pub struct EndRecord {
     /// `None` if the command never ran.
     pub start: Option<StartRecord>,
     pub ended_at: Timestamp,
+    /// Of the largest process.
     pub max_rss_bytes: Option<u64>,
+    /// Of all processes, user and system.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
     /// Processes of the run that were still there after its command had ended, and were killed.
     pub leftovers: u32,
 }

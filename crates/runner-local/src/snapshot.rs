@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 use qwex_core::{
-    BackendInfo, Ending, EpisodeEnd, Fact, Failure, FailureCode, ObjectUid, Observation, PendingCode,
+    BackendInfo, Ending, EpisodeEnd, Fact, Failure, FailureCode, ObjectUid, Observation, PendingCode, Usage,
 };
 use qwex_runner::durable::Dir;
 
@@ -106,6 +106,19 @@ impl Snapshot {
             Stage::Ended(_) => true,
             Stage::Lost(lost) => lost.survivors.is_empty(),
         }
+    }
+
+    /// What its processes used; `None` before its end, or where no command ran.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let Stage::Ended(end) = &self.stage else {
+            return None;
+        };
+        let usage = Usage {
+            cpu_ms: end.cpu_ms,
+            max_memory_bytes: end.max_rss_bytes,
+        };
+        Some(usage).filter(|usage| *usage != Usage::default())
     }
 
     /// Everything that can be said of it now. A later snapshot of the same attempt only appends.

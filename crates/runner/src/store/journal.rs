@@ -93,10 +93,20 @@ impl Journal {
     /// # Errors
     /// As [`Journal::apply`].
     pub fn seal_logs(&self, summary: LogSummary) -> Result<Run, StoreError> {
+        self.conclude(summary, None)
+    }
+
+    /// Stores the summary of the sealed log and what the run used, in one write. Once there is a summary, nothing
+    /// changes.
+    ///
+    /// # Errors
+    /// As [`Journal::apply`].
+    pub fn conclude(&self, summary: LogSummary, usage: Option<Usage>) -> Result<Run, StoreError> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         if record.run.logs.is_none() {
             record.run.logs = Some(summary);
+            record.run.usage = usage.or(record.run.usage.take());
             self.write(&record)?;
         }
         Ok(record.run)
