@@ -101,6 +101,7 @@ impl Inner {
             // An image that was built or loaded here has no digest in any registry, only its own id.
             image_digest: digest.or(Some(image)),
             host: host.filter(|_| self.link.is_local()),
+            // An engine tells what runs, not what ran: the last figures before the end would be too small.
             usage: None,
         })
     }
