@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bollard::models::SystemInfo;
-use qwex_runner::RunnerError;
 use qwex_runner::backend::{Details, Probe};
+use qwex_runner::{Key, RunnerError};
 
 use crate::backend::Inner;
 use crate::engine::{Engine, Flavor};
 use crate::errors;
-use crate::names::Key;
 
 const LIMIT: Duration = Duration::from_secs(15);
 

@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use qwex_runner::backend::{Details, Feature, Probe};
-use qwex_runner::{Backend, Handle, RunnerError};
+use qwex_runner::{Backend, Handle, Key, RunnerError};
 
-use crate::backend::{LocalBackend, is_pinned};
-use crate::layout::Key;
+use crate::backend::LocalBackend;
 use crate::records::OutputMode;
 
 const LAPTOP: &[Feature] = &[
@@ -24,7 +23,7 @@ impl LocalBackend {
     /// The directory of the attempt cannot be read.
     pub fn details_sync(&self, handle: &Handle) -> Result<Details, RunnerError> {
         let snapshot = self.inner.snapshot(Key::of(handle))?;
-        let ours = snapshot.filter(|snapshot| is_pinned(handle, snapshot));
+        let ours = snapshot.filter(|snapshot| handle.is_about(snapshot.uid().as_ref()));
         let name = nix::unistd::gethostname().ok();
         Ok(Details {
             image_digest: None,
