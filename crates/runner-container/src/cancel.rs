@@ -10,7 +10,6 @@ use qwex_runner::{CancelProgress, Key, RunnerError};
 
 use crate::backend::Inner;
 use crate::errors;
-use crate::names;
 use crate::record::{EndCause, Locked, Record, Stop, StopCause};
 use crate::snapshot::{Phase, Snapshot};
 

@@ -247,6 +247,7 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
     let own = SupervisorRecord {
         process: ProcessId::own()?,
         started_at: now,
+        limits: Vec::new(),
     };
     records::write(dir, SUPERVISOR, &own, Durability::Machine)?;
     Ok(CancelProgress::Stopped)

@@ -46,6 +46,11 @@ pub struct WorkRecord {
     pub timeout_ms: Option<u64>,
     /// From TERM to KILL.
     pub grace_ms: u64,
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a processor.
+    #[serde(default)]
+    pub cpu_millis: Option<u64>,
     pub output: OutputMode,
     pub log_place: LogPlace,
     /// What the spec names and a process of this machine does not get, for people.
@@ -78,6 +83,9 @@ impl OutputMode {
 pub struct SupervisorRecord {
     pub process: ProcessId,
     pub started_at: Timestamp,
+    /// How the limits of the spec are kept, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
 /// Who runs the command.

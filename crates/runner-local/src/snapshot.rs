@@ -140,12 +140,13 @@ impl Snapshot {
     }
 
     fn starting(&self) -> String {
-        if self.work.unused.is_empty() {
-            "starting as a process of this machine".to_owned()
-        } else {
-            let unused = self.work.unused.join(", ");
-            format!("starting as a process of this machine; not used here: {unused}")
+        let mut words = vec!["starting as a process of this machine".to_owned()];
+        if !self.work.unused.is_empty() {
+            words.push(format!("not used here: {}", self.work.unused.join(", ")));
         }
+        let limits = self.supervisor.iter().flat_map(|record| &record.limits);
+        words.extend(limits.cloned());
+        words.join("; ")
     }
 
     fn lost(&self, lost: &Lost) -> String {

@@ -118,6 +118,8 @@ impl Inner {
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_duration().as_millis()).unwrap_or(u64::MAX)),
             grace_ms: u64::try_from(self.config.grace.as_millis()).unwrap_or(u64::MAX),
+            memory_bytes: spec.resources.memory_bytes().ok().flatten(),
+            cpu_millis: spec.resources.cpu_millis().ok().flatten(),
             output: self.config.output,
             log_place: self.config.layout.log_place(key),
             unused: check::unused(spec),

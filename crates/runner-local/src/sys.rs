@@ -2,6 +2,7 @@
 //! between fork and exec. The only file
 //! with unsafe code; it decides nothing.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 
 /// A child that ended and was taken off the process table.
@@ -52,14 +54,21 @@ impl Used {
 }
 
 /// Lets a command start as a program expects to: leader of its own session and process group, with no
-/// signal blocked or ignored (either lasts through exec, whoever set it).
+/// signal blocked or ignored (either lasts through exec, whoever set it); in the control groups behind `doors`, and with
+/// so many bytes of addresses.
 #[expect(
     unsafe_code,
-    reason = "pre_exec is the only place between fork and exec; setsid and sigprocmask are signal-safe"
+    reason = "pre_exec is the only place between fork and exec; what is called there is signal-safe"
 )]
-pub fn own_session(command: &mut Command) {
-    let in_child = || {
+pub fn own_session(command: &mut Command, doors: Vec<File>, address_space: Option<u64>) {
+    let in_child = move || {
         nix::unistd::setsid()?;
+        for door in &doors {
+            nix::unistd::write(door, b"0")?;
+        }
+        if let Some(bytes) = address_space {
+            setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
+        }
         for signal in Signal::iterator() {
             // SAFETY: the default action is no code of ours. KILL and STOP refuse, and need no reset.
             unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.ok();

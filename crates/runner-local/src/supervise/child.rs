@@ -17,6 +17,7 @@ use qwex_runner::durable::Dir;
 use super::ending::{self, Asked, Left};
 use crate::identity::ProcessId;
 use crate::layout::LogPlace;
+use crate::limits::Held;
 use crate::oom::OomKills;
 use crate::records::{CANCEL, EndRecord, OutputMode, StartRecord, WorkRecord};
 use crate::survivors::{self, ATTEMPT, Mark, RUN_ID, SUPERVISES};
@@ -74,10 +75,11 @@ pub struct Refusal {
 pub struct Started {
     pub record: StartRecord,
     pub oom_before: OomKills,
+    pub held: Held,
 }
 
-/// Starts the command.
-pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
+/// Starts the command within its limits.
+pub fn start(dir: &Dir, work: &WorkRecord, held: Held) -> Result<Started, Refusal> {
     if !work.working_dir.is_dir() {
         return Err(Refusal {
             exit_code: 126,
@@ -107,7 +109,10 @@ pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err);
-    sys::own_session(&mut command);
+    let doors = held
+        .doors()
+        .map_err(|error| refused("cannot enter its control group", &error))?;
+    sys::own_session(&mut command, doors, held.address_space);
     let oom_before = OomKills::now();
     let child = command.spawn().map_err(|error| start_error(program, &error))?;
     let started_at = Timestamp::now();
@@ -117,6 +122,7 @@ pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
     Ok(Started {
         record: StartRecord { process, started_at },
         oom_before,
+        held,
     })
 }
 

@@ -12,6 +12,8 @@ use crate::oom::OomKills;
 use crate::records::{self, END, EndCause, EndRecord};
 use crate::sys::{Reaped, Used};
 
+const OUR_GROUP: &str = "its control group killed for memory, which is at its limit";
+
 /// Why we ended a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
@@ -50,9 +52,12 @@ pub fn never_started(cause: EndCause, exit_code: Option<i32>, message: String) -
 pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, left: &Left) -> EndRecord {
     let signal = reaped.status.signal();
     let killed = signal == Some(Signal::SIGKILL as i32);
-    let memory = (killed && asked.is_none())
-        .then(|| started.oom_before.evidence(OomKills::now()))
-        .flatten();
+    let memory = match asked {
+        // Whoever of them was killed: a shell tells of it by its exit code only.
+        None if !reaped.status.success() && started.held.has_killed() => Some(OUR_GROUP),
+        None if killed => started.oom_before.evidence(OomKills::now()),
+        None | Some(_) => None,
+    };
     let (cause, why) = match (asked, memory) {
         (Some(Asked::Cancel), _) => (EndCause::Cancelled, Some("cancelled: ")),
         (Some(Asked::Timeout), _) => (EndCause::TimedOut, Some("its timeout passed: ")),
