@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use qwex_core::{Attempt, ClusterName, Ending, Fact, JobSpec, Observation, Project, RunId};
-use qwex_runner::{Handle, Submitted, Work};
+use qwex_core::{ClusterName, Ending, Observation};
+pub use qwex_runner::conformance::{handle, shell, work};
+use qwex_runner::{Handle, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -47,38 +48,8 @@ pub fn laptop() -> Bench {
     Bench { temp, backend }
 }
 
-pub fn work(command: &[&str]) -> Work {
-    Work {
-        run_id: RunId::mint(),
-        attempt: Attempt::FIRST,
-        project: Project::new("default").unwrap(),
-        name: None,
-        labels: BTreeMap::new(),
-        spec: JobSpec {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            ..JobSpec::default()
-        },
-        workspace: None,
-    }
-}
-
-pub fn shell(script: &str) -> Work {
-    work(&["sh", "-c", script])
-}
-
-pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
-    Handle {
-        run_id: work.run_id,
-        attempt: work.attempt,
-        backend: submitted.backend.clone(),
-    }
-}
-
 pub fn ending(observations: &[Observation]) -> Option<Ending> {
-    observations.iter().find_map(|seen| match &seen.fact {
-        Fact::Ended { ending, .. } => Some(ending.clone()),
-        _ => None,
-    })
+    qwex_runner::conformance::ending(observations).cloned()
 }
 
 /// Probes until there is something.

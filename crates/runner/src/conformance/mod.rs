@@ -30,7 +30,7 @@ use qwex_core::{
 };
 
 use crate::backend::{Backend, Feature};
-use crate::runner::{Handle, Work};
+use crate::runner::{Handle, Submitted, Work};
 use record::Answer;
 
 /// Nothing, or the sentence that says which law was broken and how.
@@ -142,19 +142,9 @@ impl Subject {
 
     #[must_use]
     pub fn work(&self, command: &[&str]) -> Work {
-        Work {
-            run_id: RunId::mint(),
-            attempt: Attempt::FIRST,
-            project: Project::new("default").expect("it is a DNS label"),
-            name: None,
-            labels: BTreeMap::new(),
-            spec: JobSpec {
-                command: command.iter().map(|word| (*word).to_owned()).collect(),
-                image: self.image.clone(),
-                ..JobSpec::default()
-            },
-            workspace: None,
-        }
+        let mut work = work(command);
+        work.spec.image.clone_from(&self.image);
+        work
     }
 
     /// Submits work and names what came of it.
@@ -163,11 +153,7 @@ impl Subject {
             .within("submit", self.backend.submit(&work))
             .await?
             .map_err(|error| format!("submit: {error}"))?;
-        let handle = Handle {
-            run_id: work.run_id,
-            attempt: work.attempt,
-            backend: submitted.backend,
-        };
+        let handle = handle(&work, &submitted);
         Ok(Submission { work, handle })
     }
 
@@ -259,6 +245,36 @@ impl Submission {
                 by: "conformance".to_owned(),
             },
         }
+    }
+}
+
+/// A first attempt of a new run, without an image.
+#[must_use]
+pub fn work(command: &[&str]) -> Work {
+    Work {
+        run_id: RunId::mint(),
+        attempt: Attempt::FIRST,
+        project: Project::new("default").expect("it is a DNS label"),
+        name: None,
+        labels: BTreeMap::new(),
+        spec: JobSpec::for_command(command.iter().copied()),
+        workspace: None,
+    }
+}
+
+/// The same for a shell script.
+#[must_use]
+pub fn shell(script: &str) -> Work {
+    work(&["sh", "-c", script])
+}
+
+/// The handle of an attempt that was submitted.
+#[must_use]
+pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
+    Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
     }
 }
 
