@@ -52,7 +52,9 @@ fn has_a_place(complaint: &Complaint, source: Source<'_>) {
 
 const WHOLE: &str = "\
 name: trainer
-defaults: { image: 'python:3.12', env: { MODE: fast } }
+backend: docker
+image: 'python:3.12'
+env: { MODE: fast }
 vars: { size: '3' }
 stages:
   - name: test

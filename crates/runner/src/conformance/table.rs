@@ -56,7 +56,7 @@ fn table() -> String {
             };
             match (answer, number) {
                 (Answer::Refused(_), Some(number)) => write!(text, " no<sup>{}</sup> |", number + 1),
-                (_, Some(number)) => write!(text, " yes<sup>{}</sup> |", number + 1),
+                (_, Some(number)) => write!(text, " differs<sup>{}</sup> |", number + 1),
                 (_, None) => write!(text, " yes |"),
             }
             .unwrap();
@@ -68,7 +68,7 @@ fn table() -> String {
         let words = match note {
             Answer::Kept => continue,
             Answer::Otherwise(how) => how.clone(),
-            Answer::Refused(what) => format!("refused before the submit: no {what}"),
+            Answer::Refused(what) => format!("refused before the submit, lacking {what}"),
         };
         writeln!(text, "{}. {words}", number + 1).unwrap();
     }
