@@ -51,6 +51,13 @@ integration: ## every test: beside the code, and whole binaries against real Pos
 	# --tests, not --test '*': the latter builds every dependency once more.
 	cargo test --workspace --locked --tests --no-fail-fast
 
+.PHONY: conformance
+conformance: ## run the laws on every backend and write down what they saw: docs/conformance/, the table of the README
+	@$(NEEDS) test
+	cargo build $(ALL)
+	QWEX_CONFORMANCE=record cargo test --workspace --locked --no-fail-fast --test local --test engines --test ssh --test runner_k8s conformance::
+	QWEX_CONFORMANCE=record cargo test --workspace --locked --lib conformance::table
+
 .PHONY: demo
 demo: ## one run end to end on this machine, no cluster needed
 	@$(NEEDS) demo

@@ -30,6 +30,11 @@ CREATE TABLE run (
     started_at    timestamptz,
     finished_at   timestamptz,
     created_by    text NOT NULL,
+    -- Where it comes from and what it used, where that is known (Provenance, Usage).
+    provenance    jsonb,
+    usage         jsonb,
+    -- Set at the insert of a run that ended elsewhere (Imported): nothing of it was executed by this server.
+    imported      jsonb,
     -- Grows with each change: the guard of the Recorder and the ETag.
     version       bigint NOT NULL DEFAULT 1,
     event_seq     bigint NOT NULL DEFAULT 1,

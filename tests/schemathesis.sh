@@ -26,6 +26,10 @@ for path in document["paths"].values():
     for operation in path.values():
         kept = [one for one in operation.get("parameters", []) if one["name"] not in ("watch", "follow", "wait")]
         operation["parameters"] = kept
+        # A record alone is JSON; only with a log behind it is it of a type of its own.
+        content = operation.get("requestBody", {}).get("content", {})
+        if "application/vnd.qwex.record" in content:
+            content["application/json"] = content.pop("application/vnd.qwex.record")
 del document["paths"]["/v1/tokens/{id}"]
 json.dump(document, open(sys.argv[2], "w"))
 PYTHON

@@ -102,6 +102,14 @@ impl CliError {
         self
     }
 
+    /// Its beginning on one line: what is wrong with a file, and where.
+    #[must_use]
+    pub fn drawn(&self) -> Option<String> {
+        let Drawing(text) = self.drawing.as_deref()?;
+        let lines: Vec<&str> = text.lines().take(2).map(str::trim).collect();
+        Some(lines.join(" ").replace("error: ", ""))
+    }
+
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix.push(fix.into());
@@ -114,10 +122,12 @@ impl CliError {
         self
     }
 
-    /// In the foreground the exit code belongs to the command, so that a failure of qwex is 125.
+    /// In the foreground the exit code belongs to the command, so that a failure of qwex is 125. What a policy or a
+    /// rule refuses was never begun, like a command line that cannot be read: that stays 2.
     #[must_use]
     pub fn in_foreground(mut self) -> Self {
-        if self.exit != Exit::Quiet {
+        let is_refusal = matches!(self.code, Some("policy" | "content_rule"));
+        if self.exit != Exit::Quiet && !is_refusal {
             self.exit = Exit::Qwex;
         }
         self
@@ -240,6 +250,9 @@ impl From<DirectError> for CliError {
         match error {
             DirectError::Store(error) => from_store(&error),
             DirectError::Runner(error) => from_runner(&error),
+            DirectError::Told(_) => Self::new(Exit::Failure, error.to_string())
+                .fix("try again; nothing of it was recorded here")
+                .code("record_mismatch"),
             DirectError::Output { source } => source.into(),
             DirectError::Surroundings { .. } => {
                 Self::new(Exit::Failure, error.to_string()).code("surroundings")
@@ -289,7 +302,7 @@ fn from_runner(error: &RunnerError) -> CliError {
         | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
         RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => (Exit::Failure, "backend_failed"),
     };
-    CliError::new(exit, "the backend local refused or failed")
+    CliError::new(exit, "the backend refused or failed")
         .why(error.to_string())
         .code(code)
 }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod help;
 pub mod output;
 pub mod pipeline;
+pub mod policy;
 pub mod progress;
 pub mod project_file;
 pub mod remote;

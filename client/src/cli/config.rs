@@ -56,7 +56,23 @@ pub enum AuthCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+#[command(
+    after_help = "Exit code: 0, or 1 when a check failed. A backend that is not there is no failure: nobody has them all.
+--fix does only what is safe and can be undone, here and for this user, and prints each thing first.
+
+Examples:
+  qwexctl doctor
+  qwexctl doctor --fix
+  qwexctl doctor --json | jq '.items[] | select(.verdict != \"ok\")'"
+)]
+pub struct DoctorArgs {
+    /// Mend what can be mended safely
+    #[arg(long)]
+    pub fix: bool,
+    /// The same as -o json
+    #[arg(long)]
+    pub json: bool,
+}
 
 #[derive(Debug, Args)]
 pub struct CompletionArgs {
@@ -65,6 +81,6 @@ pub struct CompletionArgs {
 
 #[derive(Debug, Args)]
 pub struct HelpArgs {
-    /// A command (`help cluster add`) or a topic: exit-codes, environment, formatting, spec
+    /// A command (`help cluster add`) or a topic: exit-codes, environment, formatting, policy, spec, ssh
     pub about: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod project_file;
 mod refusal;
 mod run;
 mod runs;
+mod transfer;
 mod values;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ pub use runs::{
     CancelArgs, DescribeArgs, DiffArgs, GetArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs, WaitFor,
     WhyArgs,
 };
+pub use transfer::{PullArgs, PushArgs};
 pub use values::{Moment, Pair};
 
 use crate::output::Format;
@@ -85,7 +87,7 @@ fn examples_first(command: clap::Command) -> clap::Command {
   qwexctl logs -f @latest                              live or archived, the same
   qwexctl why @last-failed                             why it waits, why it failed
 
-Topics: qwexctl help exit-codes | environment | formatting | spec"
+Topics: qwexctl help exit-codes | environment | formatting | policy | spec | ssh"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -163,6 +165,10 @@ pub enum Command {
     Rm(RmArgs),
     /// Remove old records of this directory; a plan first
     Prune(PruneArgs),
+    /// Bring runs of this directory to a server, under their ids
+    Push(PushArgs),
+    /// Bring runs of a server into this directory, under their ids
+    Pull(PullArgs),
     /// Say why a run waits, why it failed, or why it ran where it did
     Why(WhyArgs),
     /// Print the history of a run

@@ -55,6 +55,9 @@ pub struct Selection {
     /// Run every stage, whatever ran before
     #[arg(long)]
     pub no_cache: bool,
+    /// Run python commands of this machine as they are, not through uv
+    #[arg(long)]
+    pub no_uv: bool,
 }
 
 #[derive(Debug, Args)]

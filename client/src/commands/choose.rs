@@ -5,44 +5,68 @@ use std::path::PathBuf;
 use qwex_api::run::SubmitRequest;
 use qwex_core::{JobSpec, SpecProblem};
 
+use super::guard::{Guard, asked};
 use super::session::Session;
 use crate::cli::{AUTO, REMOTE, RunArgs};
 use crate::direct::{Direct, Placed, Sent, registry};
 use crate::error::{CliError, Exit};
 
-/// Where the run goes. With `auto` the first backend that has what is asked, and works.
+const SSH: &str = "ssh";
+
+/// Where the run goes. With `auto` the first backend that has what is asked, is allowed, and works.
 pub async fn place(
     session: &Session,
     direct: &Direct,
+    guard: &Guard,
     args: &RunArgs,
     request: &SubmitRequest,
     backend: &str,
 ) -> Result<Placed, CliError> {
+    let of_file = session
+        .settings
+        .file
+        .host
+        .as_ref()
+        .map(|host| host.value.as_str());
     if backend != AUTO {
-        return placed(args, backend);
+        return placed(guard, args, backend, of_file);
     }
     let spec = request.clone().into_spec();
     let mut reasons = Vec::new();
-    for entry in registry::REGISTRY {
-        let placed = placed(args, entry.name)?;
-        match fits(direct, &placed, &spec).await {
+    for (name, host) in candidates(guard, of_file) {
+        let placed = placed(guard, args, name, host)?;
+        let words = placed.words();
+        match fits(direct, guard, &placed, &spec).await {
             Ok(detail) => {
                 session.progress.stage(
                     "chosen",
-                    &format!("backend {}: {detail}{}", entry.name, passed_over(&reasons)),
+                    &format!("backend {words}: {detail}{}", passed_over(&reasons)),
                 );
                 return Ok(placed);
             }
-            Err(reason) => reasons.push(format!("{}: {reason}", entry.name)),
+            Err(reason) => reasons.push(format!("{words}: {reason}")),
         }
     }
-    let mut error = CliError::new(Exit::Unavailable, "no backend here can take this run");
-    for reason in reasons {
-        error = error.why(reason);
+    Err(
+        CliError::new(Exit::Unavailable, "no backend here can take this run")
+            .why(reasons.join("; "))
+            .fix("see what each needs: `qwexctl doctor`")
+            .code("no_backend"),
+    )
+}
+
+/// Every backend, and of ssh every host that is configured.
+fn candidates<'g>(guard: &'g Guard, of_file: Option<&'g str>) -> Vec<(&'static str, Option<&'g str>)> {
+    let mut all = Vec::new();
+    for entry in registry::REGISTRY {
+        let hosts = guard.hosts.names();
+        if entry.name == SSH && of_file.is_none() && !hosts.is_empty() {
+            all.extend(hosts.into_iter().map(|host| (entry.name, Some(host))));
+        } else {
+            all.push((entry.name, of_file));
+        }
     }
-    Err(error
-        .fix("see what each needs: `qwexctl doctor`")
-        .code("no_backend"))
+    all
 }
 
 fn passed_over(reasons: &[String]) -> String {
@@ -52,7 +76,10 @@ fn passed_over(reasons: &[String]) -> String {
     format!(" (not {})", reasons.join("; not "))
 }
 
-async fn fits(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<String, String> {
+async fn fits(direct: &Direct, guard: &Guard, placed: &Placed, spec: &JobSpec) -> Result<String, String> {
+    if let Some(violation) = guard.policy.check(&asked(placed, spec)).first() {
+        return Err(format!("{} ({})", violation.what, violation.place));
+    }
     let backend = registry::open(direct.opening(placed.clone()))
         .await
         .map_err(|error| error.to_string())?;
@@ -86,7 +113,7 @@ fn told(problem: &SpecProblem) -> CliError {
 }
 
 /// The same run on another backend: with the same files, at that backend's own default address.
-pub fn moved(placed: Placed, backend: &str) -> Result<Placed, CliError> {
+pub fn moved(guard: &Guard, placed: Placed, backend: &str) -> Result<Placed, CliError> {
     if registry::find(backend).is_none() {
         let names: Vec<&str> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
         return Err(CliError::usage(format!("{backend:?} is no backend"))
@@ -99,20 +126,20 @@ pub fn moved(placed: Placed, backend: &str) -> Result<Placed, CliError> {
         Some(workspace) => workspace,
         None => workspace(None)?,
     };
-    Ok(Placed {
+    guard.fit(Placed {
         backend: backend.to_owned(),
         workspace: Some(workspace),
-        send: if backend == "ssh" {
+        send: if backend == SSH {
             Sent::Everything
         } else {
             placed.send
         },
-        address: None,
-        namespace: None,
+        ..Placed::default()
     })
 }
 
-fn placed(args: &RunArgs, backend: &str) -> Result<Placed, CliError> {
+/// `host`: that of runs which name none, if the backend has any.
+fn placed(guard: &Guard, args: &RunArgs, backend: &str, host: Option<&str>) -> Result<Placed, CliError> {
     let place = &args.place;
     let workspace = if place.no_workspace {
         None
@@ -120,16 +147,18 @@ fn placed(args: &RunArgs, backend: &str) -> Result<Placed, CliError> {
         Some(workspace(place.workspace.as_deref())?)
     };
     let sends = match backend {
-        "ssh" => workspace.is_some(),
+        SSH => workspace.is_some(),
         "k8s" | "kueue" => place.send || !place.outputs.is_empty(),
         _ => false,
     };
-    Ok(Placed {
+    let host = host.filter(|_| backend == SSH).map(str::to_owned);
+    guard.fit(Placed {
         backend: backend.to_owned(),
-        address: place.host.clone().or_else(|| place.kube_context.clone()),
+        address: place.host.clone().or_else(|| place.kube_context.clone()).or(host),
         namespace: place.namespace.clone(),
         workspace,
         send: if sends { Sent::Everything } else { Sent::Nothing },
+        ..Placed::default()
     })
 }
 

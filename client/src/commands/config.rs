@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Done;
-use super::session::Session;
+use super::session::{Session, variable};
 use crate::cli::ConfigCommand;
+use crate::config::file::{SYSTEM, path_of_user};
 use crate::config::{Settings, Valued};
 use crate::output::Row;
 
@@ -59,6 +60,16 @@ fn gathered(settings: &Settings) -> Vec<Setting> {
             setting: "context_file",
             value: path(&settings.context_path),
             origin: "QWEX_CONFIG_DIR, XDG_CONFIG_HOME or HOME".to_owned(),
+        },
+        Setting {
+            setting: "config_file",
+            value: path(&path_of_user(&variable)),
+            origin: "beside the context file; `qwexctl help policy`".to_owned(),
+        },
+        Setting {
+            setting: "system_config_file",
+            value: Some(SYSTEM.to_owned()),
+            origin: "always there".to_owned(),
         },
         Setting {
             setting: "project_file",

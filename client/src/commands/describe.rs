@@ -5,22 +5,26 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use qwex_api::log::LogStreamInfo;
 use qwex_api::run::AttemptInfo;
-use qwex_core::{Run, RunEvent};
+use qwex_core::{Provenance, Run, RunEvent, Usage};
 use serde::Serialize;
 
 use super::Done;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::DescribeArgs;
+use crate::direct::History;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, age, pairs, table};
-use crate::remote::{Answer, EventQuery, Listing, Verbatim};
+use crate::remote::{Answer, EventQuery, Verbatim};
 
 pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
     let (client, id) = match find(session, &args.run).await? {
         Target::Remote(client, id) => (client, id),
         Target::Here(local, id) => {
             let run = local.settled(local.get(id)?).await?;
+            if let Some(history) = local.history(id)? {
+                return pulled(session, &run, history);
+            }
             let place = format!(
                 "{:<14}{}\n",
                 "Record:",
@@ -30,24 +34,51 @@ pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
             return Ok(0);
         }
     };
-    let run = client.get_run(id, None).await?;
-    let attempts = client.list_attempts(id).await?;
-    let events = client.list_events(id, EventQuery::default()).await?;
-    let streams = client.list_log_streams(id).await?;
-    let json = Parts {
-        run: &run.json,
-        attempts: jsons(&attempts),
-        events: jsons(&events),
-        log_streams: jsons(&streams),
+    let told = Told {
+        run: client.get_run(id, None).await?,
+        attempts: client.list_attempts(id).await?.items,
+        events: client.list_events(id, EventQuery::default()).await?.items,
+        streams: client.list_log_streams(id).await?.items,
     };
-    session.out.one(&json, &id.to_string(), || {
-        let mut text = head(&run.value);
-        text.push_str(&attempts_text(&attempts.items));
-        text.push_str(&streams_text(&streams.items));
-        text.push_str(&events_text(&events.items));
-        text
-    })?;
-    Ok(0)
+    told.print(session)
+}
+
+/// A run that was brought here from a server, with the history that the server told.
+fn pulled(session: &Session, run: &Run, history: History) -> Done {
+    let told = Told {
+        run: Answer::of(run.clone()),
+        attempts: history.attempts.into_iter().map(Answer::of).collect(),
+        events: history.events.into_iter().map(Answer::of).collect(),
+        streams: history.log_streams.into_iter().map(Answer::of).collect(),
+    };
+    told.print(session)
+}
+
+/// All that is known of one run.
+struct Told {
+    run: Answer<Run>,
+    attempts: Vec<Answer<AttemptInfo>>,
+    events: Vec<Answer<RunEvent>>,
+    streams: Vec<Answer<LogStreamInfo>>,
+}
+
+impl Told {
+    fn print(&self, session: &Session) -> Done {
+        let json = Parts {
+            run: &self.run.json,
+            attempts: jsons(&self.attempts),
+            events: jsons(&self.events),
+            log_streams: jsons(&self.streams),
+        };
+        session.out.one(&json, &self.run.value.id.to_string(), || {
+            let mut text = head(&self.run.value);
+            text.push_str(&attempts_text(&self.attempts));
+            text.push_str(&streams_text(&self.streams));
+            text.push_str(&events_text(&self.events));
+            text
+        })?;
+        Ok(0)
+    }
 }
 
 #[derive(Serialize)]
@@ -58,8 +89,8 @@ struct Parts<'a> {
     log_streams: Vec<&'a Verbatim>,
 }
 
-fn jsons<T>(listing: &Listing<T>) -> Vec<&Verbatim> {
-    listing.items.iter().map(|item| &item.json).collect()
+fn jsons<T>(items: &[Answer<T>]) -> Vec<&Verbatim> {
+    items.iter().map(|item| &item.json).collect()
 }
 
 /// `Name:   value`, one a line; what is not set is left out.
@@ -117,9 +148,19 @@ fn head(run: &Run) -> String {
         "Created",
         format!("{} by {}", age::full(run.created_at), run.created_by),
     );
+    if let Some(imported) = &run.imported {
+        let words = format!(
+            "{} by {}; it ended elsewhere",
+            age::full(imported.at),
+            imported.by
+        );
+        fields.add("Imported", words);
+    }
     fields.add_some("Dispatched", run.dispatched_at.map(age::full));
     fields.add_some("Started", run.started_at.map(age::full));
     fields.add_some("Finished", run.finished_at.map(age::full));
+    fields.add_some("Used", run.usage.as_ref().map(usage_words));
+    origin(&mut fields, run.provenance.as_ref());
     if let Some(logs) = &run.logs {
         fields.add(
             "Log",
@@ -130,6 +171,33 @@ fn head(run: &Run) -> String {
         );
     }
     fields.0
+}
+
+/// What a run comes from, as far as it is known.
+fn origin(fields: &mut Fields, provenance: Option<&Provenance>) {
+    let Some(known) = provenance else { return };
+    fields.add_some("Host", known.host.as_ref());
+    fields.add_some("Image digest", known.image_digest.as_ref());
+    let dirty = match known.git_dirty {
+        Some(true) => ", with changes",
+        Some(false) | None => "",
+    };
+    let commit = known.git_commit.as_ref();
+    fields.add_some("Git commit", commit.map(|commit| format!("{commit}{dirty}")));
+    fields.add_some("Run through", known.runs_by.as_ref());
+    fields.add_some("qwex", known.qwex_version.as_ref());
+}
+
+/// `1.250s of processor time, 12.5 MiB of memory at most`.
+fn usage_words(usage: &Usage) -> String {
+    let cpu = usage
+        .cpu_ms
+        .map(|ms| format!("{}.{:03}s of processor time", ms / 1000, ms % 1000));
+    let memory = usage
+        .max_memory_bytes
+        .map(|bytes| format!("{:.1} MiB of memory at most", bytes as f64 / 1_048_576.0));
+    let words: Vec<String> = [cpu, memory].into_iter().flatten().collect();
+    words.join(", ")
 }
 
 fn resources(run: &Run) -> String {

@@ -10,6 +10,7 @@ use qwex_core::{Failure, Project, Run, RunId};
 
 use super::exit_code;
 use super::foreground::{Options, printer};
+use super::guard::Guard;
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::printer::Printer;
 use super::session::Session;
@@ -19,7 +20,7 @@ use crate::direct::{Direct, NewRun, Placed};
 use crate::error::{CliError, Exit};
 use crate::progress::Stages;
 
-const LOCAL: &str = "local";
+pub(super) const LOCAL: &str = "local";
 /// Longest wait of one step; a signal ends it at once.
 const STEP: Duration = Duration::from_millis(200);
 /// Longest wait for a cancelled run: longer than the supervisor's grace.
@@ -30,17 +31,19 @@ const TAKING: Duration = Duration::from_secs(60);
 
 pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest, backend: &str) -> Done {
     let interrupts = Interrupts::listen()?;
+    let guard = Guard::load()?;
     let direct = Direct::open()?;
-    let placed = choose::place(session, &direct, args, &request, backend).await?;
+    let placed = choose::place(session, &direct, &guard, args, &request, backend).await?;
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: None,
         raw: false,
     };
     let mut new = new(session, args, request, &placed);
+    guard.check(session, &placed, &new.spec)?;
     choose::check(&direct, &placed, &new.spec).await?;
     if !args.place.no_uv && placed.backend == LOCAL {
-        new.provenance.runs_by = uv::run_through(session, &mut new.spec);
+        new.provenance.runs_by = uv::run_through(session, Path::new("."), &mut new.spec);
     }
     let watched = (!args.detach).then_some((&options, interrupts));
     start(session, &direct, new, &placed, watched).await

@@ -14,7 +14,14 @@ use crate::remote::{Answer, EventQuery, EventsItem, follow_events};
 pub async fn events(session: &Session, args: &EventsArgs) -> Done {
     let (client, id) = match find(session, &args.run).await? {
         Target::Remote(client, id) => (client, id),
-        Target::Here(_, id) => {
+        Target::Here(local, id) => {
+            if let Some(history) = local.history(id)? {
+                let events: Vec<_> = history.events.into_iter().map(Answer::of).collect();
+                session
+                    .out
+                    .list(events.iter().map(|event| (&event.value, &event.json)))?;
+                return Ok(0);
+            }
             return Err(CliError::usage(format!(
                 "run {id} is one of this machine, and those keep no history"
             ))

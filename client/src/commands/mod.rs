@@ -18,6 +18,7 @@ mod events;
 mod exit_code;
 mod foreground;
 mod get;
+mod guard;
 mod help;
 mod interrupt;
 mod logs;
@@ -27,6 +28,8 @@ mod project;
 mod project_file;
 mod provenance;
 mod ps;
+mod pull;
+mod push;
 mod remove;
 mod request;
 mod rerun;
@@ -35,6 +38,7 @@ mod run;
 mod session;
 mod target;
 mod token;
+mod transfer;
 mod uv;
 mod wait;
 mod webhook;
@@ -103,6 +107,8 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Diff(args) => diff::diff(session, &args).await,
         Command::Rm(args) => remove::rm(session, &args),
         Command::Prune(args) => remove::prune(session, &args),
+        Command::Push(args) => push::push(session, &args).await,
+        Command::Pull(args) => pull::pull(session, &args).await,
         Command::Why(args) => why::why(session, &args).await,
         Command::Events(args) => events::events(session, &args).await,
         Command::Cluster(command) => cluster::cluster(session, command).await,
@@ -113,7 +119,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::DrivePipeline { id } => pipeline::driver(session, &id).await,
         Command::Config(command) => config::config(session, &command),
         Command::Auth(command) => auth::auth(session, command).await,
-        Command::Doctor(_) => doctor::doctor(session).await,
+        Command::Doctor(args) => doctor::doctor(session, &args).await,
         Command::Context(_)
         | Command::Completion(_)
         | Command::Help(_)

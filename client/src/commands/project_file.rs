@@ -9,12 +9,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Done;
+use super::guard::Guard;
 use super::session::{output, variable};
-use crate::cli::{FileVariables, Global, InitArgs, ValidateArgs};
+use crate::cli::{FileVariables, Global, InitArgs, REMOTE, ValidateArgs};
 use crate::error::{CliError, Exit};
 use crate::output::print;
+use crate::policy::{Action, Asked};
 use crate::progress::Progress;
-use crate::project_file::{self, BACKENDS, Complaint, FILE_NAME, Source, Stage, Variables};
+use crate::project_file::{self, BACKENDS, Complaint, Expanded, FILE_NAME, Source, Stage, Variables};
 
 /// `schema`: for an editor.
 pub fn schema() -> Done {
@@ -95,7 +97,12 @@ pub fn validate(global: &Global, args: &ValidateArgs) -> Done {
         text: &text,
     };
     let default = named_backend(None)?;
-    let checked = checked(source, &variables, default.as_deref());
+    let project = path
+        .parent()
+        .unwrap_or(&dir)
+        .canonicalize()
+        .unwrap_or_else(|_| dir.clone());
+    let checked = checked(source, &variables, default.as_deref(), &project);
     let out = output(global);
     match checked {
         Ok((stages, runs)) => {
@@ -149,10 +156,57 @@ fn checked(
     source: Source<'_>,
     variables: &Variables,
     default: Option<&str>,
+    project: &Path,
 ) -> Result<(usize, usize), Vec<Complaint>> {
     let file = project_file::parse::<Vec<Stage>>(source.text).map_err(|complaint| vec![*complaint])?;
     let expanded = project_file::expanded(&file, source, variables, "PIPELINE-ID", default)?;
-    Ok((file.stages.len(), expanded.instances.len()))
+    let forbidden = forbidden(&file.stages, source, &expanded, project);
+    if forbidden.is_empty() {
+        Ok((file.stages.len(), expanded.instances.len()))
+    } else {
+        Err(forbidden)
+    }
+}
+
+/// What the policy of this machine and user forbids of the stages.
+fn forbidden(stages: &[Stage], source: Source<'_>, expanded: &Expanded, project: &Path) -> Vec<Complaint> {
+    let guard = match Guard::load() {
+        Ok(guard) => guard,
+        Err(error) => {
+            return vec![Complaint::new(
+                &(0..0),
+                format!("no stage can be started: {}", error.what),
+            )];
+        }
+    };
+    let mut all = Vec::new();
+    for instance in &expanded.instances {
+        let Some(stage) = stages.iter().find(|stage| stage.name.value == instance.stage) else {
+            continue;
+        };
+        let asked = Asked {
+            backend: &instance.backend,
+            address: instance.host.as_deref(),
+            spec: &instance.spec,
+            workspace: (instance.backend != REMOTE).then_some(project),
+        };
+        let what = |what: &str| format!("the stage `{}` cannot run: {what}", stage.name.value);
+        for violation in guard.policy.check(&asked) {
+            let at = project_file::place_of(source.text, stages, stage, &violation.pointer);
+            let complaint = Complaint::new(at.as_ref().unwrap_or(&stage.name.at), what(&violation.what));
+            let told = complaint.label(format!("{} {}", violation.place, violation.rule));
+            all.push(told.fix(violation.fix));
+        }
+        let found = guard.policy.look(&asked);
+        for finding in found.iter().filter(|finding| finding.action == Action::Deny) {
+            let rule = format!("the content rule {} forbids its command", finding.rule);
+            let complaint = Complaint::new(&stage.command.at, what(&rule));
+            let told = complaint.label(format!("{}: {}", finding.at, finding.line));
+            all.push(told.fix(finding.message.clone()));
+        }
+    }
+    all.dedup();
+    all
 }
 
 /// The backend of stages that name none, where the user says so: a flag, else `QWEX_BACKEND`.

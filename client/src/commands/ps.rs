@@ -2,37 +2,41 @@
 
 use jiff::Timestamp;
 use qwex_api::run::RunRow;
+use qwex_core::Run;
 
 use super::Done;
 use super::session::Session;
 use crate::cli::PsArgs;
 use crate::direct::Direct;
 use crate::error::CliError;
+use crate::output::RunHere;
 use crate::remote::{Answer, JobApiClient, RunFilter, row_of};
 
 /// Largest page asked for.
 const PAGE: usize = 200;
 
 pub async fn ps(session: &Session, args: &PsArgs) -> Done {
-    let rows = if args.local || (!args.remote && session.settings.server.is_none()) {
-        here(session, args)?
+    let found = if args.local || (!args.remote && session.settings.server.is_none()) {
+        let runs = here(session, args)?;
+        session.out.list(runs.iter().map(|run| (run, &run.row)))?;
+        runs.len()
     } else {
         let client = session.client()?;
         let limit = if args.limit == 0 { usize::MAX } else { args.limit };
         let mut rows = rows(client.as_ref(), filter(session, args), limit.saturating_add(1)).await?;
         cut(session, limit, rows.len());
         rows.truncate(limit);
-        rows
+        session.out.list(rows.iter().map(|row| (&row.value, &row.json)))?;
+        rows.len()
     };
-    session.out.list(rows.iter().map(|row| (&row.value, &row.json)))?;
-    if rows.is_empty() && session.out.for_people() {
+    if found == 0 && session.out.for_people() {
         session.progress.note("no runs");
     }
     Ok(0)
 }
 
 /// The runs of this directory that the flags mean.
-fn here(session: &Session, args: &PsArgs) -> Result<Vec<Answer<RunRow>>, CliError> {
+fn here(session: &Session, args: &PsArgs) -> Result<Vec<RunHere>, CliError> {
     let Some(local) = Direct::find()? else {
         return Ok(Vec::new());
     };
@@ -45,7 +49,20 @@ fn here(session: &Session, args: &PsArgs) -> Result<Vec<Answer<RunRow>>, CliErro
         session.progress.note(&sentence);
     }
     cut(session, limit, runs.len());
-    Ok(runs.iter().take(limit).map(row_of).map(Answer::of).collect())
+    let shown = runs.iter().take(limit).map(|run| RunHere {
+        row: row_of(run),
+        backend: backend_of(&local, run),
+    });
+    Ok(shown.collect())
+}
+
+/// The word of `--backend`, with the host or context where one was named. A record without it is still a run.
+fn backend_of(local: &Direct, run: &Run) -> String {
+    let placed = local.placed(run.id).unwrap_or_default();
+    match placed.address {
+        Some(address) => format!("{}:{address}", placed.backend),
+        None => placed.backend,
+    }
 }
 
 /// Nobody may take a part of the list for all of it.

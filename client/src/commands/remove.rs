@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use qwex_core::{Run, RunId};
-use qwex_runner::StoreError;
 
 use super::Done;
 use super::session::Session;
+use super::target::recorded;
 use crate::cli::{PruneArgs, RmArgs};
-use crate::direct::{Direct, DirectError};
+use crate::direct::Direct;
 use crate::error::{CliError, Exit};
 use crate::remote::{Answer, row_of};
 
@@ -19,7 +19,7 @@ pub fn rm(session: &Session, args: &RmArgs) -> Done {
     let ids = args
         .runs
         .iter()
-        .map(|word| direct.resolve(word).map_err(|error| told(word, error)))
+        .map(|word| recorded(&direct, word, "what a server keeps cannot be removed"))
         .collect::<Result<Vec<RunId>, CliError>>()?;
     for id in ids {
         direct.remove(id)?;
@@ -36,18 +36,6 @@ fn no_runs() -> CliError {
     .why("there is no .qwex/runs; the runs of a server are kept for ever and cannot be removed")
     .fix("change to the directory in which the runs were started")
     .code("not_found")
-}
-
-fn told(word: &str, error: DirectError) -> CliError {
-    let is_absent = matches!(error, DirectError::Store(StoreError::NotFound { .. }));
-    let told = CliError::from(error);
-    if !is_absent {
-        return told;
-    }
-    told.why(format!(
-        "{word:?} names no record of this directory; what a server keeps cannot be removed"
-    ))
-    .fix("see what is here: `qwexctl ps --local`")
 }
 
 /// What goes: runs that are over, but the newest that are kept.

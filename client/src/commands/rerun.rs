@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use qwex_api::run::{RerunRequest, SubmitRequest};
-use qwex_core::{Run, RunId};
+use qwex_core::{JobSpec, Run, RunId};
 
+use super::direct_run::LOCAL;
 use super::foreground::{Options, follow};
+use super::guard::Guard;
 use super::interrupt::Interrupts;
 use super::session::Session;
 use super::target::{Target, find};
@@ -23,43 +25,53 @@ pub async fn rerun(session: &Session, args: &RerunArgs) -> Done {
 
 async fn begin(session: &Session, args: &RerunArgs) -> Done {
     let interrupts = Interrupts::listen()?;
+    let guard = Guard::load()?;
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: None,
         raw: false,
     };
     let (client, old) = match (find(session, &args.run).await?, args.backend.as_deref()) {
-        (Target::Remote(client, id), None | Some(REMOTE)) => (client, id),
+        (Target::Remote(client, id), None | Some(REMOTE)) => {
+            // What the run asks for was checked when it was first submitted, wherever that was.
+            guard.check_remote(session, &JobSpec::default())?;
+            (client, id)
+        }
         (Target::Remote(client, id), Some(backend)) => {
             let direct = Direct::open()?;
             let run = client.get_run(id, None).await?.value;
-            let placed = choose::moved(Placed::default(), backend)?;
-            return here(
-                session,
-                &direct,
-                again(args, run)?,
-                &placed,
-                watched(args, &options, interrupts),
-            )
-            .await;
+            let placed = choose::moved(&guard, Placed::default(), backend)?;
+            let new = again(args, run)?;
+            allowed(session, &guard, &direct, &placed, &new).await?;
+            let watched = watched(args, &options, interrupts);
+            return direct_run::start(session, &direct, new, &placed, watched).await;
         }
         (Target::Here(direct, id), Some(REMOTE)) => {
+            guard.check_remote(session, &direct.get(id)?.spec)?;
             return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
         }
         (Target::Here(direct, id), backend) => {
+            let was = direct.placed(id)?;
+            let is_of_server = was.backend == REMOTE;
+            if is_of_server && backend.is_none() && session.settings.server.is_some() {
+                guard.check_remote(session, &direct.get(id)?.spec)?;
+                return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
+            }
             let new = again(args, direct.get(id)?)?;
             let placed = match backend {
-                Some(backend) => choose::moved(direct.placed(id)?, backend)?,
-                None => direct.placed(id)?,
+                Some(backend) => choose::moved(&guard, was, backend)?,
+                None if is_of_server => {
+                    session.progress.note(&format!(
+                        "run {id} was one of {}, and no server is set: again on this machine",
+                        was.words()
+                    ));
+                    choose::moved(&guard, was, LOCAL)?
+                }
+                None => was,
             };
-            return here(
-                session,
-                &direct,
-                new,
-                &placed,
-                watched(args, &options, interrupts),
-            )
-            .await;
+            allowed(session, &guard, &direct, &placed, &new).await?;
+            let watched = watched(args, &options, interrupts);
+            return direct_run::start(session, &direct, new, &placed, watched).await;
         }
     };
     let request = RerunRequest {
@@ -89,16 +101,16 @@ fn watched<'a>(
     (!args.detach).then_some((options, interrupts))
 }
 
-/// Without a server.
-async fn here(
+/// Refuses what a policy or the backend does not take, before anything is recorded.
+async fn allowed(
     session: &Session,
+    guard: &Guard,
     direct: &Direct,
-    new: NewRun,
     placed: &Placed,
-    watched: Option<(&Options, Interrupts)>,
-) -> Done {
-    choose::check(direct, placed, &new.spec).await?;
-    direct_run::start(session, direct, new, placed, watched).await
+    new: &NewRun,
+) -> Result<(), CliError> {
+    guard.check(session, placed, &new.spec)?;
+    choose::check(direct, placed, &new.spec).await
 }
 
 /// A run of this directory, submitted to the server.

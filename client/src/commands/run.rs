@@ -4,6 +4,7 @@ use qwex_api::run::SubmitRequest;
 use qwex_core::RunId;
 
 use super::foreground::{Options, follow};
+use super::guard::Guard;
 use super::interrupt::{INTERRUPTED, Interrupts};
 use super::request::request;
 use super::session::Session;
@@ -46,6 +47,7 @@ fn backend(session: &Session, args: &RunArgs) -> Result<String, CliError> {
 }
 
 async fn remote(session: &Session, args: &RunArgs, request: SubmitRequest) -> Done {
+    Guard::load()?.check_remote(session, &request.clone().into_spec())?;
     let client = session.client()?;
     let id = request.id.expect("every request has an id");
     let mut interrupts = Interrupts::listen()?;

@@ -41,6 +41,19 @@ pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
     Ok(Target::Here(Box::new(local), id))
 }
 
+/// The run of this directory that a word means, where those of a server are not meant; `why` says what about them.
+pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliError> {
+    direct.resolve(word).map_err(|error| {
+        let is_absent = matches!(error, DirectError::Store(StoreError::NotFound { .. }));
+        let told = CliError::from(error);
+        if !is_absent {
+            return told;
+        }
+        told.why(format!("{word:?} names no record of this directory; {why}"))
+            .fix("see what is here: `qwexctl ps --local`")
+    })
+}
+
 fn here(word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
     let Some(local) = Direct::find()? else {
         return Ok(None);

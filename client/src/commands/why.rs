@@ -15,7 +15,13 @@ use crate::remote::{Answer, row_of};
 pub async fn why(session: &Session, args: &WhyArgs) -> Done {
     let why = match find(session, &args.run).await? {
         Target::Remote(client, id) => client.why(id).await?,
-        Target::Here(local, id) => Answer::of(here(&local.get(id)?, &local.placed(id)?)),
+        Target::Here(local, id) => {
+            let told = local.history(id)?.and_then(|history| history.why);
+            match told {
+                Some(why) => Answer::of(why),
+                None => Answer::of(here(&local.get(id)?, &local.placed(id)?)),
+            }
+        }
     };
     let id = why.value.run.id.to_string();
     session.out.one(&why.json, &id, || words(&why.value))?;

@@ -8,6 +8,9 @@ pub enum DirectError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Runner(#[from] RunnerError),
+    /// A server told other things of a run than it gave.
+    #[error("what came is not the whole run: {0}")]
+    Told(String),
     /// What the run wrote cannot be shown.
     #[error("cannot show the output: {source}")]
     Output { source: std::io::Error },

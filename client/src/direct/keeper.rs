@@ -48,6 +48,14 @@ pub fn ensure(dir: &Path, journal: &Journal) -> Result<(), DirectError> {
     Ok(())
 }
 
+/// Whether nobody keeps a run.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub fn is_missing(journal: &Journal) -> Result<bool, StoreError> {
+    Ok(take(journal)?.is_some())
+}
+
 /// The right to keep a run, held until dropped; `None`: another process has it.
 fn take(journal: &Journal) -> Result<Option<File>, StoreError> {
     let lock = journal.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;

@@ -48,7 +48,7 @@ fn index_name(attempt: Attempt) -> String {
 }
 
 /// The file of a stream; merged output is stdout's.
-fn file_name(attempt: Attempt, stream: &str) -> String {
+pub fn file_name(attempt: Attempt, stream: &str) -> String {
     let stream = if stream == "stderr" { "stderr" } else { "stdout" };
     if attempt == Attempt::FIRST {
         format!("{stream}.log")
@@ -68,6 +68,15 @@ pub fn read_index(journal: &Journal, attempt: Attempt) -> Result<LogIndex, Store
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| StoreError::io("read", &journal.path_of(&name), error.into())),
     }
+}
+
+/// Stores the index of an attempt whose log nobody writes any more.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_index(journal: &Journal, attempt: Attempt, index: &LogIndex) -> Result<(), StoreError> {
+    let json = serde_json::to_vec(index).expect("positions serialise");
+    journal.write_file(&index_name(attempt), &json, Durability::Machine)
 }
 
 /// Writes the log of one attempt.

@@ -1,27 +1,36 @@
 //! Runs without a server, on any backend, recorded in `.qwex/runs` of this directory. Knows no HTTP API.
 //!
 //! `registry` has a line per backend; `runs` is what commands ask; `keeper` is the process that sees to a run, `drive`
-//! what it does, `copy_logs` and `log_files` the log beside the record; `follow` reads it all back.
+//! what it does, `copy_logs` and `log_files` the log beside the record; `follow` reads it all back. `whole`
+//! is a run as another keeper of runs takes it, `receive` one as it comes from there, `history` what happened to it.
 
 mod copy_logs;
 mod drive;
 mod error;
 mod follow;
 mod hand_over;
+mod history;
 pub mod keeper;
 mod log_files;
 mod placed;
+mod receive;
 pub mod registry;
 mod runs;
+mod upkeep;
+mod whole;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 pub use error::DirectError;
 pub use follow::{Follow, Followed};
+pub use history::History;
 pub use placed::{Placed, Sent};
+pub use receive::Receiving;
 pub use registry::Opening;
 pub use runs::{Direct, NewRun, handle_of};
+pub use upkeep::Upkeep;
+pub use whole::{LogBytes, Whole};
 
 use runs::plain;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use qwex_core::Run;
 use qwex_runner::durable::Durability;
 use qwex_runner::{Journal, StoreError, Transfer, Work, Workspace};
+use qwex_runner_ssh::SshSettings;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "placed.json";
@@ -25,6 +26,12 @@ pub struct Placed {
     pub workspace: Option<PathBuf>,
     #[serde(default)]
     pub send: Sent,
+    /// What was configured for the ssh host when the run was submitted: its directory there must be found again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshSettings>,
+    /// Directories of nodes that the run may mount, as the policy said when it was submitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_paths: Vec<String>,
 }
 
 /// What of the workspace goes to a backend elsewhere.

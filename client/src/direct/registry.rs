@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use qwex_runner::{Backend, RunnerError};
 use qwex_runner_container::{ContainerBackend, ContainerConfig};
 use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
-use qwex_runner_ssh::{SshBackend, SshSettings};
+use qwex_runner_ssh::SshBackend;
 
 use super::SUPERVISE;
 use super::placed::Placed;
@@ -81,7 +81,8 @@ fn engine(
 
 fn host(opening: &Opening) -> Result<SshBackend, RunnerError> {
     let address = opening.placed.address.as_deref();
-    SshBackend::open(address, SUPERVISE, &SshSettings::default())
+    let settings = opening.placed.ssh.clone().unwrap_or_default();
+    SshBackend::open(address, SUPERVISE, &settings)
 }
 
 async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, RunnerError> {
@@ -89,6 +90,7 @@ async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, Runne
         word,
         context: opening.placed.address,
         namespace: opening.placed.namespace,
+        host_paths: opening.placed.node_paths,
         ..K8sDirectConfig::default()
     };
     let connected = K8sBackend::connect_direct(config).await;

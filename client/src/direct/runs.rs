@@ -13,6 +13,7 @@ use qwex_runner::{Handle, Journal, Runner, RunnerError, Store, Work, store::stat
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 use super::error::DirectError;
+use super::history::History;
 use super::placed::Placed;
 use super::registry::Opening;
 use super::{SUPERVISE, keeper, log_files};
@@ -28,7 +29,7 @@ const QUICK_LOOK: Duration = Duration::from_millis(5);
 
 /// The runs of one directory.
 pub struct Direct {
-    store: Store,
+    pub(super) store: Store,
     dir: PathBuf,
     pub backend: LocalBackend,
 }
@@ -73,6 +74,15 @@ impl Direct {
     fn over(store: Store, dir: PathBuf) -> Result<Self> {
         let backend = plain(store.path(), dir.clone())?;
         Ok(Self { store, dir, backend })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The directory that new runs of this one see.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// What the backend of a run is opened with.
@@ -163,7 +173,7 @@ impl Direct {
     }
 
     /// The directory that holds `.qwex`.
-    fn dir_of_store(&self) -> PathBuf {
+    pub(super) fn dir_of_store(&self) -> PathBuf {
         let mut dir = self.store.path().to_owned();
         dir.pop();
         dir.pop();
@@ -215,7 +225,9 @@ impl Direct {
     ///
     /// # Errors
     /// It cannot be recorded, or this backend refuses it or cannot start it.
-    pub fn submit(&self, new: NewRun) -> Result<Run> {
+    pub fn submit(&self, mut new: NewRun) -> Result<Run> {
+        let host = nix::unistd::gethostname().ok();
+        new.provenance.host = host.and_then(|host| host.into_string().ok());
         let run = recorded(new);
         let journal = self.store.create(&run)?;
         let work = Work {
@@ -333,6 +345,14 @@ impl Direct {
         Ok(log_files::files(&self.store.journal(id)?, attempt))
     }
 
+    /// What the server told of a run that was brought here.
+    ///
+    /// # Errors
+    /// The run is not there, or the file beside its record cannot be read.
+    pub fn history(&self, id: RunId) -> Result<Option<History>> {
+        Ok(History::read(&self.store.journal(id)?)?)
+    }
+
     /// Whether a keeper sees to the run.
     ///
     /// # Errors
@@ -356,7 +376,10 @@ impl Direct {
             return Ok(run);
         }
         let journal = self.store.journal(run.id)?;
-        Ok(journal.seal_logs(log_files::sum_up(&journal, run.attempt)?)?)
+        let summary = log_files::sum_up(&journal, run.attempt)?;
+        // A run without an end that anybody saw used what nobody knows.
+        let details = self.backend.details_sync(&handle_of(&run)).unwrap_or_default();
+        Ok(journal.conclude(summary, details.usage)?)
     }
 
     /// Where the runs are recorded.
@@ -424,6 +447,7 @@ fn recorded(new: NewRun) -> Run {
         created_by: user(),
         provenance: Some(new.provenance).filter(|known| *known != Provenance::default()),
         usage: None,
+        imported: None,
     }
 }
 

@@ -5,7 +5,9 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("exit-codes", include_str!("exit-codes.txt")),
     ("environment", include_str!("environment.txt")),
     ("formatting", include_str!("formatting.txt")),
+    ("policy", include_str!("policy.txt")),
     ("spec", include_str!("spec.txt")),
+    ("ssh", include_str!("ssh.txt")),
 ];
 
 /// The text of a topic.

@@ -1,5 +1,5 @@
 //! Prints data to stdout: tables like kubectl's, JSON with the shape of the API, YAML, names. Talk goes to stderr and
-//! is not here. Used by `commands`; knows neither `remote` nor `local`.
+//! is not here. Used by `commands`; knows neither `remote` nor `direct`.
 
 pub mod age;
 pub mod color;
@@ -9,5 +9,5 @@ mod rows;
 mod table;
 
 pub use format::{Format, Output, print};
-pub use rows::{Row, pairs, reason, status_words};
+pub use rows::{Row, RunHere, pairs, reason, status_words};
 pub use table::table;

@@ -43,7 +43,7 @@ impl Row for RunRow {
 
     fn heads(wide: bool) -> Vec<&'static str> {
         let mut heads = vec![
-            "ID", "NAME", "STATUS", "REASON", "CLUSTER", "EXIT", "DURATION", "AGE",
+            "ID", "NAME", "STATUS", "REASON", CLUSTER, "EXIT", "DURATION", "AGE",
         ];
         if wide {
             heads.extend([
@@ -70,6 +70,10 @@ impl Row for RunRow {
         ];
         if wide {
             let flags: Vec<&str> = self.flags.iter().map(|flag| flag.as_str()).collect();
+            let by = match &self.imported {
+                Some(imported) => format!("{}, imported by {}", self.created_by, imported.by),
+                None => self.created_by.clone(),
+            };
             cells.extend([
                 self.project.to_string(),
                 text(self.queue.as_ref()),
@@ -77,11 +81,45 @@ impl Row for RunRow {
                 age::full(self.created_at),
                 time(self.started_at),
                 time(self.finished_at),
-                self.created_by.clone(),
+                by,
                 flags.join(","),
             ]);
         }
         cells
+    }
+}
+
+/// A run of this directory: its table names the backend where a server's names the cluster.
+pub struct RunHere {
+    pub row: RunRow,
+    pub backend: String,
+}
+
+const CLUSTER: &str = "CLUSTER";
+
+impl Row for RunHere {
+    fn name(&self) -> String {
+        self.row.name()
+    }
+
+    fn heads(wide: bool) -> Vec<&'static str> {
+        let heads = RunRow::heads(wide).into_iter();
+        heads
+            .map(|head| if head == CLUSTER { "BACKEND" } else { head })
+            .collect()
+    }
+
+    fn cells(&self, wide: bool, now: Timestamp) -> Vec<String> {
+        let cells = RunRow::heads(wide).into_iter().zip(self.row.cells(wide, now));
+        cells
+            .map(|(head, cell)| {
+                if head == CLUSTER {
+                    self.backend.clone()
+                } else {
+                    cell
+                }
+            })
+            .collect()
     }
 }
 

@@ -12,6 +12,8 @@ fn stage(name: &str, needs: &[&str]) -> StageRecord {
         matrix: std::collections::BTreeMap::new(),
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
         backend: "local".to_owned(),
+        host: None,
+        runs_by: None,
         condition: None,
         allow_failure: false,
         inputs: None,

@@ -433,6 +433,8 @@ fn stage_run(pipeline: &Pipeline, stage: &StageRecord, send: Transfer) -> StageR
         name: stage.run_name.clone(),
         labels,
         backend: stage.backend.clone(),
+        host: stage.host.clone(),
+        runs_by: stage.runs_by.clone(),
         spec,
         send,
     }

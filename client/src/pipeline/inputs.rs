@@ -35,6 +35,9 @@ pub struct Inputs {
 #[derive(Debug, Default)]
 pub struct Hashes(HashMap<PathBuf, (Stamp, String)>);
 
+/// Files that say what `uv run` installs.
+const OF_UV: [&str; 3] = ["uv.lock", "pyproject.toml", ".python-version"];
+
 type Stamp = (u64, u64, i64, i64, i64, i64);
 
 impl Hashes {
@@ -98,6 +101,9 @@ struct Surroundings<'a> {
     image: Option<&'a str>,
     /// Without an image the machine is the surroundings.
     backend: Option<&'a str>,
+    /// Which machine, if it is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     env: &'a BTreeMap<String, String>,
     secrets: &'a BTreeMap<String, String>,
     working_dir: Option<&'a str>,
@@ -113,6 +119,7 @@ fn surroundings(stage: &StageRecord) -> Surroundings<'_> {
         command: &spec.command,
         image: spec.image.as_deref(),
         backend: spec.image.is_none().then_some(stage.backend.as_str()),
+        host: stage.host.as_deref(),
         env: &spec.env,
         secrets: &spec.secrets,
         working_dir: spec.working_dir.as_deref(),
@@ -149,10 +156,16 @@ pub fn gather(
         .iter()
         .map(|(path, artifact)| (path, seen(artifact)))
         .collect();
-    let named: Vec<String> = match &stage.inputs {
+    let mut named: Vec<String> = match &stage.inputs {
         Some(inputs) => paths(project, inputs)?.into_iter().filter(is_source).collect(),
         None => Vec::new(),
     };
+    if stage.runs_by.is_some() {
+        // What uv installs is said here, whether or not the stage names it.
+        named.extend(OF_UV.map(str::to_owned));
+        named.sort();
+        named.dedup();
+    }
     let named_files = hashes.all(project, &named)?;
     let fingerprint = hashed(&(surroundings(stage), &named_files, &handed));
     let goes_over = stage.backend != "local";

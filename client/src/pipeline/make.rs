@@ -60,6 +60,8 @@ fn stage(instance: Instance) -> StageRecord {
         matrix: instance.matrix.into_iter().collect(),
         needs: instance.needs,
         backend: instance.backend,
+        host: instance.host,
+        runs_by: None,
         condition: instance.condition,
         allow_failure: instance.allow_failure,
         inputs: instance.inputs,

@@ -116,6 +116,12 @@ pub struct StageRecord {
     #[serde(default)]
     pub needs: Vec<String>,
     pub backend: String,
+    /// Machine of the backend ssh, by the user's name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What its command is run through: `uv run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_by: Option<String>,
     /// The `if`, with its variables filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,

@@ -15,6 +15,10 @@ pub struct StageRun {
     pub labels: BTreeMap<String, String>,
     /// The word of `--backend`.
     pub backend: String,
+    /// Machine of the backend ssh, by the user's name for it.
+    pub host: Option<String>,
+    /// What its command is run through, for the record.
+    pub runs_by: Option<String>,
     pub spec: JobSpec,
     /// What of the project's directory goes over.
     pub send: Transfer,

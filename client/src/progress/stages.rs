@@ -64,6 +64,7 @@ impl Stages {
             | EventKind::Cancelled
             | EventKind::Corrected
             | EventKind::LogsSealed
+            | EventKind::Imported
             | EventKind::Refused
             | EventKind::Unknown => return,
         };

@@ -30,6 +30,11 @@ pub fn takes_queue(backend: &str) -> bool {
     WITH_QUEUE.contains(&backend)
 }
 
+#[must_use]
+pub fn takes_host(backend: &str) -> bool {
+    backend == "ssh"
+}
+
 /// The backend of stages that name none: `default` (a flag, the environment), the file's, `local`.
 #[must_use]
 pub fn default_backend<'a>(file: &'a ProjectFile<Vec<Stage>>, default: Option<&'a str>) -> &'a str {
@@ -124,6 +129,12 @@ fn fit(stage: &Stage, defaults: Common<'_>, backend: &str) -> Vec<Complaint> {
         complaints.push(
             Complaint::new(&image.at, format!("the backend {backend} executes no images"))
                 .fix("remove the image, or choose the backend docker, podman, k8s, kueue or remote"),
+        );
+    }
+    if let Some(host) = stage.host.as_ref().filter(|_| !takes_host(backend)) {
+        complaints.push(
+            Complaint::new(&host.at, format!("the backend {backend} has no hosts"))
+                .fix("remove the host, or choose the backend ssh"),
         );
     }
     if stage.queue.is_some() && !takes_queue(backend) {

@@ -15,6 +15,19 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
+impl Source<'_> {
+    /// The line that a place is on, from 1.
+    #[must_use]
+    pub fn line(&self, at: &Range<usize>) -> usize {
+        self.text
+            .get(..at.start)
+            .unwrap_or_default()
+            .matches('\n')
+            .count()
+            + 1
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -84,7 +97,7 @@ impl Complaint {
         let before = source.text.get(..self.at.start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Told {
-            line: before.matches('\n').count() + 1,
+            line: source.line(&self.at),
             column: before[line_start..].chars().count() + 1,
             message: &self.what,
             label: &self.label,
@@ -145,22 +158,46 @@ pub fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Opti
         .map(|(_, near)| near)
 }
 
-/// The error of a command that cannot use the file.
+/// A sort of file that is read strictly.
+#[derive(Debug, Clone, Copy)]
+pub struct FileKind {
+    pub noun: &'static str,
+    /// Where its fields are explained.
+    pub help: &'static str,
+    pub code: &'static str,
+}
+
+const PROJECT_FILE: FileKind = FileKind {
+    noun: "project file",
+    help: "`qwexctl help spec` shows its fields, `qwexctl schema` the whole of it for an editor",
+    code: "project_file",
+};
+
+/// The error of a command that cannot use the project file.
 #[must_use]
 pub fn refused(source: Source<'_>, complaints: &[Complaint]) -> CliError {
+    refused_as(PROJECT_FILE, source, complaints)
+}
+
+/// The error of a command that cannot use a file.
+#[must_use]
+pub fn refused_as(kind: FileKind, source: Source<'_>, complaints: &[Complaint]) -> CliError {
     let renderer = Renderer::plain();
     let drawn: Vec<String> = complaints
         .iter()
         .map(|complaint| complaint.drawn(source, &renderer))
         .collect();
     let what = match complaints.len() {
-        1 => format!("the project file {} cannot be used", source.path),
-        many => format!("the project file {} cannot be used: {many} problems", source.path),
+        1 => format!("the {} {} cannot be used", kind.noun, source.path),
+        many => format!(
+            "the {} {} cannot be used: {many} problems",
+            kind.noun, source.path
+        ),
     };
     CliError::new(Exit::Usage, what)
         .drawing(drawn.join("\n\n"))
-        .fix("`qwexctl help spec` shows its fields, `qwexctl schema` the whole of it for an editor")
-        .code("project_file")
+        .fix(kind.help)
+        .code(kind.code)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use qwex_core::spec::Placement;
 use qwex_core::{JobSpec, Mount, RunName};
 
 use super::at::At;
-use super::check::{check, default_backend, inside, takes_image, takes_queue};
+use super::check::{check, default_backend, inside, takes_host, takes_image, takes_queue};
 use super::complaint::{Complaint, Source};
 use super::condition::Condition;
 use super::graph::base;
@@ -31,6 +31,8 @@ pub struct Instance {
     /// Names of instances.
     pub needs: Vec<String>,
     pub backend: String,
+    /// Machine of the backend ssh.
+    pub host: Option<String>,
     pub condition: Option<String>,
     pub allow_failure: bool,
     pub inputs: Option<Vec<String>>,
@@ -199,6 +201,7 @@ impl View<'_> {
         };
         filling.env();
         let spec = filling.spec(backend);
+        let host = filling.host(backend);
         let inputs = stage.inputs.as_ref().map(|inputs| filling.each(inputs));
         let needs = filling.needs(names);
         let condition = filling.condition();
@@ -216,6 +219,7 @@ impl View<'_> {
             matrix: one.clone(),
             needs,
             backend: backend.to_owned(),
+            host,
             condition,
             allow_failure: stage.allow_failure,
             inputs,
@@ -383,6 +387,11 @@ impl Filling<'_> {
     fn condition(&self) -> Option<String> {
         let condition = Condition::parse(&self.stage.condition.as_ref()?.value).ok()?;
         Some(condition.with(&|space, name| self.plain(space, name)).to_string())
+    }
+
+    fn host(&mut self, backend: &str) -> Option<String> {
+        let host = self.stage.host.as_ref().or(self.view.file.host.as_ref());
+        host.filter(|_| takes_host(backend)).map(|host| self.text(host))
     }
 
     fn spec(&mut self, backend: &str) -> JobSpec {

@@ -7,8 +7,11 @@ use serde_saphyr::{Error, Location};
 use super::at::bytes;
 use super::complaint::Complaint;
 
-/// How the fields are written whose form people most often miss.
-const FORMS: &[(&str, &str)] = &[
+/// How fields are written whose form people most often miss.
+pub type Forms = &'static [(&'static str, &'static str)];
+
+/// Those of `qwex.yaml`.
+pub const FORMS: Forms = &[
     ("stages", "- name: test"),
     ("needs", "[build, test]"),
     ("matrix", "{ lr: [0.1, 0.01] }"),
@@ -26,7 +29,7 @@ const FORMS: &[(&str, &str)] = &[
 
 /// What the reader of YAML refused.
 #[must_use]
-pub fn misread(text: &str, error: &Error) -> Complaint {
+pub fn misread(text: &str, error: &Error, forms: Forms) -> Complaint {
     let error = error.without_snippet();
     let at = error.location().map_or(0..0, |location| place(text, &location));
     match error {
@@ -50,8 +53,9 @@ pub fn misread(text: &str, error: &Error) -> Complaint {
             text,
             &at,
             Complaint::new(&at, format!("here must be {expected}")).label(format!("this is {unexpected}")),
+            forms,
         ),
-        Error::Unexpected { expected, .. } => unexpected(text, &at, expected),
+        Error::Unexpected { expected, .. } => unexpected(text, &at, expected, forms),
         Error::NullIntoString { .. } => {
             Complaint::new(&at, "here a value is missing").label("write \"\" for an empty one")
         }
@@ -65,7 +69,7 @@ pub fn misread(text: &str, error: &Error) -> Complaint {
 }
 
 fn unknown_field(at: &Range<usize>, field: &str, expected: &[&'static str]) -> Complaint {
-    if field == "server" {
+    if field == "server" && expected.contains(&"stages") {
         return Complaint::new(at, "a project file cannot name a server")
             .label("it could lead your token away")
             .fix("name one of the user's contexts: `context: NAME`");
@@ -79,11 +83,11 @@ fn unknown_field(at: &Range<usize>, field: &str, expected: &[&'static str]) -> C
     }
 }
 
-fn unexpected(text: &str, at: &Range<usize>, expected: &str) -> Complaint {
+fn unexpected(text: &str, at: &Range<usize>, expected: &str, forms: Forms) -> Complaint {
     let written = text.get(at.clone()).unwrap_or_default().trim();
     let plain = !written.is_empty() && !written.contains(['{', '[', '\n', ':']);
     let complaint = match expected {
-        "sequence start" if plain && form(text, at) != Some("- name: test") => {
+        "sequence start" if plain && form(text, at, forms) != Some("- name: test") => {
             return Complaint::new(at, "here must be a list").label(format!("write it like [{written}]"));
         }
         "sequence start" => Complaint::new(at, "here must be a list"),
@@ -91,19 +95,19 @@ fn unexpected(text: &str, at: &Range<usize>, expected: &str) -> Complaint {
         "string scalar" => Complaint::new(at, "here must be text"),
         expected => Complaint::new(at, format!("here must be a {expected}")),
     };
-    formed(text, at, complaint)
+    formed(text, at, complaint, forms)
 }
 
 /// With the form of the field, if it is one that people miss.
-fn formed(text: &str, at: &Range<usize>, complaint: Complaint) -> Complaint {
-    match form(text, at) {
+fn formed(text: &str, at: &Range<usize>, complaint: Complaint, forms: Forms) -> Complaint {
+    match form(text, at, forms) {
         Some(form) => complaint.label(format!("write it like {form}")),
         None => complaint,
     }
 }
 
 /// How the field is written whose value stands at a place.
-fn form(text: &str, at: &Range<usize>) -> Option<&'static str> {
+fn form(text: &str, at: &Range<usize>, forms: Forms) -> Option<&'static str> {
     let before = text
         .get(..at.start)?
         .trim_end()
@@ -111,7 +115,7 @@ fn form(text: &str, at: &Range<usize>) -> Option<&'static str> {
         .trim_end();
     let key = before.strip_suffix(':')?;
     let key = key.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next()?;
-    FORMS.iter().find(|(name, _)| *name == key).map(|(_, form)| *form)
+    forms.iter().find(|(name, _)| *name == key).map(|(_, form)| *form)
 }
 
 /// What the reader's name of a type means.

@@ -24,13 +24,15 @@ mod variables;
 
 pub use at::At;
 pub use check::BACKENDS;
-pub use complaint::{Complaint, Source, nearest, refused};
+pub use complaint::{Complaint, FileKind, Source, nearest, refused, refused_as};
 pub use condition::{Condition, Outcomes};
 pub use detect::{Found, detect};
 pub use expand::{Expanded, Instance, expanded};
+pub use misread::Forms;
 pub use model::{Common, ProjectFile, Stage};
 pub use parts::{CommandLine, Matrix};
-pub use read::{Read, find, parse, read, text};
+pub use place::field as place_of;
+pub use read::{Read, find, parse, parse_strictly, read, text};
 pub use schema::schema;
 pub use surroundings::Variables;
 pub use variables::{names_the_run, settle};

@@ -21,6 +21,9 @@ macro_rules! with_fields_of_a_run {
             /// Where it runs: local, docker, podman, ssh, k8s, kueue or remote. `--backend` overrides.
             #[serde(default)]
             pub backend: Option<At<String>>,
+            /// Machine of the backend ssh: a host of your config.yaml, else as in `ssh HOST`.
+            #[serde(default)]
+            pub host: Option<At<String>>,
             /// Container image; not used by the backends local and ssh.
             #[serde(default)]
             pub image: Option<At<String>>,
@@ -85,6 +88,7 @@ macro_rules! with_fields_of_a_run {
             pub fn common(&self) -> Common<'_> {
                 Common {
                     backend: self.backend.as_ref(),
+                    host: self.host.as_ref(),
                     image: self.image.as_ref(),
                     pull_policy: self.pull_policy,
                     env: &self.env,
@@ -112,6 +116,7 @@ macro_rules! with_fields_of_a_run {
 #[derive(Debug, Clone, Copy)]
 pub struct Common<'a> {
     pub backend: Option<&'a At<String>>,
+    pub host: Option<&'a At<String>>,
     pub image: Option<&'a At<String>>,
     pub pull_policy: Option<PullPolicy>,
     pub env: &'a BTreeMap<String, At<String>>,
@@ -203,6 +208,7 @@ impl<S: Default> Default for ProjectFile<S> {
             max_parallel: None,
             stages: S::default(),
             backend: None,
+            host: None,
             image: None,
             pull_policy: None,
             env: BTreeMap::new(),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::FILE_NAME;
 use super::complaint::{Complaint, Source, refused};
-use super::misread::misread;
+use super::misread::{FORMS, Forms, misread};
 use super::model::ProjectFile;
 use crate::error::{CliError, Exit};
 
@@ -95,15 +95,23 @@ fn unreadable(shown: &str, error: &io::Error) -> CliError {
 /// # Errors
 /// What is wrong, with its place.
 pub fn parse<S: DeserializeOwned + Default>(text: &str) -> Result<ProjectFile<S>, Box<Complaint>> {
+    parse_strictly(text, FORMS)
+}
+
+/// Reads YAML of ours, whatever it holds, without guessing. An empty text is the default.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn parse_strictly<T: DeserializeOwned + Default>(text: &str, forms: Forms) -> Result<T, Box<Complaint>> {
     if text
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
     {
-        return Ok(ProjectFile::default());
+        return Ok(T::default());
     }
     let options =
         serde_saphyr::options! { with_snippet: false, strict_booleans: true, reject_unsupported_tags: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| Box::new(misread(text, &error)))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| Box::new(misread(text, &error, forms)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use qwex_api::cluster::{AddCluster, AddedCluster, ClusterInfo};
 use qwex_api::log::LogStreamInfo;
 use qwex_api::meta::{Meta, WhoAmI};
 use qwex_api::project::{CreateProject, ProjectInfo};
+use qwex_api::record::RunRecord;
 use qwex_api::run::{AttemptInfo, RerunRequest, RunRow, SubmitRequest, Why};
 use qwex_api::token::{CreateToken, CreatedToken, TokenInfo};
 use qwex_api::webhook::{CreateWebhook, CreatedWebhook, DeliveryInfo, WebhookInfo};
@@ -17,13 +18,14 @@ use reqwest::{Method, StatusCode};
 use super::answer::{Answer, Listing};
 use super::calls::{events_call, list_call, log_call};
 use super::client::{
-    ByteStream, EventQuery, EventStream, EventsItem, JobApiClient, LogQuery, LogStream, LogsItem, Result,
-    RunFilter, Submission,
+    ByteStream, EventQuery, EventStream, EventsItem, JobApiClient, LogQuery, LogStream, LogUpload, LogsItem,
+    Result, RunFilter, Submission,
 };
 use super::http::{HttpJobApiClient, post};
 use super::retry::Patience;
 use super::send::Call;
 use super::streams::{broken_off, items, read_end};
+use super::upload::Upload;
 
 const SSE: &str = "text/event-stream";
 
@@ -75,6 +77,15 @@ impl JobApiClient for HttpJobApiClient {
         }
         let (_, run) = self.answer(&call, patience).await?;
         Ok(run)
+    }
+
+    async fn import(&self, record: &RunRecord, log: LogUpload) -> Result<Submission> {
+        let call = Call::new(Method::PUT, &["runs", &record.run.id.to_string(), "import"]);
+        let upload = Upload::new(record, log);
+        // All of it or nothing is recorded, and the same twice is once.
+        let (status, run) = self.upload(&call, &upload).await?;
+        let is_new = status == StatusCode::CREATED;
+        Ok(Submission { run, is_new })
     }
 
     async fn list_events(&self, id: RunId, query: EventQuery) -> Result<Listing<RunEvent>> {
@@ -217,6 +228,19 @@ impl JobApiClient for HttpJobApiClient {
 
     async fn meta(&self) -> Result<Answer<Meta>> {
         self.get(&["meta"]).await
+    }
+
+    async fn date(&self) -> Result<Option<jiff::Timestamp>> {
+        let response = self
+            .send(&Call::new(Method::GET, &["meta"]), Patience::Read)
+            .await?;
+        let date = response.headers().get(reqwest::header::DATE);
+        let text = date.and_then(|date| date.to_str().ok());
+        Ok(text.and_then(|text| {
+            jiff::fmt::rfc2822::DateTimeParser::new()
+                .parse_timestamp(text)
+                .ok()
+        }))
     }
 
     async fn whoami(&self) -> Result<Answer<WhoAmI>> {

@@ -7,6 +7,7 @@ use qwex_api::cluster::{AddCluster, AddedCluster, ClusterInfo};
 use qwex_api::log::{LogLine, LogStreamInfo};
 use qwex_api::meta::{Meta, WhoAmI};
 use qwex_api::project::{CreateProject, ProjectInfo};
+use qwex_api::record::RunRecord;
 use qwex_api::run::{AttemptInfo, RerunRequest, RunRow, SubmitRequest, Why};
 use qwex_api::token::{CreateToken, CreatedToken, TokenInfo};
 use qwex_api::webhook::{CreateWebhook, CreatedWebhook, DeliveryInfo, WebhookInfo};
@@ -76,6 +77,9 @@ pub type EventStream = BoxStream<'static, Result<EventsItem>>;
 /// Raw bytes of a log.
 pub type ByteStream = BoxStream<'static, Result<bytes::Bytes>>;
 
+/// Makes the bytes of a log, from the first one on, for each try.
+pub type LogUpload = Box<dyn Fn() -> BoxStream<'static, std::io::Result<bytes::Bytes>> + Send + Sync>;
+
 /// A submit that holds.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -97,6 +101,8 @@ pub trait JobApiClient: Send + Sync {
     async fn get_run(&self, id: RunId, wait: Option<Span>) -> Result<Answer<Run>>;
     async fn cancel(&self, id: RunId) -> Result<Answer<Run>>;
     async fn rerun(&self, id: RunId, request: &RerunRequest) -> Result<Answer<Run>>;
+    /// Brings a run that ended elsewhere, with the bytes of its log streams in their order.
+    async fn import(&self, record: &RunRecord, log: LogUpload) -> Result<Submission>;
     async fn list_events(&self, id: RunId, query: EventQuery) -> Result<Listing<RunEvent>>;
     async fn stream_events(&self, id: RunId, query: EventQuery) -> Result<EventStream>;
     async fn list_attempts(&self, id: RunId) -> Result<Listing<AttemptInfo>>;
@@ -131,5 +137,7 @@ pub trait JobApiClient: Send + Sync {
     async fn replay_delivery(&self, id: &str, delivery: &str) -> Result<Answer<DeliveryInfo>>;
 
     async fn meta(&self) -> Result<Answer<Meta>>;
+    /// The server's clock, in whole seconds; `None`: it does not tell.
+    async fn date(&self) -> Result<Option<Timestamp>>;
     async fn whoami(&self) -> Result<Answer<WhoAmI>>;
 }

@@ -30,7 +30,7 @@ pub struct Endpoint {
 pub struct HttpJobApiClient {
     pub(super) sender: Sender,
     pub(super) retry_for: Duration,
-    notice: Notice,
+    pub(super) notice: Notice,
 }
 
 impl HttpJobApiClient {
@@ -123,7 +123,7 @@ impl HttpJobApiClient {
         self.body(&call, Patience::Read).await.map(drop)
     }
 
-    fn unknown(&self, status: reqwest::StatusCode, error: &serde_json::Error) -> ApiError {
+    pub(super) fn unknown(&self, status: reqwest::StatusCode, error: &serde_json::Error) -> ApiError {
         self.sender
             .foreign(status, format!("the answer has not the expected shape: {error}"))
     }

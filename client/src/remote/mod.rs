@@ -16,12 +16,13 @@ mod rows;
 mod send;
 mod sse;
 mod streams;
+mod upload;
 
 pub use answer::{Answer, Listing, Verbatim};
 pub use backend::Backend;
 pub use client::{
-    ByteStream, EventQuery, EventStream, EventsItem, JobApiClient, LogQuery, LogStream, LogsItem, RunFilter,
-    Submission,
+    ByteStream, EventQuery, EventStream, EventsItem, JobApiClient, LogQuery, LogStream, LogUpload, LogsItem,
+    RunFilter, Submission,
 };
 pub use error::ApiError;
 pub use follow::{FollowPatience, follow_events, follow_log};

@@ -24,5 +24,6 @@ pub fn row_of(run: &Run) -> RunRow {
         started_at: run.started_at,
         finished_at: run.finished_at,
         created_by: run.created_by.clone(),
+        imported: run.imported.clone(),
     }
 }

@@ -1,11 +1,12 @@
 //! One request and its answer: address, token, time limits, problem documents. Every call of [`super::http`] goes
 //! through here.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use qwex_api::Problem;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, Url, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::ApiError;
@@ -61,6 +62,8 @@ impl Call {
 /// A connection pool to one server.
 pub struct Sender {
     client: reqwest::Client,
+    /// For bodies that take their time: the server says nothing meanwhile, and only a dead connection ends it.
+    uploads: OnceLock<reqwest::Client>,
     base: Url,
     /// Marked sensitive, so that no debug output shows it.
     token: Option<HeaderValue>,
@@ -74,22 +77,12 @@ impl Sender {
     /// The address or the token cannot be used, or this machine has no CA certificates.
     pub fn new(server: &str, token: Option<&SecretString>) -> Result<Self, ApiError> {
         let base = address(server)?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("qwexctl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .redirect(redirect::Policy::none());
-        if base.scheme() == "http" {
-            // Loading the system's certificates costs more than the whole request.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| ApiError::Setup {
-            message: chain(&error),
-        })?;
+        let client = client(&base, Some(SILENCE))?;
         let token = token.map(|token| bearer(server, token)).transpose()?;
         let server = base.as_str().trim_end_matches('/').to_owned();
         Ok(Self {
             client,
+            uploads: OnceLock::new(),
             base,
             token,
             server,
@@ -101,14 +94,50 @@ impl Sender {
     /// # Errors
     /// No answer, a problem document, or something that is not qwexcloud.
     pub async fn send(&self, call: &Call) -> Result<Response, ApiError> {
+        let mut request = self.request(&self.client, call);
+        if let Some(limit) = call.limit {
+            request = request.timeout(limit);
+        }
+        if let Some(body) = &call.body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
+        }
+        self.answered(request).await
+    }
+
+    /// Sends a call with a body of `length` bytes of type `kind`, as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub async fn upload(
+        &self,
+        call: &Call,
+        (kind, length): (&'static str, u64),
+        body: Body,
+    ) -> Result<Response, ApiError> {
+        let uploads = match self.uploads.get() {
+            Some(uploads) => uploads,
+            None => {
+                let made = client(&self.base, None)?;
+                self.uploads.get_or_init(|| made)
+            }
+        };
+        let request = self
+            .request(uploads, call)
+            .header(CONTENT_TYPE, kind)
+            .header(CONTENT_LENGTH, length);
+        self.answered(request.body(body)).await
+    }
+
+    fn request(&self, client: &reqwest::Client, call: &Call) -> RequestBuilder {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .expect("an http address has a path")
             .pop_if_empty()
             .push("v1")
             .extend(&call.path);
-        let mut request = self
-            .client
+        let mut request = client
             .request(call.method.clone(), url)
             .header(ACCEPT, call.accept);
         if !call.query.is_empty() {
@@ -120,14 +149,10 @@ impl Sender {
         if let Some(key) = &call.key {
             request = request.header("idempotency-key", key);
         }
-        if let Some(limit) = call.limit {
-            request = request.timeout(limit);
-        }
-        if let Some(body) = &call.body {
-            request = request
-                .header(reqwest::header::CONTENT_TYPE, "application/json")
-                .body(body.clone());
-        }
+        request
+    }
+
+    async fn answered(&self, request: RequestBuilder) -> Result<Response, ApiError> {
         let response = request.send().await.map_err(|error| self.broken(&error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -185,6 +210,24 @@ impl Sender {
             Err(_) => self.foreign(status, beginning(&body)),
         }
     }
+}
+
+/// `silence`: how long the server may say nothing.
+fn client(base: &Url, silence: Option<Duration>) -> Result<reqwest::Client, ApiError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("qwexctl/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .redirect(redirect::Policy::none());
+    if let Some(silence) = silence {
+        builder = builder.read_timeout(silence);
+    }
+    if base.scheme() == "http" {
+        // Loading the system's certificates costs more than the whole request.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| ApiError::Setup {
+        message: chain(&error),
+    })
 }
 
 fn address(server: &str) -> Result<Url, ApiError> {

@@ -76,6 +76,27 @@ fn a_detached_run_is_waited_for_read_and_listed() {
 }
 
 #[test]
+fn what_a_run_used_and_where_is_recorded_and_shown() {
+    let user = User::new();
+    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    let foreground = seen(user.qwexctl(&["run", "--name", "busy", "--", "sh", "-c", script]));
+    assert_eq!(foreground.code, 0, "{}", foreground.err);
+    let got: Value = serde_json::from_str(&seen(user.qwexctl(&["get", "busy", "-o", "json"])).out).unwrap();
+    assert!(got["usage"]["cpu_ms"].as_u64() > Some(0), "{got}");
+    assert!(got["usage"]["max_memory_bytes"].as_u64() > Some(100_000), "{got}");
+    assert!(got["provenance"]["host"].is_string(), "{got}");
+    let described = seen(user.qwexctl(&["describe", "busy"])).out;
+    assert!(described.contains("s of processor time, "), "{described}");
+    assert!(described.contains("MiB of memory at most"), "{described}");
+    let table = seen(user.qwexctl(&["ps"])).out;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!((lines[0][4], lines[1][4]), ("BACKEND", "local"), "{table}");
+}
+
+#[test]
 fn a_run_is_cancelled_and_run_again() {
     let user = User::new();
     let id = seen(user.qwexctl(&["run", "-d", "--", "sleep", "600"]))

@@ -5,12 +5,17 @@
 
 mod config;
 mod cut;
+mod doctor;
 mod faults;
+mod hosts;
 mod local;
 mod openapi;
 mod pipeline;
+mod policy;
 mod project_file;
 mod runs;
+mod ssh;
 mod support;
 mod tty;
 mod usage;
+mod uv;

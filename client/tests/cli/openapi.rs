@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::StreamExt;
 use qwex_api::cluster::AddCluster;
 use qwex_api::project::CreateProject;
+use qwex_api::record::{RECORD_WITH_LOG, RunRecord};
 use qwex_api::run::{Command, RerunRequest, SubmitRequest};
 use qwex_api::token::{CreateToken, Role};
 use qwex_api::webhook::{CreateWebhook, WebhookEvent};
@@ -15,7 +17,7 @@ use qwex_core::{
     Attempt, FailureCode, Mount, MountKind, Project, Resources, RetryPolicy, RunId, RunStatus, Span,
 };
 use qwexctl::remote::{Endpoint, EventQuery, HttpJobApiClient, JobApiClient, LogQuery, RunFilter};
-use serde_json::Value;
+use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers};
 
 use crate::support::problem;
@@ -41,7 +43,7 @@ async fn every_request_is_in_the_document() {
         .flat_map(|request| check(&document, request))
         .collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert_eq!(requests.len(), 33, "a method was added or left out");
+    assert_eq!(requests.len(), 34, "a method was added or left out");
 }
 
 /// Calls every method of the trait with every parameter set. Answers do not matter here.
@@ -100,6 +102,8 @@ async fn ask_runs(client: &dyn JobApiClient, id: RunId) {
         queue: Some("gpu".parse().unwrap()),
     };
     client.rerun(id, &rerun).await.unwrap_err();
+    let log = || futures::stream::iter([Ok("every byte\n".into())]).boxed();
+    client.import(&whole_record(id), Box::new(log)).await.unwrap_err();
     let after = EventQuery { after: Some(3) };
     client.list_events(id, after).await.unwrap_err();
     assert!(client.stream_events(id, after).await.is_err());
@@ -117,6 +121,35 @@ async fn ask_runs(client: &dyn JobApiClient, id: RunId) {
     assert!(client.stream_log(id, &log).await.is_err());
     assert!(client.read_log(id, &log).await.is_err());
     client.list_log_streams(id).await.unwrap_err();
+}
+
+/// A record with everything set that a server may be told.
+fn whole_record(id: RunId) -> RunRecord {
+    let at = "2026-01-01T00:00:00Z";
+    let failure = json!({"code": "signal", "message": "ended by signal 9", "exit_code": 137, "signal": 9});
+    serde_json::from_value(json!({
+        "project": "team",
+        "run": {
+            "id": id, "name": "train", "project": "default", "labels": {"team": "vision"}, "status": "failed",
+            "failure": failure, "spec": whole_request(id).into_spec(), "attempt": 1, "exit_code": 137,
+            "backend": {"kind": "ssh", "address": "build1", "namespace": "n", "object": "qwex-a1", "uid": "b/1/2"},
+            "flags": ["cancel_requested"], "logs": {"verdict": "complete", "bytes": 11, "lines": 1, "sha256": "00"},
+            "created_at": at, "dispatched_at": at, "started_at": at, "finished_at": at, "created_by": "local:ada",
+            "provenance": {"git_commit": "00", "git_dirty": true, "image_digest": "sha256:00", "host": "build1",
+                "qwex_version": "0.1.0", "runs_by": "uv run"},
+            "usage": {"cpu_ms": 5, "max_memory_bytes": 7}, "imported": {"at": at, "by": "token:ci"},
+        },
+        "attempts": [{
+            "attempt": 1, "status": "failed", "cluster": "alpha", "namespace": "n", "object": "qwex-a1", "uid": "b/1/2",
+            "failure": failure, "exit_code": 137, "dispatched_at": at, "started_at": at, "finished_at": at,
+            "episodes": [{"id": "b/1/2", "node": "n1", "exit_code": 137, "signal": 9, "reason": "Killed",
+                "started_at": at, "ended_at": at}],
+        }],
+        "events": [{"run_id": id, "seq": 1, "at": at, "kind": "failed", "attempt": 1, "message": "m", "data": {"a": 1}}],
+        "log_streams": [{"ordinal": 0, "attempt": 1, "episode": "b/1/2", "stream": "stdout", "bytes": 11, "lines": 1,
+            "verdict": "gap", "sha256": "00", "message": "bytes are missing"}],
+    }))
+    .unwrap()
 }
 
 fn whole_request(id: RunId) -> SubmitRequest {
@@ -228,14 +261,23 @@ fn check(document: &Value, request: &Request) -> Vec<String> {
             problems.push(told(format!("no parameter {name}; there are {known:?}")));
         }
     }
-    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    // A record has the bytes of its log behind it.
+    let kind = request
+        .headers
+        .get("content-type")
+        .map_or("application/json", |kind| kind.to_str().unwrap());
+    let text = match kind {
+        RECORD_WITH_LOG => request.body.split(|byte| *byte == b'\n').next().unwrap(),
+        _ => request.body.as_slice(),
+    };
+    let schema = &operation["requestBody"]["content"][kind]["schema"];
     match (request.body.is_empty(), schema.is_null()) {
         (false, true) => problems.push(told("takes no body".to_owned())),
         (true, false) if operation["requestBody"]["required"] == true => {
             problems.push(told("needs a body".to_owned()))
         }
         (false, false) => {
-            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            let body: Value = serde_json::from_slice(text).unwrap();
             problems.extend(misfits(document, schema, &body, "").into_iter().map(told));
         }
         (true, _) => {}

@@ -9,6 +9,7 @@ pub mod log;
 pub mod meta;
 pub mod page;
 pub mod project;
+pub mod record;
 pub mod run;
 mod strict;
 pub mod token;

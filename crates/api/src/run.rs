@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use qwex_core::spec::{Placement, PullPolicy};
 use qwex_core::{
-    Attempt, ClusterName, Failure, Flags, JobSpec, Mount, Pending, Project, QueueName, Resources,
+    Attempt, ClusterName, Failure, Flags, Imported, JobSpec, Mount, Pending, Project, QueueName, Resources,
     RetryPolicy, Run, RunId, RunName, RunStatus, Span,
 };
 use serde::{Deserialize, Serialize};
@@ -217,6 +217,9 @@ pub struct RunRow {
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
     pub finished_at: Option<Timestamp>,
     pub created_by: String,
+    /// The run ended elsewhere and was brought here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
 }
 
 /// One try of a run, with everything that ran for it.

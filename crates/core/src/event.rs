@@ -31,6 +31,8 @@ word_enum!(
         Unreachable = "unreachable",
         Reachable = "reachable",
         LogsSealed = "logs_sealed",
+        /// The run ended elsewhere; its record and log were brought here. What is told before happened there.
+        Imported = "imported",
         /// A fact that was refused and changed nothing.
         Refused = "refused",
     } Unknown

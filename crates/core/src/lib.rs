@@ -24,7 +24,7 @@ pub use ids::{Attempt, EpisodeId, ObjectUid, RunId, RunIdAgeError, RunIdError};
 pub use mount::{Mount, MountKind};
 pub use names::{ClusterName, NameError, Project, QueueName, RunName};
 pub use observation::{Ending, EpisodeEnd, Fact, Observation};
-pub use provenance::{Provenance, Usage};
+pub use provenance::{Imported, Provenance, Usage};
 pub use resources::Resources;
 pub use run::{BackendInfo, BackendKind, LogSummary, LogVerdict, Run};
 pub use spec::{JobSpec, RetryOn, RetryPolicy, secret_from_env};

@@ -1,5 +1,6 @@
 //! What a run was made from and what it used: kept beside its result, never a reason for a state.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where a run comes from.
@@ -36,4 +37,14 @@ pub struct Usage {
     /// Most resident memory in bytes: of the largest process, or of all where the backend counts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_memory_bytes: Option<u64>,
+}
+
+/// Set on a run that ended elsewhere and was brought to a server as it was: that server executed nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Imported {
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// Who brought it: `token:<name>`.
+    pub by: String,
 }

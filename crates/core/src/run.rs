@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, ObjectUid, RunId};
 use crate::names::{ClusterName, Project, RunName};
-use crate::provenance::{Provenance, Usage};
+use crate::provenance::{Imported, Provenance, Usage};
 use crate::spec::JobSpec;
 use crate::status::{Failure, Flags, Pending, RunStatus, word_enum};
 use crate::transition::RunState;
@@ -59,6 +59,9 @@ pub struct Run {
     /// Of the last attempt, set after its end where the backend counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The run ended elsewhere and was brought to the server that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
 }
 
 impl Run {
@@ -109,6 +112,29 @@ impl Run {
         self.dispatched_at = dispatched_at;
         self.started_at = started_at;
         self.finished_at = finished_at;
+    }
+
+    /// What makes two records of one id records of different executions: `spec`, `end` or `log`. `None`: both tell of
+    /// the same one, whoever keeps them. Times count to the microsecond, as a server keeps them.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        if self.spec.hash() != other.spec.hash() {
+            return Some("spec");
+        }
+        if self.end() != other.end() {
+            return Some("end");
+        }
+        let log = |run: &Self| run.logs.as_ref().map(|logs| (logs.bytes, logs.sha256.clone()));
+        (log(self) != log(other)).then_some("log")
+    }
+
+    fn end(&self) -> impl PartialEq + use<> {
+        let failure = self
+            .failure
+            .as_ref()
+            .map(|failure| (failure.code, failure.exit_code, failure.signal));
+        let micros = self.finished_at.map(Timestamp::as_microsecond);
+        (self.status, self.attempt, self.exit_code, failure, micros)
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use qwex_core::{BackendInfo, BackendKind, Fact, JobSpec, Observation, SpecProblem};
+use qwex_core::{BackendInfo, BackendKind, JobSpec, Observation, SpecProblem};
 use qwex_runner::backend::{Backend, Details, Feature, Probe, unsupported};
 use qwex_runner::{
-    CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
-    WatchPosition, Watcher, Work,
+    CancelProgress, Handle, Key, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream,
+    Submitted, WatchPosition, Watcher, Work,
 };
 use tokio::sync::broadcast;
 
@@ -19,7 +19,6 @@ use crate::discover::Surroundings;
 use crate::engine::Engine;
 use crate::features;
 use crate::logs;
-use crate::names::Key;
 use crate::observe::View;
 use crate::record::{Record, Records, StopCause};
 use crate::snapshot::{Phase, Snapshot};
@@ -179,17 +178,7 @@ impl Inner {
     }
 
     fn observe(&self, handle: &Handle, view: &View) -> Vec<Observation> {
-        let gone = |message: &str| {
-            vec![Observation {
-                run_id: handle.run_id,
-                attempt: handle.attempt,
-                uid: handle.backend.uid.clone(),
-                at: jiff::Timestamp::now(),
-                fact: Fact::Gone {
-                    message: message.to_owned(),
-                },
-            }]
-        };
+        let gone = |message: &str| vec![Key::of(handle).gone(handle.backend.uid.clone(), message)];
         match (view.uid(), &handle.backend.uid) {
             (None, _) => gone("the engine has no container of this attempt"),
             (Some(found), Some(pinned)) if found != *pinned => gone("another container took its place"),

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
 use jiff::Timestamp;
 use qwex_core::ObjectUid;
-use qwex_runner::{CancelProgress, RunnerError};
+use qwex_runner::{CancelProgress, Key, RunnerError};
 
 use crate::backend::Inner;
 use crate::errors;
-use crate::names::Key;
 use crate::record::{EndCause, Locked, Record, Stop, StopCause};
 use crate::snapshot::{Phase, Snapshot};
 

@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, StartContainerOptions};
-use qwex_runner::{RunnerError, Work};
+use qwex_runner::{Key, RunnerError, Work};
 
 use crate::backend::Inner;
 use crate::deadline;
 use crate::ending::short;
 use crate::errors;
 use crate::manifest;
-use crate::names::{self, Key};
+use crate::names;
 use crate::record::{EndCause, Locked, Record};
 use crate::snapshot::{Phase, Snapshot};
 use crate::user::Caller;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use qwex_runner::{CancelProgress, RunnerError, Work};
+use qwex_runner::{CancelProgress, Key, RunnerError, Work};
 
 use crate::backend::Inner;
-use crate::names::Key;
 use crate::record::StopCause;
 
 const LOOK: Duration = Duration::from_millis(100);

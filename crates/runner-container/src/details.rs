@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bollard::models::SystemInfo;
-use qwex_runner::RunnerError;
 use qwex_runner::backend::{Details, Probe};
+use qwex_runner::{Key, RunnerError};
 
 use crate::backend::Inner;
 use crate::engine::{Engine, Flavor};
 use crate::errors;
-use crate::names::Key;
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -101,6 +100,7 @@ impl Inner {
             // An image that was built or loaded here has no digest in any registry, only its own id.
             image_digest: digest.or(Some(image)),
             host: host.filter(|_| self.link.is_local()),
+            // An engine tells what runs, not what ran: the last figures before the end would be too small.
             usage: None,
         })
     }

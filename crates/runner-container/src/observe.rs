@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use qwex_core::{BackendInfo, Ending, EpisodeEnd, EpisodeId, Fact, ObjectUid, Observation, PendingCode};
+use qwex_runner::Key;
 
 use crate::ending;
-use crate::names::Key;
 use crate::record::Record;
 use crate::snapshot::{Phase, Snapshot};
 

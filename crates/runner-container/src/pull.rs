@@ -9,13 +9,12 @@ use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptions;
 use futures::StreamExt;
-use qwex_runner::{RunnerError, Work};
+use qwex_runner::{Key, RunnerError, Work};
 
 use crate::backend::Inner;
 use crate::create::Brought;
 use crate::errors::{self, PullTrouble};
 use crate::image::Reference;
-use crate::names::Key;
 use crate::record::{EndCause, Record};
 use crate::registry;
 

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use qwex_core::ObjectUid;
-use qwex_runner::RunnerError;
 use qwex_runner::durable::{Dir, Durability};
+use qwex_runner::{Key, RunnerError};
 use serde::{Deserialize, Serialize};
 
 use crate::connect::Home;
-use crate::names::Key;
 
 /// An attempt that was submitted, or cancelled before it could be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

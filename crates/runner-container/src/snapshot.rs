@@ -6,8 +6,9 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 use jiff::Timestamp;
 use qwex_core::ObjectUid;
+use qwex_runner::Key;
 
-use crate::names::{self, Key};
+use crate::names;
 
 /// A container as `inspect` showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl Snapshot {
     }
 
     pub fn key(&self) -> Option<Key> {
-        Key::of_labels(&self.labels)
+        names::of_labels(&self.labels)
     }
 
     pub fn uid(&self) -> ObjectUid {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use qwex_core::BackendInfo;
 use qwex_core::spec::PullPolicy;
-use qwex_runner::{RunnerError, Submitted, Work};
+use qwex_runner::{Key, RunnerError, Submitted, Work};
 
 use crate::backend::Inner;
 use crate::create::Brought;
 use crate::engine::Flavor;
 use crate::manifest;
-use crate::names::Key;
 use crate::pull;
 use crate::record::{EndCause, Locked, Record};
 

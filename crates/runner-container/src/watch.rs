@@ -10,14 +10,14 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures::stream::{BoxStream, StreamExt};
 use qwex_core::Observation;
-use qwex_runner::{ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
+use qwex_runner::{Key, ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::Inner;
 use crate::errors;
 use crate::logs;
-use crate::names::{self, Key};
+use crate::names;
 use crate::observe::View;
 
 /// Without news for this long, the watch says that it is alive.
@@ -102,7 +102,7 @@ fn key_of(event: &EventMessage) -> Option<Key> {
     if NOISE.iter().any(|noise| action.starts_with(noise)) {
         return None;
     }
-    Key::of_labels(event.actor.as_ref()?.attributes.as_ref()?)
+    names::of_labels(event.actor.as_ref()?.attributes.as_ref()?)
 }
 
 type Labels = HashMap<String, String>;
@@ -182,7 +182,9 @@ impl Eye {
             Ok(listed) => listed.into_iter().map(|container| container.labels).collect(),
             Err(error) => labels_of_podman(error)?,
         };
-        let made = made.iter().filter_map(|labels| Key::of_labels(labels.as_ref()?));
+        let made = made
+            .iter()
+            .filter_map(|labels| names::of_labels(labels.as_ref()?));
         let recorded = inner.records.keys()?.into_iter();
         let wanted = |key: &Key| inner.config.only.is_none_or(|run| run == key.run_id);
         Ok(made.chain(recorded).filter(wanted).collect())

@@ -8,16 +8,15 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use qwex_core::{Attempt, BackendInfo, BackendKind, Fact, ObjectUid, Observation, RunId};
+use qwex_core::{BackendInfo, BackendKind, Observation};
 use qwex_runner::durable::Dir;
 use qwex_runner::{
-    CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
-    WatchPosition, Watcher, Work,
+    CancelProgress, Handle, Key, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream,
+    Submitted, WatchPosition, Watcher, Work,
 };
 use tokio::sync::Notify;
 
 use crate::config::LocalConfig;
-use crate::layout::Key;
 use crate::snapshot::Snapshot;
 use crate::{logs, watch};
 
@@ -68,16 +67,13 @@ impl LocalBackend {
     /// [`Watcher::observe`] without a runtime.
     pub fn observe_sync(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
         let key = Key::of(handle);
+        let uid = || handle.backend.uid.clone();
         match self.inner.snapshot(key)? {
-            Some(snapshot) if is_pinned(handle, &snapshot) => {
+            Some(snapshot) if handle.is_about(snapshot.uid().as_ref()) => {
                 Ok(snapshot.observations(&self.inner.backend_info(key)))
             }
-            Some(_) => Ok(vec![self.inner.gone(
-                key,
-                handle,
-                "another process took its place",
-            )]),
-            None => Ok(vec![self.inner.gone(key, handle, "its directory was removed")]),
+            Some(_) => Ok(vec![key.gone(uid(), "another process took its place")]),
+            None => Ok(vec![key.gone(uid(), "its directory was removed")]),
         }
     }
 
@@ -91,14 +87,6 @@ impl LocalBackend {
             .map_err(|error| RunnerError::Failed {
                 message: format!("the worker thread ended early: {error}"),
             })?
-    }
-}
-
-/// Whether the handle is about the object that is there.
-pub(crate) fn is_pinned(handle: &Handle, snapshot: &Snapshot) -> bool {
-    match (&handle.backend.uid, snapshot.uid()) {
-        (Some(pinned), Some(uid)) => *pinned == uid,
-        (Some(_) | None, _) => true,
     }
 }
 
@@ -117,13 +105,9 @@ impl Inner {
             cluster: self.config.cluster.clone(),
             address: None,
             namespace: None,
-            object: key.run_id.object_name(key.attempt),
+            object: key.object(),
             uid: None,
         }
-    }
-
-    fn gone(&self, key: Key, handle: &Handle, message: &str) -> Observation {
-        gone(key, handle.backend.uid.clone(), message)
     }
 
     /// Takes ended supervisors off the process table.
@@ -133,36 +117,12 @@ impl Inner {
     }
 }
 
-pub(crate) fn gone(key: Key, uid: Option<ObjectUid>, message: &str) -> Observation {
-    Observation {
-        run_id: key.run_id,
-        attempt: key.attempt,
-        uid,
-        at: jiff::Timestamp::now(),
-        fact: Fact::Gone {
-            message: message.to_owned(),
-        },
-    }
-}
-
 pub(crate) fn failed(what: &str, key: Key, error: &io::Error) -> RunnerError {
     RunnerError::Failed {
         message: format!(
             "cannot {what} attempt {} of run {}: {error}",
             key.attempt, key.run_id
         ),
-    }
-}
-
-impl Key {
-    #[must_use]
-    pub fn new(run_id: RunId, attempt: Attempt) -> Self {
-        Self { run_id, attempt }
-    }
-
-    #[must_use]
-    pub fn of(handle: &Handle) -> Self {
-        Self::new(handle.run_id, handle.attempt)
     }
 }
 
@@ -204,7 +164,7 @@ impl Watcher for LocalBackend {
         let handle = handle.clone();
         self.blocking(move |this| {
             let snapshot = this.inner.snapshot(Key::of(&handle))?;
-            let ours = snapshot.filter(|snapshot| is_pinned(&handle, snapshot));
+            let ours = snapshot.filter(|snapshot| handle.is_about(snapshot.uid().as_ref()));
             Ok(ours.map_or_else(Vec::new, |snapshot| logs::sources(&this.inner.config, &snapshot)))
         })
         .await

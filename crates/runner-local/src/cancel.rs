@@ -9,11 +9,10 @@ use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use qwex_runner::durable::{Dir, Durability};
-use qwex_runner::{CancelProgress, Handle, RunnerError};
+use qwex_runner::{CancelProgress, Handle, Key, RunnerError};
 
-use crate::backend::{Inner, LocalBackend, failed, is_pinned};
+use crate::backend::{Inner, LocalBackend, failed};
 use crate::identity::{Life, ProcessId};
-use crate::layout::Key;
 use crate::records::{
     self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord,
 };
@@ -30,7 +29,7 @@ impl LocalBackend {
         let Some(snapshot) = self.inner.snapshot(key)? else {
             return Ok(CancelProgress::Stopped);
         };
-        if !is_pinned(handle, &snapshot) {
+        if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(CancelProgress::Stopped);
         }
         let progress = self
@@ -49,7 +48,7 @@ impl LocalBackend {
         let Some(snapshot) = self.inner.snapshot(key)? else {
             return Ok(());
         };
-        if !is_pinned(handle, &snapshot) {
+        if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(());
         }
         if !snapshot.is_silent() {
@@ -240,6 +239,7 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
         start: None,
         ended_at: now,
         max_rss_bytes: None,
+        cpu_ms: None,
         leftovers: 0,
     };
     // The end first: a supervisor record without an end would read as a lost run.
@@ -247,6 +247,7 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
     let own = SupervisorRecord {
         process: ProcessId::own()?,
         started_at: now,
+        limits: Vec::new(),
     };
     records::write(dir, SUPERVISOR, &own, Durability::Machine)?;
     Ok(CancelProgress::Stopped)

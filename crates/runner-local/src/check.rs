@@ -35,6 +35,11 @@ pub fn work(config: &LocalConfig, work: &Work) -> Result<(), RunnerError> {
     if let Some(index) = spec.command.iter().position(|word| word.contains('\0')) {
         return rejected(format!("word {index} of the command holds a NUL byte"));
     }
+    for quantity in [spec.resources.cpu_millis(), spec.resources.memory_bytes()] {
+        if let Err(error) = quantity {
+            return rejected(error.to_string());
+        }
+    }
     for (name, value) in &spec.env {
         if name.is_empty() || name.contains(['=', '\0']) {
             return rejected(format!("{name:?} cannot be the name of a variable"));
@@ -54,14 +59,7 @@ pub fn work(config: &LocalConfig, work: &Work) -> Result<(), RunnerError> {
 /// What a spec may ask for, does not get here, and is told so.
 pub fn unused(spec: &JobSpec) -> Vec<String> {
     let image = spec.image.as_ref().map(|image| format!("the image {image}"));
-    let cpu = spec
-        .resources
-        .cpu
-        .as_ref()
-        .map(|cpu| format!("the cpu limit {cpu}"));
-    let memory = spec.resources.memory.as_ref();
-    let memory = memory.map(|memory| format!("the memory limit {memory}"));
-    [image, cpu, memory].into_iter().flatten().collect()
+    image.into_iter().collect()
 }
 
 fn unsupported(message: &str) -> Result<(), RunnerError> {

@@ -2,16 +2,36 @@
 
 use async_trait::async_trait;
 use qwex_runner::backend::{Details, Feature, Probe};
-use qwex_runner::{Backend, Handle, RunnerError};
+use qwex_runner::{Backend, Handle, Key, RunnerError};
 
 use crate::backend::LocalBackend;
+use crate::records::OutputMode;
 
-const FEATURES: &[Feature] = &[
+const LAPTOP: &[Feature] = &[
     Feature::Cpu,
     Feature::Memory,
     Feature::Outputs,
     Feature::SeparateStreams,
 ];
+/// Output is merged, and the directory of a run is its own and empty.
+const EMBEDDED: &[Feature] = &[Feature::Image, Feature::Cpu, Feature::Memory];
+
+impl LocalBackend {
+    /// [`Backend::details`] without a runtime.
+    ///
+    /// # Errors
+    /// The directory of the attempt cannot be read.
+    pub fn details_sync(&self, handle: &Handle) -> Result<Details, RunnerError> {
+        let snapshot = self.inner.snapshot(Key::of(handle))?;
+        let ours = snapshot.filter(|snapshot| handle.is_about(snapshot.uid().as_ref()));
+        let name = nix::unistd::gethostname().ok();
+        Ok(Details {
+            image_digest: None,
+            host: name.and_then(|name| name.into_string().ok()),
+            usage: ours.and_then(|snapshot| snapshot.usage()),
+        })
+    }
+}
 
 #[async_trait]
 impl Backend for LocalBackend {
@@ -20,7 +40,10 @@ impl Backend for LocalBackend {
     }
 
     fn features(&self) -> &[Feature] {
-        FEATURES
+        match self.config().output {
+            OutputMode::Split => LAPTOP,
+            OutputMode::Merged => EMBEDDED,
+        }
     }
 
     async fn probe(&self) -> Result<Probe, RunnerError> {
@@ -36,12 +59,9 @@ impl Backend for LocalBackend {
         })
     }
 
-    async fn details(&self, _handle: &Handle) -> Result<Details, RunnerError> {
-        let name = nix::unistd::gethostname().ok();
-        Ok(Details {
-            host: name.and_then(|name| name.into_string().ok()),
-            ..Details::default()
-        })
+    async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
+        let handle = handle.clone();
+        self.blocking(move |this| this.details_sync(&handle)).await
     }
 
     /// The attempt's directory lies beside the run's record, which is what remains of it.

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use qwex_core::Observation;
-use qwex_runner::{Handle, RunnerError};
+use qwex_runner::{Handle, Key, RunnerError};
 
 use crate::backend::{LocalBackend, failed};
 use crate::identity::Life;
-use crate::layout::Key;
 use crate::logs::Tail;
 use crate::snapshot::Snapshot;
 use crate::sys;

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use qwex_core::{Attempt, RunId};
+use qwex_runner::Key;
 use qwex_runner::durable::Dir;
 use serde::{Deserialize, Serialize};
 
@@ -28,18 +29,11 @@ pub enum LogPlace {
     Above,
 }
 
-/// Names an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub run_id: RunId,
-    pub attempt: Attempt,
-}
-
 impl Layout {
     /// The directory in which the attempt's directory lies, and the latter's name.
     pub fn place(self, root: &Dir, key: Key) -> io::Result<(Dir, String)> {
         match self {
-            Self::ByObject => Ok((root.try_clone()?, key.run_id.object_name(key.attempt))),
+            Self::ByObject => Ok((root.try_clone()?, key.object())),
             Self::ByRun => Ok((root.open_dir(&key.run_id.to_string())?, attempt_name(key.attempt))),
         }
     }
@@ -90,7 +84,7 @@ impl Layout {
     #[must_use]
     pub fn log_path(self, root: &Path, key: Key, stream: &str) -> PathBuf {
         let within = match self {
-            Self::ByObject => root.join(key.run_id.object_name(key.attempt)),
+            Self::ByObject => root.join(key.object()),
             Self::ByRun => root.join(key.run_id.to_string()).join(attempt_name(key.attempt)),
         };
         let dir = match self.log_place(key) {
@@ -104,7 +98,10 @@ impl Layout {
     pub fn scan(self, root: &Dir) -> io::Result<Vec<Key>> {
         let names = root.names()?;
         match self {
-            Self::ByObject => Ok(names.iter().filter_map(|name| object_key(name)).collect()),
+            Self::ByObject => Ok(names
+                .iter()
+                .filter_map(|name| Key::of_object(name.to_str()?))
+                .collect()),
             Self::ByRun => Ok(names
                 .iter()
                 .filter_map(|name| run_keys(root, name))
@@ -118,17 +115,6 @@ fn attempt_name(attempt: Attempt) -> String {
     format!("a{attempt}")
 }
 
-/// Reads `qwex-<run id>-a<attempt>` in its one canonical spelling.
-fn object_key(name: &OsStr) -> Option<Key> {
-    let name = name.to_str()?;
-    let (run_id, attempt) = name.strip_prefix("qwex-")?.rsplit_once("-a")?;
-    let key = Key {
-        run_id: run_id.parse().ok()?,
-        attempt: Attempt(attempt.parse().ok()?),
-    };
-    (key.run_id.object_name(key.attempt) == name).then_some(key)
-}
-
 fn run_keys(root: &Dir, name: &OsStr) -> Option<Vec<Key>> {
     let name = name.to_str()?;
     let run_id: RunId = name.parse().ok()?;
@@ -136,28 +122,7 @@ fn run_keys(root: &Dir, name: &OsStr) -> Option<Vec<Key>> {
     let attempts = inside.iter().filter_map(|name| {
         let name = name.to_str()?;
         let attempt = Attempt(name.strip_prefix('a')?.parse().ok()?);
-        (attempt_name(attempt) == name).then_some(Key { run_id, attempt })
+        (attempt_name(attempt) == name).then_some(Key::new(run_id, attempt))
     });
     Some(attempts.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn g10_only_the_canonical_name_is_an_attempt() {
-        let key = Key {
-            run_id: RunId::mint(),
-            attempt: Attempt(12),
-        };
-        let name = key.run_id.object_name(key.attempt);
-        assert_eq!(object_key(OsStr::new(&name)), Some(key));
-        let upper = name.to_uppercase();
-        let padded = name.replace("-a12", "-a012");
-        let signed = name.replace("-a12", "-a+12");
-        for bad in ["qwex-../x-a1", "qwex--a1", "x", &upper, &padded, &signed] {
-            assert_eq!(object_key(OsStr::new(bad)), None, "{bad}");
-        }
-    }
 }

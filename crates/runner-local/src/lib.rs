@@ -13,6 +13,7 @@ pub mod config;
 mod foreground;
 pub mod identity;
 pub mod layout;
+mod limits;
 mod logs;
 mod oom;
 pub mod records;

@@ -10,11 +10,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use qwex_runner::durable::Dir;
-use qwex_runner::{LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
+use qwex_runner::{Key, LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
 
 use crate::backend::{LocalBackend, failed};
 use crate::config::LocalConfig;
-use crate::layout::Key;
 use crate::records::OutputMode;
 use crate::snapshot::Snapshot;
 use crate::supervise;
@@ -212,7 +211,7 @@ impl Tail {
             return Ok(None);
         }
         self.offset += bytes.len() as u64;
-        let lines = line_starts(&bytes, starts_line, time_of(file)?);
+        let lines = LineTime::of_lines(&bytes, starts_line, time_of(file)?);
         Ok(Some(LogChunk {
             bytes: Bytes::from(bytes),
             lines,
@@ -234,20 +233,6 @@ impl Tail {
     }
 }
 
-fn line_starts(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<LineTime> {
-    let first = starts_line.then_some(0);
-    let after_newline = bytes
-        .iter()
-        .enumerate()
-        .filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len())
-        .map(|(at, _)| at + 1);
-    first
-        .into_iter()
-        .chain(after_newline)
-        .map(|at_byte| LineTime { at_byte, time })
-        .collect()
-}
-
 /// Now, or when the file was last written to if that is long ago.
 fn time_of(file: &File) -> io::Result<Timestamp> {
     let modified = file.metadata()?.modified()?;
@@ -256,20 +241,4 @@ fn time_of(file: &File) -> io::Result<Timestamp> {
         return Ok(Timestamp::now());
     }
     Timestamp::try_from(modified).map_err(io::Error::other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_the_first_byte_of_each_line() {
-        let at = |bytes: &[u8], first| -> Vec<usize> {
-            let starts = line_starts(bytes, first, Timestamp::UNIX_EPOCH);
-            starts.into_iter().map(|line| line.at_byte).collect()
-        };
-        assert_eq!(at(b"a\nb\n", true), [0, 2]);
-        assert_eq!(at(b"rest\nb", false), [5]);
-        assert_eq!(at(b"\n\n", true), [0, 1]);
-    }
 }

@@ -61,7 +61,7 @@ fn cgroup_file(line: &str) -> Option<PathBuf> {
 }
 
 /// The number behind `word` in a file of lines `word number`.
-fn count(file: &PathBuf, word: &str) -> Option<u64> {
+pub fn count(file: &PathBuf, word: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| {
         let (name, number) = line.split_once(' ')?;

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use qwex_core::{Attempt, RunId};
 use qwex_runner::durable::{Dir, Durability};
+use qwex_runner::supervised;
+pub use qwex_runner::supervised::EndCause;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,11 @@ pub struct WorkRecord {
     pub timeout_ms: Option<u64>,
     /// From TERM to KILL.
     pub grace_ms: u64,
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a processor.
+    #[serde(default)]
+    pub cpu_millis: Option<u64>,
     pub output: OutputMode,
     pub log_place: LogPlace,
     /// What the spec names and a process of this machine does not get, for people.
@@ -76,49 +83,20 @@ impl OutputMode {
 pub struct SupervisorRecord {
     pub process: ProcessId,
     pub started_at: Timestamp,
+    /// How the limits of the spec are kept, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartRecord {
-    pub process: ProcessId,
-    pub started_at: Timestamp,
-}
+/// Who runs the command.
+pub type StartRecord = supervised::StartRecord<ProcessId>;
+
+/// How it ended.
+pub type EndRecord = supervised::EndRecord<ProcessId>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRecord {
     pub asked_at: Timestamp,
-}
-
-/// How it ended. Exit code and signal are what the kernel said, apart from the cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndRecord {
-    pub cause: EndCause,
-    pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
-    pub core_dumped: bool,
-    /// A sentence for people.
-    pub message: String,
-    /// `None` if the command never ran.
-    pub start: Option<StartRecord>,
-    pub ended_at: Timestamp,
-    pub max_rss_bytes: Option<u64>,
-    /// Processes of the run that were still there after its command had ended, and were killed.
-    pub leftovers: u32,
-}
-
-/// Why it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndCause {
-    /// The command ended by itself or by a signal that we did not send.
-    Ended,
-    StartError,
-    TimedOut,
-    OutOfMemory,
-    /// Stopped because somebody asked through qwex.
-    Cancelled,
-    /// The supervisor itself was told to stop, as at a shutdown.
-    Stopped,
 }
 
 /// Reads a record that a command may have been started on. One that cannot be read is an error: taking

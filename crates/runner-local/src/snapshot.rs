@@ -3,16 +3,14 @@
 
 use std::io;
 
-use jiff::Timestamp;
-use qwex_core::{
-    BackendInfo, Ending, EpisodeEnd, Fact, Failure, FailureCode, ObjectUid, Observation, PendingCode,
-};
+use qwex_core::{BackendInfo, ObjectUid, Observation, Usage};
+use qwex_runner::Key;
 use qwex_runner::durable::Dir;
+use qwex_runner::supervised::{End, Story};
 
 use crate::identity::{Life, ProcessId};
-use crate::layout::Key;
 use crate::records::{
-    self, END, EndCause, EndRecord, START, SUPERVISOR, StartRecord, SupervisorRecord, WORK, WorkRecord,
+    self, END, EndRecord, START, SUPERVISOR, StartRecord, SupervisorRecord, WORK, WorkRecord,
 };
 use crate::survivors::{self, Mark};
 
@@ -108,71 +106,56 @@ impl Snapshot {
         }
     }
 
+    /// What its processes used; `None` before its end, or where no command ran.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.stage {
+            Stage::Ended(end) => end.usage(),
+            Stage::Unattended | Stage::Attended | Stage::Lost(_) => None,
+        }
+    }
+
     /// Everything that can be said of it now. A later snapshot of the same attempt only appends.
     #[must_use]
     pub fn observations(&self, backend: &BackendInfo) -> Vec<Observation> {
         let Some(supervisor) = &self.supervisor else {
             return Vec::new();
         };
-        let uid = supervisor.process.uid();
-        let seen = |at: Timestamp, fact: Fact| Observation {
-            run_id: self.key.run_id,
-            attempt: self.key.attempt,
-            uid: Some(uid.clone()),
-            at,
-            fact,
-        };
         let mut backend = backend.clone();
-        backend.uid = Some(uid.clone());
-        let at = supervisor.started_at;
-        let mut all = vec![seen(at, Fact::Dispatched { backend }), seen(at, self.starting())];
-        if let Some(start) = &self.start {
-            let episode = start.process.episode();
-            all.push(seen(
-                start.started_at,
-                Fact::EpisodeStarted { episode, node: None },
-            ));
-            all.push(seen(start.started_at, Fact::Running { round: 0 }));
-        }
-        match &self.stage {
-            Stage::Unattended | Stage::Attended => {}
-            Stage::Ended(end) => {
-                all.extend(episode_end(end).map(|fact| seen(end.ended_at, fact)));
-                all.push(seen(end.ended_at, self.ended(ending(end))));
-            }
-            Stage::Lost(lost) => all.push(seen(Timestamp::now(), self.ended(self.lost(lost)))),
-        }
-        all
-    }
-
-    fn starting(&self) -> Fact {
-        let message = if self.work.unused.is_empty() {
-            "starting as a process of this machine".to_owned()
-        } else {
-            let unused = self.work.unused.join(", ");
-            format!("starting as a process of this machine; not used here: {unused}")
+        backend.uid = Some(supervisor.process.uid());
+        let story = Story {
+            key: self.key,
+            backend,
+            attended_at: supervisor.started_at,
+            starting: self.starting(),
+            node: None,
+            start: self.start.as_ref(),
+            end: match &self.stage {
+                Stage::Unattended | Stage::Attended => End::None,
+                Stage::Ended(end) => End::Recorded(end),
+                Stage::Lost(lost) => End::Lost(self.lost(lost)),
+            },
         };
-        Fact::Waiting {
-            code: PendingCode::Starting,
-            message,
-            round: 0,
-        }
+        story.observations()
     }
 
-    fn ended(&self, ending: Ending) -> Fact {
-        Fact::Ended {
-            ending,
-            started_at: self.start.as_ref().map(|start| start.started_at),
+    fn starting(&self) -> String {
+        let mut words = vec!["starting as a process of this machine".to_owned()];
+        if !self.work.unused.is_empty() {
+            words.push(format!("not used here: {}", self.work.unused.join(", ")));
         }
+        let limits = self.supervisor.iter().flat_map(|record| &record.limits);
+        words.extend(limits.cloned());
+        words.join("; ")
     }
 
-    fn lost(&self, lost: &Lost) -> Ending {
+    fn lost(&self, lost: &Lost) -> String {
         let supervisor = self
             .supervisor
             .as_ref()
             .map(|s| s.process.pid)
             .unwrap_or_default();
-        let message = if lost.rebooted {
+        if lost.rebooted {
             "the machine was started anew while the run was under way (reboot)".to_owned()
         } else if lost.survivors.is_empty() {
             format!(
@@ -185,9 +168,6 @@ impl Snapshot {
                  are still there: {}; cancel the run to end them",
                 left.join(", ")
             )
-        };
-        Ending::Failed {
-            failure: Failure::new(FailureCode::Lost, message),
         }
     }
 }
@@ -200,58 +180,5 @@ pub fn mark(key: Key, start: Option<&StartRecord>) -> Mark {
         attempt: key.attempt,
         supervisor: None,
         command: start.map(|start| start.process.clone()),
-    }
-}
-
-fn episode_end(end: &EndRecord) -> Option<Fact> {
-    let start = end.start.as_ref()?;
-    Some(Fact::EpisodeEnded {
-        episode: start.process.episode(),
-        end: EpisodeEnd {
-            exit_code: end.exit_code,
-            signal: end.signal,
-            reason: Some(reason(end.cause).to_owned()),
-            started_at: Some(start.started_at),
-            ended_at: Some(end.ended_at),
-        },
-    })
-}
-
-fn reason(cause: EndCause) -> &'static str {
-    match cause {
-        EndCause::Ended => "Completed",
-        EndCause::StartError => "StartError",
-        EndCause::TimedOut => "TimedOut",
-        EndCause::OutOfMemory => "OOMKilled",
-        EndCause::Cancelled => "Cancelled",
-        EndCause::Stopped => "Stopped",
-    }
-}
-
-/// The verdict on a record of an end.
-#[must_use]
-pub fn ending(end: &EndRecord) -> Ending {
-    let code = match (end.cause, end.exit_code, end.signal) {
-        (EndCause::Cancelled | EndCause::Stopped, exit_code, signal) => {
-            return Ending::Stopped {
-                message: end.message.clone(),
-                exit_code,
-                signal,
-            };
-        }
-        (EndCause::Ended, Some(0), _) => return Ending::Succeeded { verified: true },
-        (EndCause::Ended, _, Some(_)) => FailureCode::Signal,
-        (EndCause::Ended, _, None) => FailureCode::ExitCode,
-        (EndCause::StartError, _, _) => FailureCode::StartError,
-        (EndCause::TimedOut, _, _) => FailureCode::Timeout,
-        (EndCause::OutOfMemory, _, _) => FailureCode::Oom,
-    };
-    Ending::Failed {
-        failure: Failure {
-            code,
-            message: end.message.clone(),
-            exit_code: end.exit_code,
-            signal: end.signal,
-        },
     }
 }

@@ -14,13 +14,12 @@ use nix::fcntl::{OFlag, RenameFlags, renameat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use qwex_core::ObjectUid;
 use qwex_runner::durable::{Dir, Durability};
-use qwex_runner::{RunnerError, Submitted, Work};
+use qwex_runner::{Key, RunnerError, Submitted, Work};
 
 use crate::backend::{Inner, LocalBackend, failed};
 use crate::check;
 use crate::config::Environment;
 use crate::identity::ProcessId;
-use crate::layout::Key;
 use crate::records::{self, SUPERVISOR, SupervisorRecord, WORK, WorkRecord};
 use crate::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
 
@@ -33,7 +32,7 @@ impl LocalBackend {
     /// [`qwex_runner::Runner::submit`] without a runtime. Returns once the supervisor has taken over.
     pub fn submit_sync(&self, work: &Work) -> Result<Submitted, RunnerError> {
         check::work(&self.inner.config, work)?;
-        let key = Key::new(work.run_id, work.attempt);
+        let key = Key::of_work(work);
         let broken = |error: io::Error| failed("start", key, &error);
         self.inner.reap();
         let (dir, adopted) = self.inner.claim(key, work)?;
@@ -119,6 +118,8 @@ impl Inner {
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_duration().as_millis()).unwrap_or(u64::MAX)),
             grace_ms: u64::try_from(self.config.grace.as_millis()).unwrap_or(u64::MAX),
+            memory_bytes: spec.resources.memory_bytes().ok().flatten(),
+            cpu_millis: spec.resources.cpu_millis().ok().flatten(),
             output: self.config.output,
             log_place: self.config.layout.log_place(key),
             unused: check::unused(spec),

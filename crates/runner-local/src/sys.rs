@@ -2,13 +2,16 @@
 //! between fork and exec. The only file
 //! with unsafe code; it decides nothing.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 
 /// A child that ended and was taken off the process table.
@@ -16,19 +19,56 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 pub struct Reaped {
     pub pid: i32,
     pub status: ExitStatus,
-    /// The most memory it or a child it waited for ever held, in bytes.
+    pub used: Used,
+}
+
+/// What processes used: each with the children it waited for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Of all of them, user and system.
+    pub cpu: Duration,
+    /// The most memory that the largest of them ever held.
     pub max_rss_bytes: u64,
 }
 
+impl Used {
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_add(other.cpu),
+            max_rss_bytes: self.max_rss_bytes.max(other.max_rss_bytes),
+        }
+    }
+
+    fn of(usage: &libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+            seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+        };
+        let kibibytes = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+        Self {
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+            max_rss_bytes: kibibytes.saturating_mul(1024),
+        }
+    }
+}
+
 /// Lets a command start as a program expects to: leader of its own session and process group, with no
-/// signal blocked or ignored (either lasts through exec, whoever set it).
+/// signal blocked or ignored (either lasts through exec, whoever set it); in the control groups behind `doors`, and with
+/// so many bytes of addresses.
 #[expect(
     unsafe_code,
-    reason = "pre_exec is the only place between fork and exec; setsid and sigprocmask are signal-safe"
+    reason = "pre_exec is the only place between fork and exec; what is called there is signal-safe"
 )]
-pub fn own_session(command: &mut Command) {
-    let in_child = || {
+pub fn own_session(command: &mut Command, doors: Vec<File>, address_space: Option<u64>) {
+    let in_child = move || {
         nix::unistd::setsid()?;
+        for door in &doors {
+            nix::unistd::write(door, b"0")?;
+        }
+        if let Some(bytes) = address_space {
+            setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
+        }
         for signal in Signal::iterator() {
             // SAFETY: the default action is no code of ours. KILL and STOP refuse, and need no reset.
             unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.ok();
@@ -92,10 +132,9 @@ pub fn reap_any() -> io::Result<Option<Reaped>> {
     }
     // SAFETY: all-zero is a valid rusage, and the kernel filled it in.
     let usage = unsafe { usage.assume_init() };
-    let kibibytes = u64::try_from(usage.ru_maxrss).unwrap_or(0);
     Ok(Some(Reaped {
         pid,
         status: ExitStatus::from_raw(status),
-        max_rss_bytes: kibibytes.saturating_mul(1024),
+        used: Used::of(&usage),
     }))
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-use qwex_core::ObjectUid;
-use qwex_runner::{ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
+use qwex_runner::supervised::{Look, Told};
+use qwex_runner::{Key, ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
 
-use crate::backend::{Inner, LocalBackend, gone};
+use crate::backend::{Inner, LocalBackend};
 use crate::identity::Life;
-use crate::layout::{Key, Layout};
+use crate::layout::Layout;
 use crate::logs;
-use crate::records::StartRecord;
 use crate::snapshot::Snapshot;
 use crate::supervise;
 
@@ -76,19 +75,16 @@ fn blind(inner: &Inner, error: &io::Error) -> RunnerError {
 /// What one watch has told so far.
 #[derive(Default)]
 struct Eye {
-    attempts: BTreeMap<Key, Told>,
+    attempts: BTreeMap<Key, Seen>,
     /// Modification time of the root when it was last read.
     scanned: Option<SystemTime>,
     listed: bool,
 }
 
-/// What was told about one attempt.
+/// One attempt, as it was seen last and as far as it was told.
 #[derive(Default)]
-struct Told {
-    observations: usize,
-    logs: bool,
-    over: bool,
-    uid: Option<ObjectUid>,
+struct Seen {
+    told: Told,
     last: Option<Snapshot>,
 }
 
@@ -104,8 +100,8 @@ impl Eye {
         self.scan(inner)?;
         let mut news = Vec::new();
         let mut absent = Vec::new();
-        for (key, told) in self.attempts.iter_mut().filter(|(_, told)| !told.over) {
-            match told.look(inner, *key) {
+        for (key, seen) in self.attempts.iter_mut().filter(|(_, seen)| !seen.told.over) {
+            match seen.look(inner, *key) {
                 Ok(Some(more)) => news.extend(more),
                 Ok(None) => absent.push(*key),
                 // One bad directory must not blind us to the others.
@@ -113,8 +109,8 @@ impl Eye {
             }
         }
         for key in absent {
-            if let Some(uid) = self.attempts.remove(&key).and_then(|told| told.uid) {
-                news.push(Sighting::Seen(gone(key, Some(uid), "its directory was removed")));
+            if let Some(uid) = self.attempts.remove(&key).and_then(|seen| seen.told.uid) {
+                news.push(Sighting::Seen(key.gone(Some(uid), "its directory was removed")));
             }
         }
         if !self.listed {
@@ -138,7 +134,7 @@ impl Eye {
         self.scanned = Some(modified);
         let present: std::collections::BTreeSet<Key> = keys.iter().copied().collect();
         self.attempts
-            .retain(|key, told| !told.over || present.contains(key));
+            .retain(|key, seen| !seen.told.over || present.contains(key));
         for key in keys {
             self.attempts.entry(key).or_default();
         }
@@ -146,18 +142,12 @@ impl Eye {
     }
 
     fn list(&self) -> Vec<ObjectRef> {
-        let listed = self.attempts.iter().filter_map(|(key, told)| {
-            Some(ObjectRef {
-                run_id: key.run_id,
-                attempt: key.attempt,
-                uid: told.uid.clone()?,
-            })
-        });
-        listed.collect()
+        let listed = self.attempts.iter();
+        listed.filter_map(|(key, seen)| seen.told.listed(*key)).collect()
     }
 }
 
-impl Told {
+impl Seen {
     /// News of one attempt; `None` if it is not there any more.
     fn look(&mut self, inner: &Inner, key: Key) -> io::Result<Option<Vec<Sighting>>> {
         let Some(dir) = inner.config.layout.open(&inner.root, key)? else {
@@ -169,18 +159,13 @@ impl Told {
         let Some(snapshot) = Snapshot::read(&dir, key)? else {
             return Ok(Some(Vec::new()));
         };
-        let mut news = Vec::new();
-        let all = snapshot.observations(&inner.backend_info(key));
-        news.extend(all.iter().skip(self.observations).cloned().map(Sighting::Seen));
-        self.observations = all.len();
-        self.uid = snapshot.uid();
-        self.over = snapshot.is_over();
-        if !self.logs && snapshot.start.is_some() {
-            self.logs = true;
-            let ready = logs::sources(&inner.config, &snapshot);
-            news.extend(ready.into_iter().map(Sighting::LogReady));
-        }
-        self.last = (!self.over).then_some(snapshot);
+        let news = self.told.news(Look {
+            observations: snapshot.observations(&inner.backend_info(key)),
+            uid: snapshot.uid(),
+            over: snapshot.is_over(),
+            logs: logs::sources(&inner.config, &snapshot),
+        });
+        self.last = (!self.told.over).then_some(snapshot);
         Ok(Some(news))
     }
 
@@ -189,11 +174,10 @@ impl Told {
         let Some(last) = &self.last else {
             return false;
         };
-        let started: Option<&StartRecord> = last.start.as_ref();
         let attended = last
             .supervisor
             .as_ref()
             .is_some_and(|supervisor| supervisor.process.life() == Life::Alive);
-        started.is_some() && attended
+        last.start.is_some() && attended
     }
 }

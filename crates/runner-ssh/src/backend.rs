@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use qwex_core::{BackendKind, JobSpec, Observation, SpecProblem, Usage};
+use qwex_core::{BackendKind, JobSpec, Observation, SpecProblem};
 use qwex_runner::{
-    Backend, CancelProgress, Details, Feature, Handle, LogItem, LogPosition, LogSource, Probe, Runner,
+    Backend, CancelProgress, Details, Feature, Handle, Key, LogItem, LogPosition, LogSource, Probe, Runner,
     RunnerError, SightingStream, Submitted, WatchPosition, Watcher, Work,
 };
 
 use crate::config::{SshConfig, SshSettings, Supervisor};
 use crate::serve::{Binary, Host, Served};
-use crate::snapshot::{Key, Snapshot, Stage};
+use crate::snapshot::{Snapshot, Stage};
 use crate::{cancel, collect, install, logs, submit, watch};
 
 /// The word of `--backend`.
@@ -77,7 +77,7 @@ impl SshBackend {
         let replies = self.served.ask(&[format!("look {}", key.object())]).await?;
         let lines = replies.into_iter().next().unwrap_or_default().lines;
         let snapshot = Snapshot::read(self.config(), key, &lines)?;
-        Ok(snapshot.filter(|snapshot| snapshot.is_pinned_by(handle)))
+        Ok(snapshot.filter(|snapshot| handle.is_about(snapshot.uid().as_ref())))
     }
 }
 
@@ -178,18 +178,14 @@ impl Backend for SshBackend {
 
     async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
         let snapshot = self.look(handle).await?;
-        let end = match snapshot.map(|snapshot| snapshot.stage) {
-            Some(Stage::Ended(end)) => Some(end),
+        let usage = match snapshot.map(|snapshot| snapshot.stage) {
+            Some(Stage::Ended(end)) => end.usage(),
             Some(Stage::Unattended | Stage::Attended | Stage::Lost { .. }) | None => None,
         };
-        let usage = end.map(|end| Usage {
-            cpu_ms: end.cpu_ms,
-            max_memory_bytes: end.max_rss_bytes,
-        });
         Ok(Details {
             image_digest: None,
             host: Some(self.served.host().await?.node),
-            usage: usage.filter(|usage| *usage != Usage::default()),
+            usage,
         })
     }
 

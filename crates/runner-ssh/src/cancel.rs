@@ -1,9 +1,8 @@
 //! Stops an attempt for good, and forgets it when told to.
 
-use qwex_runner::{CancelProgress, Handle, RunnerError};
+use qwex_runner::{CancelProgress, Handle, Key, RunnerError};
 
 use crate::serve::Served;
-use crate::snapshot::Key;
 
 pub async fn cancel(served: &Served, handle: &Handle) -> Result<CancelProgress, RunnerError> {
     let grace = served.config().grace.as_secs_f64().ceil() as u64;

@@ -5,13 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use qwex_runner::workspace::{Globs, Limits, NEVER_SENT, unpack};
-use qwex_runner::{Handle, RunnerError};
+use qwex_runner::{Handle, Key, RunnerError};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;
 
 use crate::serve::Served;
-use crate::snapshot::Key;
 use crate::{error, scripts};
 
 /// The files that match `outputs`, written below `workspace`; their paths.

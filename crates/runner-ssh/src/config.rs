@@ -28,6 +28,10 @@ pub struct SshConfig {
     pub retention: Duration,
     /// Another file than `~/.ssh/config`.
     pub config_file: Option<PathBuf>,
+    /// A private key beside those of the user's configuration.
+    pub identity_file: Option<PathBuf>,
+    /// Hosts on the way there, the first one first; empty: as the user's configuration says.
+    pub jump: Vec<String>,
     /// Where the sockets of shared connections are; `None`: a private directory of the user.
     pub control_dir: Option<PathBuf>,
     /// How long a connection that nobody uses stays open for the next command.
@@ -48,6 +52,12 @@ pub struct SshSettings {
     /// Default `~/.ssh/config` and the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_file: Option<PathBuf>,
+    /// Default: those of the user's configuration and agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<PathBuf>,
+    /// Default: as the user's configuration says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jump: Vec<String>,
     /// Default 10 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Span>,
@@ -106,6 +116,8 @@ impl SshConfig {
             grace: Duration::from_secs(10),
             retention: Duration::from_secs(7 * 24 * 3600),
             config_file: None,
+            identity_file: None,
+            jump: Vec::new(),
             control_dir: None,
             keep_connection: Duration::from_secs(60),
             supervisor: Supervisor::Program {
@@ -136,6 +148,12 @@ impl SshConfig {
         if settings.config_file.is_some() {
             self.config_file.clone_from(&settings.config_file);
         }
+        if settings.identity_file.is_some() {
+            self.identity_file.clone_from(&settings.identity_file);
+        }
+        if !settings.jump.is_empty() {
+            self.jump.clone_from(&settings.jump);
+        }
         match settings.supervisor {
             Some(SupervisorKind::Script) => self.supervisor = Supervisor::Script,
             Some(SupervisorKind::Program) | None => {}
@@ -145,11 +163,13 @@ impl SshConfig {
 
     /// What is wrong with it, before anything is asked.
     pub(crate) fn problem(&self) -> Option<String> {
+        let is_none = |host: &&String| {
+            host.is_empty()
+                || host.starts_with('-')
+                || host.contains(|c: char| c.is_whitespace() || c.is_control())
+        };
         let host = &self.host;
-        if host.is_empty()
-            || host.starts_with('-')
-            || host.contains(|c: char| c.is_whitespace() || c.is_control())
-        {
+        if let Some(host) = std::iter::once(host).chain(&self.jump).find(is_none) {
             return Some(format!(
                 "{host:?} is no host for ssh; name one as in `ssh HOST`: a Host of ~/.ssh/config, user@host or \
                  ssh://user@host:port"

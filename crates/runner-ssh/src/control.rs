@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -77,6 +78,10 @@ pub async fn connect(config: &SshConfig) -> Result<Session, RunnerError> {
     if let Some(file) = &config.config_file {
         builder.config_file(file);
     }
+    if let Some(file) = &config.identity_file {
+        builder.keyfile(file);
+    }
+    builder.jump_hosts(&config.jump);
     // `ssh` itself keeps the time up to the key exchange; behind it a host may still go silent.
     let limit = config.connect_timeout + config.answer_timeout;
     let session = match tokio::time::timeout(limit, builder.connect(&config.host)).await {
@@ -104,13 +109,47 @@ fn whole(error: &openssh::Error) -> String {
     if text.is_empty() { error.to_string() } else { text }
 }
 
+/// Where connections are shared unless the configuration says otherwise.
+fn usual_dir() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(runtime) if !runtime.is_empty() => PathBuf::from(runtime).join("qwex-ssh"),
+        Some(_) | None => std::env::temp_dir().join(format!("qwex-ssh-{}", nix::unistd::geteuid())),
+    }
+}
+
+/// Directories of shared connections behind which nobody listens any more: an `ssh` that was killed leaves its
+/// socket. None that is younger than two minutes is among them.
+#[must_use]
+pub fn stale_connections() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(usual_dir()) else {
+        return Vec::new();
+    };
+    let all = entries
+        .flatten()
+        .filter(|entry| is_master(entry) && is_old(entry));
+    let silent = all.filter(|entry| UnixStream::connect(entry.path().join("master")).is_err());
+    silent.map(|entry| entry.path()).collect()
+}
+
+fn is_master(entry: &fs::DirEntry) -> bool {
+    let ours = entry
+        .metadata()
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw());
+    ours && entry.file_name().to_string_lossy().starts_with(MASTER_DIR)
+}
+
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let time = entry.metadata().and_then(|meta| meta.modified());
+    time.is_ok_and(|time| {
+        SystemTime::now()
+            .duration_since(time)
+            .is_ok_and(|age| age > YOUNG)
+    })
+}
+
 /// One that only we can enter: whoever can write here speaks with our rights on the host.
 pub fn private_dir(config: &SshConfig) -> io::Result<PathBuf> {
-    let dir = match (&config.control_dir, std::env::var_os("XDG_RUNTIME_DIR")) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(runtime)) if !runtime.is_empty() => PathBuf::from(runtime).join("qwex-ssh"),
-        (None, _) => std::env::temp_dir().join(format!("qwex-ssh-{}", nix::unistd::geteuid())),
-    };
+    let dir = config.control_dir.clone().unwrap_or_else(usual_dir);
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
@@ -134,6 +173,15 @@ fn pointer(config: &SshConfig) -> String {
     if let Some(file) = &config.config_file {
         hash.update(file.as_os_str().as_encoded_bytes());
     }
+    // Another key may be another user's rights, and another way another machine.
+    let key = config
+        .identity_file
+        .iter()
+        .map(|file| file.as_os_str().as_encoded_bytes());
+    for part in key.chain(config.jump.iter().map(String::as_bytes)) {
+        hash.update([1]);
+        hash.update(part);
+    }
     format!("host-{}", &hex::encode(hash.finalize())[..32])
 }
 
@@ -148,16 +196,7 @@ fn point(dir: &Path, name: &str, to: &[u8]) -> io::Result<()> {
 fn sweep(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
-        let is_master = entry.file_name().to_string_lossy().starts_with(MASTER_DIR);
-        let old = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|time| {
-                SystemTime::now()
-                    .duration_since(time)
-                    .is_ok_and(|age| age > YOUNG)
-            });
-        if is_master && old && !entry.path().join("master").exists() {
+        if is_master(&entry) && is_old(&entry) && !entry.path().join("master").exists() {
             fs::remove_dir_all(entry.path()).ok();
         }
     }

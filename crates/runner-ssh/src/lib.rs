@@ -50,3 +50,4 @@ mod workspace;
 
 pub use backend::{FEATURES, NAME, SshBackend};
 pub use config::{SshConfig, SshSettings, Supervisor, SupervisorKind};
+pub use control::stale_connections;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use qwex_core::EpisodeId;
-use qwex_runner::{LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
+use qwex_runner::supervised::episode;
+use qwex_runner::{Key, LineTime, LogChunk, LogItem, LogPosition, LogSource, RunnerError};
 
 use crate::serve::{Reply, Served};
-use crate::snapshot::{Key, Snapshot};
+use crate::snapshot::Snapshot;
 
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// Most bytes of one chunk.
@@ -28,7 +28,7 @@ pub fn sources(host: &str, snapshot: &Snapshot) -> Vec<LogSource> {
     let source = |stream: &str| LogSource {
         run_id: snapshot.key.run_id,
         attempt: snapshot.key.attempt,
-        episode: EpisodeId(start.process.clone()),
+        episode: episode(start),
         stream: stream.to_owned(),
         locator: format!("{host}:runs/{}/{stream}.log", snapshot.key.object()),
     };
@@ -47,10 +47,7 @@ pub fn read(
     let stream = stream.ok_or_else(|| RunnerError::NotFound {
         message: format!("a run over ssh has no log stream {:?}", source.stream),
     })?;
-    let key = Key {
-        run_id: source.run_id,
-        attempt: source.attempt,
-    };
+    let key = Key::new(source.run_id, source.attempt);
     Ok(Box::pin(async_stream::stream! {
         let mut offset = from.offset;
         let mut pause = QUICK;
@@ -112,7 +109,7 @@ async fn look(served: &Served, key: Key, stream: &str, offset: u64) -> Result<Lo
     }
     let starts_line = skip == 0 || reply.data[0] == b'\n';
     let bytes = reply.data.slice(skip..);
-    let lines = line_starts(&bytes, starts_line, written(&reply, over));
+    let lines = LineTime::of_lines(&bytes, starts_line, written(&reply, over));
     let position = LogPosition {
         offset: offset + bytes.len() as u64,
         mark: None,
@@ -131,32 +128,5 @@ fn written(reply: &Reply, over: bool) -> Timestamp {
     match seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
         Some(time) if over || now.as_second() - time.as_second() > OLD => time,
         Some(_) | None => now,
-    }
-}
-
-fn line_starts(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<LineTime> {
-    let first = starts_line.then_some(0);
-    let newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    let behind = newlines.map(|(at, _)| at + 1).filter(|at| *at < bytes.len());
-    first
-        .into_iter()
-        .chain(behind)
-        .map(|at_byte| LineTime { at_byte, time })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_the_first_byte_of_each_line() {
-        let at = |bytes: &[u8], first| -> Vec<usize> {
-            let starts = line_starts(bytes, first, Timestamp::UNIX_EPOCH);
-            starts.into_iter().map(|line| line.at_byte).collect()
-        };
-        assert_eq!(at(b"a\nb\n", true), [0, 2]);
-        assert_eq!(at(b"rest\nb", false), [5]);
-        assert_eq!(at(b"\n\n", true), [0, 1]);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use qwex_core::{Attempt, RunId};
+use qwex_runner::supervised;
 use serde::{Deserialize, Serialize};
 
 /// `work.json`: what to run.
@@ -26,36 +27,7 @@ pub struct WorkRecord {
 }
 
 /// `supervisor.json` and `start.json`: a process, as `<boot id>/<pid>/<start ticks>`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ProcessRecord {
-    pub process: String,
-    pub started_at: Timestamp,
-}
+pub type ProcessRecord = supervised::StartRecord<String>;
 
-/// `end.json`: how it ended. Exit code and signal are what the kernel said, apart from the cause.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct EndRecord {
-    pub cause: EndCause,
-    pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
-    pub message: String,
-    pub start: Option<ProcessRecord>,
-    pub ended_at: Timestamp,
-    #[serde(default)]
-    pub max_rss_bytes: Option<u64>,
-    #[serde(default)]
-    pub cpu_ms: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndCause {
-    /// The command ended by itself or by a signal that we did not send.
-    Ended,
-    StartError,
-    TimedOut,
-    OutOfMemory,
-    Cancelled,
-    /// The supervisor itself was told to stop, as at a shutdown.
-    Stopped,
-}
+/// `end.json`.
+pub type EndRecord = supervised::EndRecord<String>;

@@ -1,60 +1,25 @@
 //! What a host says of one attempt, and what follows from it: the only way from files over there to
 //! observations, for the watch and a single read alike.
 
-use jiff::Timestamp;
-use qwex_core::{
-    Attempt, BackendInfo, BackendKind, Ending, EpisodeEnd, EpisodeId, Fact, Failure, FailureCode, ObjectUid,
-    Observation, PendingCode, RunId,
-};
-use qwex_runner::{Handle, RunnerError};
+use qwex_core::{BackendInfo, BackendKind, ObjectUid, Observation};
+use qwex_runner::supervised::{End, Story};
+use qwex_runner::{Key, RunnerError};
 use serde::de::DeserializeOwned;
 
 use crate::config::SshConfig;
 use crate::error;
-use crate::records::{EndCause, EndRecord, ProcessRecord};
+use crate::records::{EndRecord, ProcessRecord};
 
-/// Names an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    pub run_id: RunId,
-    pub attempt: Attempt,
-}
-
-impl Key {
-    #[must_use]
-    pub fn of(handle: &Handle) -> Self {
-        Self {
-            run_id: handle.run_id,
-            attempt: handle.attempt,
-        }
-    }
-
-    #[must_use]
-    pub fn object(self) -> String {
-        self.run_id.object_name(self.attempt)
-    }
-
-    /// Reads `qwex-<run id>-a<attempt>` in its one canonical spelling.
-    #[must_use]
-    pub fn read(object: &str) -> Option<Self> {
-        let (run_id, attempt) = object.strip_prefix("qwex-")?.rsplit_once("-a")?;
-        let key = Self {
-            run_id: run_id.parse().ok()?,
-            attempt: Attempt(attempt.parse().ok()?),
-        };
-        (key.object() == object).then_some(key)
-    }
-
-    #[must_use]
-    pub fn backend(self, config: &SshConfig, uid: Option<ObjectUid>) -> BackendInfo {
-        BackendInfo {
-            kind: BackendKind::Ssh,
-            cluster: None,
-            address: Some(config.host.clone()),
-            namespace: None,
-            object: self.object(),
-            uid,
-        }
+/// Where an attempt is.
+#[must_use]
+pub fn backend(key: Key, config: &SshConfig, uid: Option<ObjectUid>) -> BackendInfo {
+    BackendInfo {
+        kind: BackendKind::Ssh,
+        cluster: None,
+        address: Some(config.host.clone()),
+        namespace: None,
+        object: key.object(),
+        uid,
     }
 }
 
@@ -128,15 +93,6 @@ impl Snapshot {
             .map(|record| ObjectUid(record.process.clone()))
     }
 
-    /// Whether the handle is about the object that is there.
-    #[must_use]
-    pub fn is_pinned_by(&self, handle: &Handle) -> bool {
-        match (&handle.backend.uid, self.uid()) {
-            (Some(pinned), Some(uid)) => *pinned == uid,
-            (Some(_) | None, _) => true,
-        }
-    }
-
     /// Whether nothing will change any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -152,46 +108,22 @@ impl Snapshot {
         let (Some(supervisor), Some(uid)) = (&self.supervisor, self.uid()) else {
             return Vec::new();
         };
-        let seen = |at: Timestamp, fact: Fact| Observation {
-            run_id: self.key.run_id,
-            attempt: self.key.attempt,
-            uid: Some(uid.clone()),
-            at,
-            fact,
+        let story = Story {
+            key: self.key,
+            backend: backend(self.key, config, Some(uid)),
+            attended_at: supervisor.started_at,
+            starting: format!("starting on {}", config.host),
+            node: Some(config.host.clone()),
+            start: self.start.as_ref(),
+            end: match &self.stage {
+                Stage::Unattended | Stage::Attended => End::None,
+                Stage::Ended(end) => End::Recorded(end),
+                Stage::Lost { rebooted, left } => {
+                    End::Lost(lost(config, &supervisor.process, *rebooted, left))
+                }
+            },
         };
-        let backend = self.key.backend(config, Some(uid.clone()));
-        let starting = Fact::Waiting {
-            code: PendingCode::Starting,
-            message: format!("starting on {}", config.host),
-            round: 0,
-        };
-        let at = supervisor.started_at;
-        let mut all = vec![seen(at, Fact::Dispatched { backend }), seen(at, starting)];
-        if let Some(start) = &self.start {
-            let episode = EpisodeId(start.process.clone());
-            let node = Some(config.host.clone());
-            all.push(seen(start.started_at, Fact::EpisodeStarted { episode, node }));
-            all.push(seen(start.started_at, Fact::Running { round: 0 }));
-        }
-        match &self.stage {
-            Stage::Unattended | Stage::Attended => {}
-            Stage::Ended(end) => {
-                all.extend(episode_end(end).map(|fact| seen(end.ended_at, fact)));
-                all.push(seen(end.ended_at, self.ended(ending(end))));
-            }
-            Stage::Lost { rebooted, left } => {
-                let lost = lost(config, &supervisor.process, *rebooted, left);
-                all.push(seen(Timestamp::now(), self.ended(lost)));
-            }
-        }
-        all
-    }
-
-    fn ended(&self, ending: Ending) -> Fact {
-        Fact::Ended {
-            ending,
-            started_at: self.start.as_ref().map(|start| start.started_at),
-        }
+        story.observations()
     }
 }
 
@@ -199,10 +131,10 @@ fn record<T: DeserializeOwned>(text: Option<&str>) -> serde_json::Result<Option<
     text.map(serde_json::from_str).transpose()
 }
 
-fn lost(config: &SshConfig, supervisor: &str, rebooted: bool, left: &[String]) -> Ending {
+fn lost(config: &SshConfig, supervisor: &str, rebooted: bool, left: &[String]) -> String {
     let host = &config.host;
     let pid = supervisor.split('/').nth(1).unwrap_or_default();
-    let message = if rebooted {
+    if rebooted {
         format!("{host} was started anew while the run was under way (reboot)")
     } else if left.is_empty() {
         format!("its supervisor (pid {pid} on {host}) is gone and left no result; nothing of the run is left")
@@ -212,60 +144,5 @@ fn lost(config: &SshConfig, supervisor: &str, rebooted: bool, left: &[String]) -
              still there: {}; cancel the run to end them",
             left.join(", ")
         )
-    };
-    Ending::Failed {
-        failure: Failure::new(FailureCode::Lost, message),
-    }
-}
-
-fn episode_end(end: &EndRecord) -> Option<Fact> {
-    let start = end.start.as_ref()?;
-    Some(Fact::EpisodeEnded {
-        episode: EpisodeId(start.process.clone()),
-        end: EpisodeEnd {
-            exit_code: end.exit_code,
-            signal: end.signal,
-            reason: Some(reason(end.cause).to_owned()),
-            started_at: Some(start.started_at),
-            ended_at: Some(end.ended_at),
-        },
-    })
-}
-
-fn reason(cause: EndCause) -> &'static str {
-    match cause {
-        EndCause::Ended => "Completed",
-        EndCause::StartError => "StartError",
-        EndCause::TimedOut => "TimedOut",
-        EndCause::OutOfMemory => "OOMKilled",
-        EndCause::Cancelled => "Cancelled",
-        EndCause::Stopped => "Stopped",
-    }
-}
-
-/// The verdict on a record of an end.
-fn ending(end: &EndRecord) -> Ending {
-    let code = match (end.cause, end.exit_code, end.signal) {
-        (EndCause::Cancelled | EndCause::Stopped, exit_code, signal) => {
-            return Ending::Stopped {
-                message: end.message.clone(),
-                exit_code,
-                signal,
-            };
-        }
-        (EndCause::Ended, Some(0), _) => return Ending::Succeeded { verified: true },
-        (EndCause::Ended, _, Some(_)) => FailureCode::Signal,
-        (EndCause::Ended, _, None) => FailureCode::ExitCode,
-        (EndCause::StartError, _, _) => FailureCode::StartError,
-        (EndCause::TimedOut, _, _) => FailureCode::Timeout,
-        (EndCause::OutOfMemory, _, _) => FailureCode::Oom,
-    };
-    Ending::Failed {
-        failure: Failure {
-            code,
-            message: end.message.clone(),
-            exit_code: end.exit_code,
-            signal: end.signal,
-        },
     }
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use qwex_core::{JobSpec, ObjectUid, RunId};
-use qwex_runner::{RunnerError, Submitted, Transfer, Work};
+use qwex_runner::{Key, RunnerError, Submitted, Transfer, Work};
 
 use crate::config::SshConfig;
 use crate::install::{self, Mode};
 use crate::records::WorkRecord;
 use crate::serve::{Host, Reply, Served};
-use crate::snapshot::Key;
+use crate::snapshot;
 use crate::words::{encode, is_variable};
 use crate::{error, workspace};
 
@@ -111,10 +111,7 @@ impl Stage {
 
 /// Checks that what is there is this very work.
 fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted, RunnerError> {
-    let key = Key {
-        run_id: work.run_id,
-        attempt: work.attempt,
-    };
+    let key = Key::of_work(work);
     let there: Option<WorkRecord> = reply
         .find("work")
         .and_then(|text| serde_json::from_str(text).ok());
@@ -137,7 +134,7 @@ fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted
         .find("uid")
         .ok_or_else(|| error::refused(config, "its supervisor says no name"))?;
     Ok(Submitted {
-        backend: key.backend(config, Some(ObjectUid(uid.to_owned()))),
+        backend: snapshot::backend(key, config, Some(ObjectUid(uid.to_owned()))),
         adopted: reply.find("adopted") == Some("yes"),
     })
 }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use qwex_core::{Fact, ObjectUid, Observation};
-use qwex_runner::{ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
+use qwex_core::{ObjectUid, Observation};
+use qwex_runner::supervised::{Look, Told};
+use qwex_runner::{Key, ObjectRef, RunnerError, Sighting, SightingStream, WatchPosition};
 use tokio::time::Instant;
 
 use crate::logs;
 use crate::serve::Served;
-use crate::snapshot::{Key, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Between two looks while something has just happened.
 const QUICKEST: Duration = Duration::from_millis(15);
@@ -71,15 +71,6 @@ struct Eye {
     listed: bool,
 }
 
-/// What was told about one attempt.
-#[derive(Default)]
-struct Told {
-    observations: usize,
-    logs: bool,
-    over: bool,
-    uid: Option<ObjectUid>,
-}
-
 impl Eye {
     async fn look(&mut self, served: &Served) -> Result<Vec<Sighting>, RunnerError> {
         let reply = served.ask(&["scan".to_owned()]).await?.pop().unwrap_or_default();
@@ -128,19 +119,12 @@ impl Eye {
         if told.over {
             return;
         }
-        let all = snapshot.observations(config);
-        news.extend(all.iter().skip(told.observations).cloned().map(Sighting::Seen));
-        told.observations = all.len();
-        told.uid = snapshot.uid();
-        told.over = snapshot.is_over();
-        if !told.logs && snapshot.start.is_some() {
-            told.logs = true;
-            news.extend(
-                logs::sources(&config.host, &snapshot)
-                    .into_iter()
-                    .map(Sighting::LogReady),
-            );
-        }
+        news.extend(told.news(Look {
+            observations: snapshot.observations(config),
+            uid: snapshot.uid(),
+            over: snapshot.is_over(),
+            logs: logs::sources(&config.host, &snapshot),
+        }));
     }
 
     /// Tells of open attempts that are not there any more, and forgets ended ones.
@@ -155,28 +139,14 @@ impl Eye {
     }
 
     fn list(&self) -> Vec<ObjectRef> {
-        let listed = self.attempts.iter().filter_map(|(key, told)| {
-            Some(ObjectRef {
-                run_id: key.run_id,
-                attempt: key.attempt,
-                uid: told.uid.clone()?,
-            })
-        });
-        listed.collect()
+        let listed = self.attempts.iter();
+        listed.filter_map(|(key, told)| told.listed(*key)).collect()
     }
 }
 
 /// That an attempt's directory is not there.
 pub fn gone(key: Key, uid: Option<ObjectUid>) -> Observation {
-    Observation {
-        run_id: key.run_id,
-        attempt: key.attempt,
-        uid,
-        at: Timestamp::now(),
-        fact: Fact::Gone {
-            message: "its directory on the host was removed".to_owned(),
-        },
-    }
+    key.gone(uid, "its directory on the host was removed")
 }
 
 /// One object in the answer to a scan.
@@ -191,9 +161,9 @@ fn groups(lines: &[String]) -> Vec<Group<'_>> {
     let mut rest = lines;
     while let Some((first, behind)) = rest.split_first() {
         rest = behind;
-        if let Some(key) = first.strip_prefix("over ").and_then(Key::read) {
+        if let Some(key) = first.strip_prefix("over ").and_then(Key::of_object) {
             groups.push(Group::Over(key));
-        } else if let Some(key) = first.strip_prefix("run ").and_then(Key::read) {
+        } else if let Some(key) = first.strip_prefix("run ").and_then(Key::of_object) {
             let heads = |line: &String| line.starts_with("run ") || line.starts_with("over ");
             let length = behind.iter().position(heads).unwrap_or(behind.len());
             let (own, others) = behind.split_at(length);

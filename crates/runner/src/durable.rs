@@ -151,6 +151,12 @@ impl Dir {
         }
     }
 
+    /// Moves the directory `name` of this one into `to`, where nothing has that name.
+    pub fn move_to(&self, name: &str, to: &Self, new_name: &str) -> io::Result<()> {
+        let (name, new_name) = (one_component(name)?, one_component(new_name)?);
+        renameat(self.fd.as_fd(), name, to.fd.as_fd(), new_name).map_err(io::Error::from)
+    }
+
     /// The names of all entries, in no order.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         std::fs::read_dir(self.through_fd())?

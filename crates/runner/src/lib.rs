@@ -8,15 +8,18 @@ pub mod backend;
 pub mod conformance;
 pub mod durable;
 pub mod error;
+pub mod key;
 pub mod log;
 pub mod runner;
 pub mod store;
+pub mod supervised;
 pub mod wait;
 pub mod watcher;
 pub mod workspace;
 
 pub use backend::{Backend, Details, Feature, Probe};
 pub use error::RunnerError;
+pub use key::Key;
 pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};
 pub use runner::{CancelProgress, Handle, Runner, Submitted, Transfer, Work, Workspace};
 pub use store::{Applied, Journal, Listing, Store, StoreError};

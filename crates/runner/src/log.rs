@@ -36,6 +36,22 @@ pub struct LineTime {
     pub time: Timestamp,
 }
 
+impl LineTime {
+    /// One for each line that begins in `bytes`, all at the same time; `starts_line` tells whether the first byte is
+    /// the first of its line.
+    #[must_use]
+    pub fn of_lines(bytes: &[u8], starts_line: bool, time: Timestamp) -> Vec<Self> {
+        let newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let behind = newlines.map(|(at, _)| at + 1).filter(|at| *at < bytes.len());
+        let first = starts_line.then_some(0);
+        first
+            .into_iter()
+            .chain(behind)
+            .map(|at_byte| Self { at_byte, time })
+            .collect()
+    }
+}
+
 /// Raw bytes in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogChunk {
@@ -57,4 +73,20 @@ pub enum LogItem {
     /// The source has ended and every byte before was delivered. Last item of a whole stream; a stream
     /// that stops without it was cut and may be resumed.
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_the_first_byte_of_each_line() {
+        let at = |bytes: &[u8], first| -> Vec<usize> {
+            let starts = LineTime::of_lines(bytes, first, Timestamp::UNIX_EPOCH);
+            starts.into_iter().map(|line| line.at_byte).collect()
+        };
+        assert_eq!(at(b"a\nb\n", true), [0, 2]);
+        assert_eq!(at(b"rest\nb", false), [5]);
+        assert_eq!(at(b"\n\n", true), [0, 1]);
+    }
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod hint;
 pub mod history;
 pub mod idempotency;
+pub mod import;
 pub mod lease;
 pub mod log;
 pub mod migrate;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use qwex_api::run::{PlacementReport, RunRow};
 use qwex_core::{
-    BackendInfo, ClusterName, Failure, Flag, Flags, JobSpec, LogSummary, Pending, Project, QueueName, Run,
-    RunId,
+    BackendInfo, ClusterName, Failure, Flag, Flags, Imported, JobSpec, LogSummary, Pending, Project,
+    Provenance, QueueName, Run, RunId, Usage,
 };
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -58,7 +58,8 @@ pub async fn find_run(
             backend AS "backend: Json<BackendInfo>", flags, logs AS "logs: Json<LogSummary>",
             placement AS "placement: Json<PlacementReport>", created_at AS "created_at: Ts",
             dispatched_at AS "dispatched_at: Ts", started_at AS "started_at: Ts", finished_at AS "finished_at: Ts",
-            created_by, version, event_seq
+            created_by, version, event_seq, provenance AS "provenance: Json<Provenance>", usage AS "usage: Json<Usage>",
+            imported AS "imported: Json<Imported>"
         FROM run WHERE id = $1 AND ($2::text IS NULL OR project = $2)
         "#,
         id.as_uuid(),
@@ -86,8 +87,9 @@ pub async fn find_run(
         started_at: row.started_at.map(Ts::to_jiff),
         finished_at: row.finished_at.map(Ts::to_jiff),
         created_by: row.created_by,
-        provenance: None,
-        usage: None,
+        provenance: row.provenance.map(|json| json.0),
+        usage: row.usage.map(|json| json.0),
+        imported: row.imported.map(|json| json.0),
     };
     let placement = row.placement.map(|json| json.0);
     Ok(Some(StoredRun {
@@ -117,7 +119,7 @@ pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbR
         SELECT id, project, name, labels AS "labels: Json<BTreeMap<String, String>>", status, pending AS "pending: Json<Pending>",
             failure AS "failure: Json<Failure>", exit_code, attempt, cluster, queue, flags, created_at AS "created_at: Ts",
             started_at AS "started_at: Ts", finished_at AS "finished_at: Ts", created_by,
-            shown_xid::text AS "shown_by!", pg_current_snapshot()::text AS "snapshot!"
+            imported AS "imported: Json<Imported>", shown_xid::text AS "shown_by!", pg_current_snapshot()::text AS "snapshot!"
         FROM run
         WHERE ($1::text IS NULL OR project = $1)
             AND ($2::text[] IS NULL OR status = ANY ($2))
@@ -168,6 +170,7 @@ pub async fn list_runs(executor: impl PgExecutor<'_>, filter: &RunFilter) -> DbR
                 started_at: row.started_at.map(Ts::to_jiff),
                 finished_at: row.finished_at.map(Ts::to_jiff),
                 created_by: row.created_by,
+                imported: row.imported.map(|json| json.0),
             };
             Ok(ListedRun {
                 row: run,

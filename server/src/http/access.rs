@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::App;
 use super::error::{HttpError, HttpResult};
+use super::upload::pass_over;
 use crate::auth::{AuthError, Principal};
 
 /// Name of the security scheme in the document.
@@ -110,7 +111,12 @@ pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next
             request.extensions_mut().insert(Caller(principal));
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            if error.code() == ErrorCode::Forbidden {
+                pass_over(request.into_body().into_data_stream()).await;
+            }
+            error.into_response()
+        }
     }
 }
 

@@ -129,7 +129,6 @@ impl HttpError {
         self
     }
 
-    #[cfg(test)]
     pub fn code(&self) -> ErrorCode {
         self.code
     }

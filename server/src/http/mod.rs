@@ -23,6 +23,7 @@ mod serve;
 mod stream;
 mod suggest;
 mod tokens;
+mod upload;
 mod webhooks;
 
 use std::sync::Arc;

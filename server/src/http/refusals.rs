@@ -22,6 +22,11 @@ impl From<RunsError> for HttpError {
                 format!("the id {id} belongs to another run"),
             )
             .with_hint("mint a new UUIDv7 for another run; a repeat must have the same spec"),
+            RunsError::Differs { id, what } => Self::new(
+                ErrorCode::RunIdTaken,
+                format!("the run {id} is recorded here with another {what}"),
+            )
+            .with_hint("read both and compare; what is recorded here stays as it is"),
             RunsError::KeyMismatch => Self::new(
                 ErrorCode::IdempotencyMismatch,
                 "this Idempotency-Key was used with another body",

@@ -45,6 +45,8 @@ impl FromStr for Cursor {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::Strategy as _;
+
     use super::*;
 
     #[test]
@@ -56,6 +58,23 @@ mod tests {
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         for bad in ["", "x", "bDEuMC4", "bDEuLTEuMA", "%%%"] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Words of a stranger, also such as decode to something near.
+        #[test]
+        fn any_words_are_a_cursor_of_ours_or_refused(
+            text in proptest::prop_oneof![
+                "\\PC{0,60}",
+                "[lL]?[0-9]{0,2}[.][-+0-9. ]{0,24}".prop_map(|plain| URL_SAFE_NO_PAD.encode(plain)),
+                proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40).prop_map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
+            ],
+        ) {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                proptest::prop_assert!(cursor.ordinal >= 0);
+                proptest::prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
+            }
         }
     }
 }

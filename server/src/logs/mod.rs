@@ -7,6 +7,7 @@
 mod chunk;
 mod cursor;
 mod follower;
+mod import;
 mod lines;
 mod read;
 mod seal;
@@ -22,6 +23,7 @@ use qwex_runner::{Handle, LogSource, RunnerError};
 use tokio_util::sync::CancellationToken;
 
 pub use cursor::{Cursor, CursorError};
+pub use import::{ImportLogError, ImportedLog};
 pub use lines::LineSplitter;
 pub use read::{LogPiece, LogStream, LogsError, ReadOptions};
 pub use store::{ChunkStore, StoreError};

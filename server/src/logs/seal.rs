@@ -123,6 +123,6 @@ impl Archive {
     }
 }
 
-fn worst(verdicts: impl Iterator<Item = LogVerdict>) -> LogVerdict {
+pub(super) fn worst(verdicts: impl Iterator<Item = LogVerdict>) -> LogVerdict {
     verdicts.max().unwrap_or(LogVerdict::Complete)
 }

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use qwex_core::RunId;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::chunk::{Chunk, ChunkError};
@@ -123,12 +124,26 @@ impl ChunkStore {
         chunk: Chunk,
     ) -> Result<(String, u64), StoreError> {
         let key = format!("runs/{run}/{ordinal}/{start:020}.qwl");
-        let broken = |source| StoreError::Broken {
-            key: key.clone(),
-            source,
-        };
-        let packed = tokio::task::spawn_blocking(move || chunk.pack()).await;
-        let packed = packed.map_err(|_| StoreError::Slow)?.map_err(broken)?;
+        let packed = pack(chunk, &key).await?;
+        self.put_packed(key, packed).await
+    }
+
+    /// Stores a chunk that came from outside, under a key that its bytes make: whoever else brings something under the
+    /// same run and place cannot overwrite it, and the same once more is the same object.
+    pub(super) async fn put_by_content(
+        &self,
+        run: RunId,
+        ordinal: i32,
+        start: u64,
+        chunk: Chunk,
+    ) -> Result<(String, u64), StoreError> {
+        let place = format!("runs/{run}/imported/{ordinal}/{start:020}");
+        let packed = pack(chunk, &place).await?;
+        let hash = hex::encode(Sha256::digest(&packed));
+        self.put_packed(format!("{place}-{hash}.qwl"), packed).await
+    }
+
+    async fn put_packed(&self, key: String, packed: Vec<u8>) -> Result<(String, u64), StoreError> {
         let length = packed.len() as u64;
         let path = Path::from(key.as_str());
         let put = self.objects.put(&path, PutPayload::from(packed));
@@ -151,6 +166,16 @@ impl ChunkStore {
         };
         chunk.map_err(|_| StoreError::Slow)?.map_err(broken)
     }
+}
+
+async fn pack(chunk: Chunk, key: &str) -> Result<Vec<u8>, StoreError> {
+    let packed = tokio::task::spawn_blocking(move || chunk.pack()).await;
+    packed
+        .map_err(|_| StoreError::Slow)?
+        .map_err(|source| StoreError::Broken {
+            key: key.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]

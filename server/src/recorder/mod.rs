@@ -1,11 +1,12 @@
 //! The only writer of run state: takes observations, applies [`qwex_core::transition::next`], and writes what
 //! moved together with history, attempts, episodes, the intents that follow and the deliveries owed, in one
-//! transaction a batch.
+//! transaction a batch. A run that ended elsewhere is no observation: [`Recorder::import`] writes it down as told.
 //!
 //! Called by `watch`, `dispatch` and `runs`. Never talks to a backend and never to the network but Postgres.
 
 mod changes;
 mod history;
+mod import;
 mod payload;
 mod text;
 mod writer;
@@ -15,9 +16,12 @@ use std::sync::Arc;
 use qwex_api::run::PlacementReport;
 use qwex_core::{Attempt, BackendInfo, BackendKind, ClusterName, Fact, Observation, RunId, RunStatus};
 use qwex_runner::WatchPosition;
+use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::db::record::LeaseGuard;
+pub use import::Import;
+
 use crate::db::{DbError, Pools};
 use crate::hints::Hints;
 
@@ -118,6 +122,9 @@ struct Entry {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     entries: mpsc::Sender<Entry>,
+    /// For runs that ended elsewhere: each is a transaction of its own, beside the batches.
+    pool: PgPool,
+    hints: Hints,
 }
 
 /// Settings of the Recorder.
@@ -132,8 +139,12 @@ impl Recorder {
     #[must_use]
     pub fn start(pools: &Pools, hints: Hints, config: RecorderConfig) -> Self {
         let (entries, inbox) = mpsc::channel(QUEUE);
-        tokio::spawn(writer::run(pools.record.clone(), hints, config, inbox));
-        Self { entries }
+        tokio::spawn(writer::run(pools.record.clone(), hints.clone(), config, inbox));
+        Self {
+            entries,
+            pool: pools.work.clone(),
+            hints,
+        }
     }
 
     /// Records a batch durably. Outcomes come in the order of the observations.

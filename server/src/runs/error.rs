@@ -18,6 +18,9 @@ pub enum RunsError {
     /// The id exists with another spec, or in another project.
     #[error("the id {0} belongs to another run")]
     IdTaken(RunId),
+    /// The id exists in the asker's own project, and what is told of it differs.
+    #[error("the run {id} is recorded with another {what}")]
+    Differs { id: RunId, what: &'static str },
     #[error("this idempotency key was used with another body")]
     KeyMismatch,
     #[error("the run has changed: it is at version {found}")]
@@ -45,6 +48,7 @@ impl RunsError {
             | Self::NotFound(_)
             | Self::NoProject(_)
             | Self::IdTaken(_)
+            | Self::Differs { .. }
             | Self::KeyMismatch
             | Self::Changed { .. }
             | Self::WrongState { .. } => false,

@@ -235,5 +235,6 @@ fn fresh(new: &NewRun, created_at: Timestamp) -> Run {
         created_by: new.created_by.clone(),
         provenance: None,
         usage: None,
+        imported: None,
     }
 }

@@ -1,8 +1,9 @@
-//! Runs as people ask for them: submit, read, list, cancel, rerun, why.
+//! Runs as people ask for them: submit, read, list, cancel, rerun, why, bring from elsewhere.
 //!
 //! Called by `http` and `dispatch`. Reads through `db`; changes run state only through the Recorder.
 
 mod error;
+mod import;
 mod lane;
 mod query;
 mod shown;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 pub use crate::db::run::{RunFilter, StoredRun};
 pub use error::RunsError;
+pub use import::{Arrival, Arriving, MOST_LOG_BYTES};
 pub use query::{RunPage, RunQuery};
 pub use shown::{BadCursor, Told};
 pub use submit::{Rerun, Submission};
@@ -188,5 +190,6 @@ pub fn row_of(run: Run) -> RunRow {
         started_at: run.started_at,
         finished_at: run.finished_at,
         created_by: run.created_by,
+        imported: run.imported,
     }
 }

@@ -125,7 +125,7 @@ impl Runs {
         }))
     }
 
-    async fn check_project(&self, who: &Principal, project: &Project) -> Result<(), RunsError> {
+    pub(super) async fn check_project(&self, who: &Principal, project: &Project) -> Result<(), RunsError> {
         let own = *project == who.project;
         if own || (who.may_enter(project) && db::project::project_exists(&self.pools.api, project).await?) {
             return Ok(());

@@ -18,6 +18,9 @@ pub(super) fn explain(stored: StoredRun) -> Why {
 }
 
 fn place(run: &Run) -> String {
+    if let Some(imported) = &run.imported {
+        return format!(" elsewhere (brought here by {})", imported.by);
+    }
     match run.backend.as_ref().and_then(|backend| backend.cluster.as_ref()) {
         Some(cluster) => format!(" on cluster {cluster}"),
         None => String::new(),

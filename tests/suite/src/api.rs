@@ -110,6 +110,27 @@ impl Api {
         self.send(Method::POST, path, Some(body), &[]).await
     }
 
+    /// PUTs bytes of a type of their own.
+    ///
+    /// # Errors
+    /// The server gives no answer.
+    pub async fn put_bytes(&self, path: &str, kind: &str, body: Vec<u8>) -> Result<Reply> {
+        let request = self
+            .http
+            .put(format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
+            .header("content-type", kind)
+            .body(body);
+        let response = request.send().await.context("no answer")?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.context("the answer was cut")?;
+        Ok(Reply {
+            status,
+            headers,
+            bytes,
+        })
+    }
+
     /// Submits a run that must be accepted.
     ///
     /// # Errors

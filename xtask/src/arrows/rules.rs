@@ -188,7 +188,8 @@ pub const HOUSES: &[House] = &[
             ("output", "tables, JSON, progress, colours"),
             ("progress", "what happens meanwhile, on stderr"),
             ("help", "help topics"),
-            ("config", "contexts, settings and their origins"),
+            ("config", "contexts, settings and their origins, config.yaml"),
+            ("policy", "what runs may ask for, and what their commands may do"),
             (
                 "project_file",
                 "qwex.yaml: read strictly, its stages made into specs",
@@ -394,6 +395,7 @@ pub const ROOM_RULES: &[RoomRule] = &[
             "progress",
             "help",
             "config",
+            "policy",
             "project_file",
             "pipeline",
             "error",
@@ -403,9 +405,9 @@ pub const ROOM_RULES: &[RoomRule] = &[
     },
     RoomRule {
         src: CLIENT,
-        bound: Bound::In(&["pipeline", "project_file"]),
+        bound: Bound::In(&["pipeline", "project_file", "policy"]),
         never: &["crate::remote", "crate::direct"],
-        sentence: "a pipeline asks a StageRunner, and the project file runs nothing: they know no backend and no server",
+        sentence: "a pipeline asks a StageRunner, project file and policy run nothing: they know no backend and no server",
     },
     RoomRule {
         src: CLIENT,

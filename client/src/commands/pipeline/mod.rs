@@ -171,6 +171,7 @@ async fn take_up(session: &Session, global: &Global, shelved: &Shelved) -> Resul
     };
     let mut pipeline = shelved.read()?;
     again(&mut pipeline);
+    runners::check(session, &shelved.project, &pipeline).await?;
     shelved.forget_cancel()?;
     shelved.write(&pipeline)?;
     drop(lock);

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Run, RunId, Span};
+use qwex_core::{Project, Provenance, Run, RunId, Span};
 use qwex_runner::{Backend, StoreError, Transfer};
 
+use super::super::guard::{Guard, asked, asked_of_server, warn};
 use super::super::provenance;
 use super::super::session::Session;
 use crate::cli::REMOTE;
 use crate::direct::{Direct, DirectError, NewRun, Placed, Sent, registry};
 use crate::error::{CliError, Exit};
-use crate::pipeline::{Pipeline, StageError, StageRecord, StageRun, StageRunner};
+use crate::pipeline::{Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus};
+use crate::policy::Finding;
 use crate::remote::JobApiClient;
 
 /// Longest long-poll asked of the server.
@@ -28,25 +30,41 @@ const BROUGHT: &str = "outputs.json";
 pub struct Runners {
     direct: Direct,
     dir: PathBuf,
+    /// What may be started. An error refuses every stage and keeps nobody from watching those that run.
+    guard: Result<Guard, CliError>,
     remote: Option<Arc<dyn JobApiClient>>,
     project: Option<Project>,
 }
 
-/// Refuses before anything is recorded what the backends cannot do.
+/// Refuses before anything is recorded what a policy forbids and what the backends cannot do.
 pub async fn check(session: &Session, dir: &Path, pipeline: &Pipeline) -> Result<(), CliError> {
+    let guard = Guard::load()?;
     let direct = Direct::at(dir)?;
-    let mut opened: BTreeMap<&str, Arc<dyn Backend>> = BTreeMap::new();
-    for stage in &pipeline.stages {
+    let mut warned: Vec<(&str, Vec<Finding>)> = Vec::new();
+    let mut opened: BTreeMap<(&str, Option<&str>), Arc<dyn Backend>> = BTreeMap::new();
+    for stage in pipeline
+        .stages
+        .iter()
+        .filter(|stage| stage.status == StageStatus::Pending)
+    {
         let word = stage.backend.as_str();
         if word == REMOTE {
             session.client()?;
             refuse_files(stage)?;
+            let found = guard.forbids(&asked_of_server(&stage.spec));
+            warned.push((&stage.stage, found.map_err(|error| of_stage(error, stage))?));
             continue;
         }
-        if !opened.contains_key(word) {
-            opened.insert(word, open(&direct, dir, stage).await?);
-        }
-        let Some(problem) = opened[word].validate(&stage.spec).into_iter().next() else {
+        let placed = placed(&guard, dir, &StagePlace::of(stage))?;
+        let found = guard.forbids(&asked(&placed, &stage.spec));
+        warned.push((&stage.stage, found.map_err(|error| of_stage(error, stage))?));
+        let place = (word, stage.host.as_deref());
+        let backend = match opened.get(&place) {
+            Some(backend) => backend.clone(),
+            None => open(&direct, placed, stage).await?,
+        };
+        opened.insert(place, backend.clone());
+        let Some(problem) = backend.validate(&stage.spec).into_iter().next() else {
             continue;
         };
         return Err(CliError::usage(format!(
@@ -57,10 +75,20 @@ pub async fn check(session: &Session, dir: &Path, pipeline: &Pipeline) -> Result
         .fix("choose another backend for it in qwex.yaml, or take the field away")
         .code(problem.code));
     }
+    // The runs of a matrix execute the same script.
+    warned.dedup();
+    for (stage, findings) in warned {
+        warn(session.progress, &findings, Some(stage));
+    }
     Ok(())
 }
 
-async fn open(direct: &Direct, dir: &Path, stage: &StageRecord) -> Result<Arc<dyn Backend>, CliError> {
+fn of_stage(mut error: CliError, stage: &StageRecord) -> CliError {
+    error.what = format!("the stage {} cannot run: {}", stage.name, error.what);
+    error
+}
+
+async fn open(direct: &Direct, placed: Placed, stage: &StageRecord) -> Result<Arc<dyn Backend>, CliError> {
     let word = stage.backend.as_str();
     if registry::find(word).is_none() {
         let names: Vec<&str> = registry::REGISTRY.iter().map(|entry| entry.name).collect();
@@ -71,7 +99,6 @@ async fn open(direct: &Direct, dir: &Path, stage: &StageRecord) -> Result<Arc<dy
                 .code("backend_not_built"),
         );
     }
-    let placed = placed(dir, word, &Transfer::Nothing);
     let opened = registry::open(direct.opening(placed)).await;
     opened.map_err(|error| {
         CliError::from(DirectError::from(error)).fix(format!(
@@ -100,21 +127,39 @@ fn refuse_files(stage: &StageRecord) -> Result<(), CliError> {
     .code("remote_files"))
 }
 
-/// What of the project's directory the run sees.
-fn placed(dir: &Path, backend: &str, send: &Transfer) -> Placed {
+/// Where a stage runs.
+struct StagePlace<'a> {
+    backend: &'a str,
+    host: Option<&'a str>,
+    send: &'a Transfer,
+}
+
+impl<'a> StagePlace<'a> {
+    fn of(stage: &'a StageRecord) -> Self {
+        Self {
+            backend: &stage.backend,
+            host: stage.host.as_deref(),
+            send: &Transfer::Nothing,
+        }
+    }
+}
+
+/// What of the project's directory the run sees, and on which machine.
+fn placed(guard: &Guard, dir: &Path, stage: &StagePlace<'_>) -> Result<Placed, CliError> {
     // Containers of this machine have the directory itself.
-    let goes_over = ["ssh", "k8s", "kueue"].contains(&backend);
-    let send = match send {
+    let goes_over = ["ssh", "k8s", "kueue"].contains(&stage.backend);
+    let send = match stage.send {
         Transfer::Only(paths) if goes_over => Sent::Only(paths.clone()),
         Transfer::Everything if goes_over => Sent::Everything,
         Transfer::Nothing | Transfer::Only(_) | Transfer::Everything => Sent::Nothing,
     };
-    Placed {
-        backend: backend.to_owned(),
+    guard.fit(Placed {
+        backend: stage.backend.to_owned(),
+        address: stage.host.map(str::to_owned),
         workspace: Some(dir.to_owned()),
         send,
         ..Placed::default()
-    }
+    })
 }
 
 impl Runners {
@@ -124,6 +169,7 @@ impl Runners {
         Ok(Self {
             direct: Direct::at(dir)?,
             dir: dir.to_owned(),
+            guard: Guard::load(),
             // Without a server the stages that need one tell so.
             remote: session
                 .settings
@@ -175,7 +221,9 @@ impl Runners {
 #[async_trait(?Send)]
 impl StageRunner for Runners {
     async fn submit(&self, run: &StageRun) -> Result<Run, StageError> {
+        let guard = self.guard.as_ref().map_err(|error| told(error.clone()))?;
         if run.backend == REMOTE {
+            guard.forbids(&asked_of_server(&run.spec)).map_err(told)?;
             let request = SubmitRequest {
                 id: Some(run.id),
                 name: Some(run.name.clone()),
@@ -186,6 +234,18 @@ impl StageRunner for Runners {
             let submitted = self.client()?.submit(&request).await.map_err(told)?;
             return Ok(submitted.run.value);
         }
+        let placed = placed(
+            guard,
+            &self.dir,
+            &StagePlace {
+                backend: &run.backend,
+                host: run.host.as_deref(),
+                send: &run.send,
+            },
+        );
+        let placed = placed.map_err(told)?;
+        // The scripts of this stage may have been made by those before it.
+        guard.forbids(&asked(&placed, &run.spec)).map_err(told)?;
         let project = self.project.clone();
         let new = NewRun {
             id: run.id,
@@ -193,9 +253,11 @@ impl StageRunner for Runners {
             project: project.unwrap_or_else(|| Project::new("default").expect("a valid name")),
             labels: run.labels.clone(),
             spec: run.spec.clone(),
-            provenance: provenance::of(&self.dir),
+            provenance: Provenance {
+                runs_by: run.runs_by.clone(),
+                ..provenance::of(&self.dir)
+            },
         };
-        let placed = placed(&self.dir, &run.backend, &run.send);
         self.direct.start(new, &placed).map_err(told)
     }
 

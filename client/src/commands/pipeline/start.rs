@@ -8,6 +8,7 @@ use super::super::Done;
 use super::super::interrupt::Interrupts;
 use super::super::project_file::{here, named_backend, nearest, variables};
 use super::super::session::Session;
+use super::super::uv;
 use super::{flags, follow};
 use crate::cli::{Global, PipelinePlan, PipelineRun, Selection};
 use crate::error::{CliError, Exit};
@@ -18,7 +19,7 @@ use crate::project_file::{self, Read, Stage};
 pub async fn run(session: &Session, global: &Global, args: PipelineRun) -> Done {
     let interrupts = Interrupts::listen()?;
     let read = read(&args.selection)?;
-    let pipeline = made(&read, &args.selection, args.max_parallel)?;
+    let pipeline = made(session, &read, &args.selection, args.max_parallel)?;
     super::runners::check(session, directory(&read.path), &pipeline).await?;
     let shelf = Shelf::open(directory(&read.path))?;
     let shelved = shelf.put(&pipeline)?;
@@ -32,7 +33,7 @@ pub async fn run(session: &Session, global: &Global, args: PipelineRun) -> Done 
 
 pub async fn plan(session: &Session, args: &PipelinePlan) -> Done {
     let read = read(&args.selection)?;
-    let pipeline = made(&read, &args.selection, None)?;
+    let pipeline = made(session, &read, &args.selection, None)?;
     super::runners::check(session, directory(&read.path), &pipeline).await?;
     let reused = foresee(directory(&read.path), &pipeline)?;
     let items: Vec<serde_json::Value> = pipeline
@@ -94,6 +95,7 @@ fn read(selection: &Selection) -> Result<Read<Vec<Stage>>, CliError> {
 }
 
 fn made(
+    session: &Session,
     read: &Read<Vec<Stage>>,
     selection: &Selection,
     max_parallel: Option<u32>,
@@ -127,7 +129,11 @@ fn made(
         no_cache: selection.no_cache,
         only: selection.stages.clone(),
     };
-    Ok(make(wanted, expanded))
+    let mut pipeline = make(wanted, expanded);
+    if !selection.no_uv {
+        uv::run_stages_through(session, directory(&read.path), &mut pipeline);
+    }
+    Ok(pipeline)
 }
 
 fn known(expanded: &project_file::Expanded, stages: &[String]) -> Result<(), CliError> {

@@ -131,3 +131,34 @@ fn state_and_record_carry_the_same() {
     run.set_state(fresh.clone());
     assert_eq!(run.state(0), fresh);
 }
+
+#[test]
+fn records_of_one_execution_differ_in_nothing_that_counts() {
+    let run = golden();
+    let told = |change: &dyn Fn(&mut Run)| {
+        let mut other = golden();
+        change(&mut other);
+        run.difference(&other)
+    };
+    let micros = |text: &str| Some(text.parse().unwrap());
+    assert_eq!(told(&|_| {}), None);
+    assert_eq!(
+        told(&|run| {
+            run.project = "other".parse().unwrap();
+            run.created_by = "token:else".to_owned();
+            run.imported = Some(crate::Imported {
+                at: run.created_at,
+                by: "token:ci".to_owned(),
+            });
+            run.finished_at = micros("2026-01-01T00:01:00.000000999Z");
+        }),
+        None
+    );
+    assert_eq!(told(&|run| run.spec = JobSpec::for_command(["x"])), Some("spec"));
+    assert_eq!(told(&|run| run.exit_code = Some(1)), Some("end"));
+    assert_eq!(told(&|run| run.attempt = Attempt(2)), Some("end"));
+    assert_eq!(told(&|run| run.failure = None), Some("end"));
+    let later = micros("2026-01-01T00:01:00.000001Z");
+    assert_eq!(told(&|run| run.finished_at = later), Some("end"));
+    assert_eq!(told(&|run| run.logs = None), Some("log"));
+}

@@ -183,7 +183,7 @@ impl Resume {
         self.after = None;
         let text = &self.with_its_end(text)[..];
         let begins = self.at;
-        self.at += text.len() as u64;
+        self.at = self.at.saturating_add(text.len() as u64);
         if self.at <= self.until && !text.is_empty() {
             *lines = Lines::behind(text.last().copied());
             return Ok(());

@@ -142,7 +142,7 @@ impl Reader {
         whole.extend(line.has_end.then_some(b'\n'));
         let dropped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(whole.len());
         self.skip -= dropped as u64;
-        self.offset += whole.len() as u64;
+        self.offset = self.offset.saturating_add(whole.len() as u64);
         if dropped > 0 {
             self.lines = Lines::behind(whole.get(dropped - 1).copied());
         }

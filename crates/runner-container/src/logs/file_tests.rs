@@ -115,6 +115,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn h05_any_file_from_any_position_is_read_or_refused(
+        bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..400),
+        offset in prop_oneof![any::<u64>(), Just(u64::MAX), 0..20_u64],
+        mark in proptest::option::of(prop_oneof!["\\PC{0,12}", "[0-9]{1,22}[+]{0,2}"]),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ctr.log");
+        std::fs::write(&path, [b"2026-11-21T12:08:04.1+00:00 stdout F kept\n".as_slice(), &bytes].concat()).unwrap();
+        let mut reader = Reader::open(path, Stream::Stdout, &LogPosition { offset, mark }).ok();
+        while let Some(open) = reader.take() {
+            match open.next() {
+                Ok((next, items)) if !items.is_empty() => reader = Some(next),
+                Ok((mut last, _)) => drop(last.rest()),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_line_of_podman_is_left_out_and_a_torn_one_is_a_gap() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 mod docker {
     use crate::support::Which;
 
-    qwex_runner::conformance!({
+    qwex_runner::conformance!("docker", {
         qwex_testbed::require!(Root, Docker);
         Which::Docker.bench().await.subject()
     });
@@ -12,7 +12,7 @@ mod docker {
 mod podman {
     use crate::support::Which;
 
-    qwex_runner::conformance!({
+    qwex_runner::conformance!("podman", {
         qwex_testbed::require!(Root, Podman);
         Which::Podman.bench().await.subject()
     });

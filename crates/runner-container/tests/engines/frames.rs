@@ -181,3 +181,49 @@ fn h05_frames_cut_anywhere_lose_and_repeat_nothing() {
         })
         .unwrap();
 }
+
+/// What an engine that is none, or one that breaks off anywhere, may send: heads that promise gigabytes, streams that
+/// there are not, messages without their time.
+#[test]
+fn h05_any_frames_from_any_position_are_read_or_refused() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let script = runtime.block_on(serve(dir.path())).unwrap();
+    let bench = Which::Docker.bench_at(&format!("unix://{}", dir.path().join("s").display()), "none");
+    let head = (0..4_u8, prop_oneof![0..40_u32, any::<u32>()]);
+    let frame = (head, prop::collection::vec(any::<u8>(), 0..40), any::<bool>()).prop_map(
+        |((stream, length), payload, stamped)| {
+            let time: &[u8] = if stamped { b"2026-11-21T12:00:00Z " } else { b"" };
+            [
+                [stream, 0, 0, 0].as_slice(),
+                length.to_be_bytes().as_slice(),
+                time,
+                &payload,
+            ]
+            .concat()
+        },
+    );
+    let body = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200),
+        prop::collection::vec(frame, 0..6).prop_map(|frames| frames.concat()),
+    ];
+    let offset = prop_oneof![any::<u64>(), Just(u64::MAX), Just(0)];
+    let mark = proptest::option::of(prop_oneof!["\\PC{0,20}", "2026-11-21T12:00:00Z@[0-9]{1,21}"]);
+    let strategy = (body, prop::collection::vec(1..40_usize, 0..10), offset, mark);
+    let mut runner = TestRunner::new(Config {
+        cases: 96,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    runner
+        .run(&strategy, |(body, pieces, offset, mark)| {
+            *script.lock().unwrap() = Script { body, pieces };
+            let read = async {
+                read(&bench, false, LogPosition { offset, mark }).await;
+            };
+            let limited = async { tokio::time::timeout(crate::support::LIMIT, read).await };
+            prop_assert!(runtime.block_on(limited).is_ok(), "reading ends");
+            Ok(())
+        })
+        .unwrap();
+}

@@ -121,13 +121,8 @@ impl Bench {
 
     pub fn subject(self) -> Subject {
         let backend = Arc::new(self.backend.clone());
-        Subject {
-            runner: backend.clone(),
-            watcher: backend,
-            image: Some(self.image.clone()),
-            limit: LIMIT,
-            keep: Box::new(self),
-        }
+        let image = self.image.clone();
+        Subject::new(backend, LIMIT, self).with_image(&image)
     }
 
     pub fn shell(&self, script: &str) -> Work {

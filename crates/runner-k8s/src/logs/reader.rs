@@ -340,9 +340,9 @@ impl Reader {
             });
         }
         self.bytes.extend_from_slice(data);
-        self.offset += data.len() as u64;
+        self.offset = self.offset.saturating_add(data.len() as u64);
         if let Some(mark) = &mut self.mark {
-            mark.done += data.len() as u64;
+            mark.done = mark.done.saturating_add(data.len() as u64);
         }
     }
 

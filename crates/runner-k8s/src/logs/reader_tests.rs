@@ -212,3 +212,45 @@ proptest! {
         prop_assert!(got.gaps.is_empty());
     }
 }
+
+/// Positions lie in a database and come back as they may: ours with odd numbers, or anybody's words.
+fn any_mark() -> impl Strategy<Value = String> {
+    let second = prop_oneof![Just(0), -300_000_000_000_i64..250_000_000_000, Just(EPOCH)];
+    let odd = prop_oneof![Just(0), Just(u64::MAX), 0..20_u64];
+    let ours = (second, 0..3_u32, odd).prop_map(|(second, nth, done)| {
+        let stamp = Timestamp::from_second(second).unwrap_or(Timestamp::MIN);
+        format!("{stamp}/{nth}/{done}")
+    });
+    prop_oneof![3 => ours, 1 => "\\PC{0,40}"]
+}
+
+proptest! {
+    #[test]
+    fn d05_any_position_and_any_bytes_are_read_or_refused(
+        offset in prop_oneof![any::<u64>(), Just(u64::MAX)],
+        mark in proptest::option::of(any_mark()),
+        lines in prop::collection::vec((any::<bool>(), 0..3_000_000_000_i64, prop::collection::vec(any::<u8>(), 0..30)), 0..20),
+        step in 1usize..64,
+    ) {
+        let mut served = Vec::new();
+        for (stamped, nanos, line) in lines {
+            if stamped {
+                served.extend_from_slice(format!("{:.9} ", stamp(nanos)).as_bytes());
+            }
+            served.extend_from_slice(&line);
+        }
+        let mut reader = Reader::new(&LogPosition { offset, mark });
+        let mut items = Vec::new();
+        for piece in served.chunks(step) {
+            items.extend(reader.feed(piece));
+        }
+        items.extend(reader.finish(true));
+        let mut before = offset;
+        for item in items {
+            if let LogItem::Chunk(chunk) = item {
+                prop_assert!(chunk.position.offset >= before, "an offset never goes back");
+                before = chunk.position.offset;
+            }
+        }
+    }
+}

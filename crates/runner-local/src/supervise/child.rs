@@ -14,13 +14,14 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qwex_runner::durable::Dir;
 
-use super::ending::{self, Asked};
+use super::ending::{self, Asked, Left};
 use crate::identity::ProcessId;
 use crate::layout::LogPlace;
+use crate::limits::Held;
 use crate::oom::OomKills;
 use crate::records::{CANCEL, EndRecord, OutputMode, StartRecord, WorkRecord};
 use crate::survivors::{self, ATTEMPT, Mark, RUN_ID, SUPERVISES};
-use crate::sys::{self, Reaped};
+use crate::sys::{self, Reaped, Used};
 
 /// A cancel is signalled; looking again after this long is for a signal that went astray.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -74,10 +75,11 @@ pub struct Refusal {
 pub struct Started {
     pub record: StartRecord,
     pub oom_before: OomKills,
+    pub held: Held,
 }
 
-/// Starts the command.
-pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
+/// Starts the command within its limits.
+pub fn start(dir: &Dir, work: &WorkRecord, held: Held) -> Result<Started, Refusal> {
     if !work.working_dir.is_dir() {
         return Err(Refusal {
             exit_code: 126,
@@ -107,7 +109,10 @@ pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err);
-    sys::own_session(&mut command);
+    let doors = held
+        .doors()
+        .map_err(|error| refused("cannot enter its control group", &error))?;
+    sys::own_session(&mut command, doors, held.address_space);
     let oom_before = OomKills::now();
     let child = command.spawn().map_err(|error| start_error(program, &error))?;
     let started_at = Timestamp::now();
@@ -117,6 +122,7 @@ pub fn start(dir: &Dir, work: &WorkRecord) -> Result<Started, Refusal> {
     Ok(Started {
         record: StartRecord { process, started_at },
         oom_before,
+        held,
     })
 }
 
@@ -171,8 +177,9 @@ pub fn attend(dir: &Dir, work: &WorkRecord, signals: &Signals, started: Started)
     };
     let pid = started.record.process.pid;
     let mut stop = Stop::new(work);
+    let mut left = Left::default();
     let reaped = loop {
-        if let Some(reaped) = reap_until(pid)? {
+        if let Some(reaped) = reap_until(pid, &mut left.used)? {
             break reaped;
         }
         let told_to_stop = signals.wait(stop.next_look())?;
@@ -184,13 +191,14 @@ pub fn attend(dir: &Dir, work: &WorkRecord, signals: &Signals, started: Started)
         }
         stop.keep_time(&mark);
     };
-    let leftovers = bury(&mark, signals)?;
-    Ok(ending::ended(started, &reaped, stop.asked, leftovers))
+    left.over = bury(&mark, signals, &mut left.used)?;
+    Ok(ending::ended(started, &reaped, stop.asked, &left))
 }
 
 /// Takes ended children off the process table, up to the command itself.
-fn reap_until(pid: i32) -> io::Result<Option<Reaped>> {
+fn reap_until(pid: i32, used: &mut Used) -> io::Result<Option<Reaped>> {
     while let Some(reaped) = sys::reap_any()? {
+        *used = used.and(reaped.used);
         if reaped.pid == pid {
             return Ok(Some(reaped));
         }
@@ -199,13 +207,13 @@ fn reap_until(pid: i32) -> io::Result<Option<Reaped>> {
 }
 
 /// Kills what the command left behind, as the end of a container does; tells how many there were.
-fn bury(mark: &Mark, signals: &Signals) -> io::Result<u32> {
+fn bury(mark: &Mark, signals: &Signals, used: &mut Used) -> io::Result<u32> {
     let deadline = Instant::now() + BURIAL_LIMIT;
     let mut most = 0;
     if !has_children_file() {
         most = u32::try_from(survivors::signal(mark, Signal::SIGKILL)).unwrap_or(u32::MAX);
     }
-    while !nothing_below()? {
+    while !nothing_below(used)? {
         let left = survivors::signal(mark, Signal::SIGKILL);
         most = most.max(u32::try_from(left).unwrap_or(u32::MAX));
         if Instant::now() > deadline {
@@ -218,8 +226,10 @@ fn bury(mark: &Mark, signals: &Signals) -> io::Result<u32> {
 
 /// Whether we have no children any more. As a subreaper we get every orphan, so that then nothing that
 /// descends from the command is left. Supervisors of other runs are not ours to bury.
-fn nothing_below() -> io::Result<bool> {
-    while sys::reap_any()?.is_some() {}
+fn nothing_below(used: &mut Used) -> io::Result<bool> {
+    while let Some(reaped) = sys::reap_any()? {
+        *used = used.and(reaped.used);
+    }
     let children = std::fs::read_to_string(children_file()).unwrap_or_default();
     Ok(children
         .split_ascii_whitespace()

@@ -10,7 +10,9 @@ use qwex_runner::durable::{Dir, Durability};
 use super::child::Started;
 use crate::oom::OomKills;
 use crate::records::{self, END, EndCause, EndRecord};
-use crate::sys::Reaped;
+use crate::sys::{Reaped, Used};
+
+const OUR_GROUP: &str = "its control group killed for memory, which is at its limit";
 
 /// Why we ended a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,15 @@ pub enum Asked {
     Timeout,
     /// The supervisor was told to stop.
     Stop,
+}
+
+/// What remained once nothing of the attempt ran any more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Left {
+    /// Processes that outlived the command and were killed.
+    pub over: u32,
+    /// What all processes used, the command's among them.
+    pub used: Used,
 }
 
 /// The end of an attempt whose command never ran.
@@ -32,17 +43,21 @@ pub fn never_started(cause: EndCause, exit_code: Option<i32>, message: String) -
         start: None,
         ended_at: Timestamp::now(),
         max_rss_bytes: None,
+        cpu_ms: None,
         leftovers: 0,
     }
 }
 
 /// The end of a command that ran.
-pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, leftovers: u32) -> EndRecord {
+pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, left: &Left) -> EndRecord {
     let signal = reaped.status.signal();
     let killed = signal == Some(Signal::SIGKILL as i32);
-    let memory = (killed && asked.is_none())
-        .then(|| started.oom_before.evidence(OomKills::now()))
-        .flatten();
+    let memory = match asked {
+        // Whoever of them was killed: a shell tells of it by its exit code only.
+        None if !reaped.status.success() && started.held.has_killed() => Some(OUR_GROUP),
+        None if killed => started.oom_before.evidence(OomKills::now()),
+        None | Some(_) => None,
+    };
     let (cause, why) = match (asked, memory) {
         (Some(Asked::Cancel), _) => (EndCause::Cancelled, Some("cancelled: ")),
         (Some(Asked::Timeout), _) => (EndCause::TimedOut, Some("its timeout passed: ")),
@@ -64,8 +79,9 @@ pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, leftovers:
         message,
         start: Some(started.record),
         ended_at: Timestamp::now(),
-        max_rss_bytes: Some(reaped.max_rss_bytes),
-        leftovers,
+        max_rss_bytes: Some(left.used.max_rss_bytes),
+        cpu_ms: u64::try_from(left.used.cpu.as_millis()).ok(),
+        leftovers: left.over,
     }
 }
 

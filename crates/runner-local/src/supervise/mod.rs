@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_child_subreaper;
+use qwex_runner::Key;
 use qwex_runner::durable::{Dir, Durability};
 
 use crate::identity::ProcessId;
+use crate::limits::{Held, Wanted};
 use crate::records::{
     self, CANCEL, END, EndRecord, LOCK, START, SUPERVISOR, SupervisorRecord, WORK, WorkRecord,
 };
@@ -64,9 +66,15 @@ fn supervise(dir: &Path) -> io::Result<()> {
     let work: WorkRecord = records::read(&dir, WORK)?
         .ok_or_else(|| io::Error::other(format!("{} holds no readable {WORK}", dir.path().display())))?;
     let process = ProcessId::own()?;
+    let wanted = Wanted {
+        memory_bytes: work.memory_bytes,
+        cpu_millis: work.cpu_millis,
+    };
+    let held = Held::make(&Key::new(work.run_id, work.attempt).object(), wanted);
     let own = SupervisorRecord {
         process: process.clone(),
         started_at: Timestamp::now(),
+        limits: held.words.clone(),
     };
     records::write(&dir, SUPERVISOR, &own, Durability::Machine)?;
     greet(&process.to_string());
@@ -75,7 +83,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let reserve = ending::Reserve::set_aside(&dir);
-    let end = run(&dir, &work, &signals)?;
+    let end = run(&dir, &work, &signals, held)?;
     ending::store(&dir, &end, reserve)
 }
 
@@ -84,7 +92,7 @@ fn threads() -> io::Result<usize> {
 }
 
 /// Runs the command, unless the attempt was cancelled before.
-fn run(dir: &Dir, work: &WorkRecord, signals: &Signals) -> io::Result<EndRecord> {
+fn run(dir: &Dir, work: &WorkRecord, signals: &Signals, held: Held) -> io::Result<EndRecord> {
     if dir.has(CANCEL)? {
         return Ok(ending::never_started(
             records::EndCause::Cancelled,
@@ -92,7 +100,7 @@ fn run(dir: &Dir, work: &WorkRecord, signals: &Signals) -> io::Result<EndRecord>
             "cancelled before its command started".to_owned(),
         ));
     }
-    match child::start(dir, work) {
+    match child::start(dir, work, held) {
         Ok(started) => {
             if let Err(error) = records::write(dir, START, &started.record, Durability::Process) {
                 // The command runs; a full disk must not end it.

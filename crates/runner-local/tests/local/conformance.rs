@@ -1,4 +1,4 @@
-//! The laws of every backend, with output merged as a server has it and split as a laptop has it.
+//! The laws of every backend, as a server's embedded cluster and as a laptop has it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,22 +8,16 @@ use qwex_runner::conformance::Subject;
 use crate::support::{Bench, embedded, laptop};
 
 fn subject(bench: Bench) -> Subject {
-    let backend = Arc::new(bench.backend.clone());
-    Subject {
-        runner: backend.clone(),
-        watcher: backend,
-        image: None,
-        limit: Duration::from_secs(30),
-        keep: Box::new(bench),
-    }
+    let (backend, dir) = (Arc::new(bench.backend.clone()), bench.dir().to_owned());
+    Subject::new(backend, Duration::from_secs(30), bench).in_workspace(dir)
 }
 
 mod merged {
     use super::*;
-    qwex_runner::conformance!(subject(embedded()));
+    qwex_runner::conformance!("embedded", subject(embedded()));
 }
 
 mod split {
     use super::*;
-    qwex_runner::conformance!(subject(laptop()));
+    qwex_runner::conformance!("local", subject(laptop()));
 }

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use qwex_core::{Ending, Fact, FailureCode, ObjectUid};
 use qwex_runner::{CancelProgress, Runner, RunnerError, Sighting, Watcher};
 
-use crate::support::{embedded, embedded_with, laptop, shell, work};
+use crate::support::{embedded, embedded_with, laptop, shell, skip, work};
 
 fn failure(ending: Ending) -> (FailureCode, Option<i32>, Option<i32>) {
     match ending {
@@ -220,4 +220,36 @@ async fn a_watch_tells_the_ends_of_two_hundred_runs_at_once() {
         };
         assert_eq!(code, Some(i32::try_from(n % 7).unwrap()));
     }
+}
+
+#[test]
+fn limits_are_a_control_group_that_is_said_and_gone_afterwards() {
+    let bench = laptop();
+    let mut work = shell("cat /proc/self/cgroup");
+    work.spec.resources.memory = Some("64Mi".to_owned());
+    work.spec.resources.cpu = Some("500m".to_owned());
+    let handle = bench.submit(&work);
+    assert_eq!(bench.wait(&handle), Ending::Succeeded { verified: true });
+    let told = bench.backend.observe_sync(&handle).unwrap();
+    let told = told.iter().find_map(|seen| match &seen.fact {
+        Fact::Waiting { message, .. } => Some(message.clone()),
+        _ => None,
+    });
+    let told = told.unwrap();
+    if !told.contains("holds memory at 67108864 bytes") || !told.contains("holds cpu at 500m") {
+        assert!(told.contains("no control group can be made"), "{told}");
+        return skip("cannot make a control group; run the tests as root");
+    }
+    let log = bench.dir().join("runs").join(work.run_id.to_string());
+    let groups = std::fs::read_to_string(log.join("stdout.log")).unwrap();
+    let ours: Vec<&str> = groups
+        .lines()
+        .filter(|line| line.ends_with(&work.object_name()))
+        .collect();
+    assert!(!ours.is_empty(), "{groups}");
+    let left = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-name", &work.object_name()])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a group is left");
 }

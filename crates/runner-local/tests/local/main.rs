@@ -9,3 +9,4 @@ mod faults;
 mod foreground;
 mod lifecycle;
 mod support;
+mod torn;

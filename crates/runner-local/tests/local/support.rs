@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use qwex_core::{Attempt, ClusterName, Ending, Fact, JobSpec, Observation, Project, RunId};
-use qwex_runner::{Handle, Submitted, Work};
+use qwex_core::{ClusterName, Ending, Observation};
+pub use qwex_runner::conformance::{handle, shell, work};
+use qwex_runner::{Handle, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Bench {
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
     pub backend: LocalBackend,
 }
 
@@ -35,7 +36,7 @@ pub fn embedded_with(change: impl FnOnce(&mut LocalConfig)) -> Bench {
     config.retention = None;
     change(&mut config);
     let backend = LocalBackend::new(config).unwrap();
-    Bench { _temp: temp, backend }
+    Bench { temp, backend }
 }
 
 /// As a person's own machine has it.
@@ -44,41 +45,11 @@ pub fn laptop() -> Bench {
     let mut config = LocalConfig::laptop(temp.path().join("runs"), supervisor(), temp.path().to_owned());
     config.grace = Duration::from_millis(300);
     let backend = LocalBackend::new(config).unwrap();
-    Bench { _temp: temp, backend }
-}
-
-pub fn work(command: &[&str]) -> Work {
-    Work {
-        run_id: RunId::mint(),
-        attempt: Attempt::FIRST,
-        project: Project::new("default").unwrap(),
-        name: None,
-        labels: BTreeMap::new(),
-        spec: JobSpec {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            ..JobSpec::default()
-        },
-        workspace: None,
-    }
-}
-
-pub fn shell(script: &str) -> Work {
-    work(&["sh", "-c", script])
-}
-
-pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
-    Handle {
-        run_id: work.run_id,
-        attempt: work.attempt,
-        backend: submitted.backend.clone(),
-    }
+    Bench { temp, backend }
 }
 
 pub fn ending(observations: &[Observation]) -> Option<Ending> {
-    observations.iter().find_map(|seen| match &seen.fact {
-        Fact::Ended { ending, .. } => Some(ending.clone()),
-        _ => None,
-    })
+    qwex_runner::conformance::ending(observations).cloned()
 }
 
 /// Probes until there is something.
@@ -103,6 +74,11 @@ pub fn skip(why: &str) {
 }
 
 impl Bench {
+    /// Where a laptop's commands work.
+    pub fn dir(&self) -> &std::path::Path {
+        self.temp.path()
+    }
+
     pub fn submit(&self, work: &Work) -> Handle {
         let submitted = self.backend.submit_sync(work).unwrap();
         handle(work, &submitted)
@@ -155,5 +131,6 @@ pub fn run_of(work: &Work) -> qwex_core::Run {
         created_by: "local:tester".to_owned(),
         provenance: None,
         usage: None,
+        imported: None,
     }
 }

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         ["supervise", dir] => return qwex_runner_local::supervise::main(Path::new(dir)),
         ["run", root, id, script] => run(root, id, script),
         ["scribble", project, id] => scribble(project, id),
+        ["create", project] => create(project),
+        ["change", project, id] => change(project, id, 1),
         other => Err(format!("cannot do {other:?}").into()),
     };
     match done {
@@ -58,20 +60,34 @@ fn run(root: &str, id: &str, script: &str) -> Outcome {
 
 /// Writes the record of a run for ever.
 fn scribble(project: &str, id: &str) -> Outcome {
-    let journal = Store::open(Path::new(project))?.journal(id.parse()?)?;
     for round in 1.. {
-        let fact = Fact::Waiting {
-            code: PendingCode::Admission,
-            message: "x".repeat(usize::try_from(round)? % 9000),
-            round,
-        };
-        journal.apply(&[Observation {
-            run_id: journal.id(),
-            attempt: Attempt::FIRST,
-            uid: None,
-            at: journal.read()?.created_at,
-            fact,
-        }])?;
+        change(project, id, round)?;
     }
+    Ok(())
+}
+
+/// Writes the first record of the run in the file `run`.
+fn create(project: &str) -> Outcome {
+    let project = Path::new(project);
+    let run = serde_json::from_slice(&std::fs::read(project.join("run"))?)?;
+    Store::open(project)?.create(&run)?;
+    Ok(())
+}
+
+/// Writes a state over the one before.
+fn change(project: &str, id: &str, round: u64) -> Outcome {
+    let journal = Store::open(Path::new(project))?.journal(id.parse()?)?;
+    let fact = Fact::Waiting {
+        code: PendingCode::Admission,
+        message: "x".repeat(usize::try_from(round)? % 9000),
+        round,
+    };
+    journal.apply(&[Observation {
+        run_id: journal.id(),
+        attempt: Attempt::FIRST,
+        uid: None,
+        at: journal.read()?.created_at,
+        fact,
+    }])?;
     Ok(())
 }

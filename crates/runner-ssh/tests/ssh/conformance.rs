@@ -9,21 +9,15 @@ use crate::support::{Bench, program, script};
 
 fn subject(bench: Bench) -> Subject {
     let backend = Arc::new(bench.backend.clone());
-    Subject {
-        runner: backend.clone(),
-        watcher: backend,
-        image: None,
-        limit: Duration::from_secs(90),
-        keep: Box::new(bench),
-    }
+    Subject::new(backend, Duration::from_secs(90), bench)
 }
 
 mod by_program {
     use super::*;
-    qwex_runner::conformance!(subject(program().await));
+    qwex_runner::conformance!("ssh", subject(program().await));
 }
 
 mod by_script {
     use super::*;
-    qwex_runner::conformance!(subject(script().await));
+    qwex_runner::conformance!("ssh-script", subject(script().await));
 }

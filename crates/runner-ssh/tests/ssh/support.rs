@@ -1,14 +1,14 @@
 //! One sshd for all tests, a backend in directories of its own for each, work for it, and waiting with a
 //! limit.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use qwex_core::{Attempt, Ending, Fact, FailureCode, JobSpec, Observation, Project, RunId};
-use qwex_runner::{Handle, Runner, Submitted, Watcher, Work};
+use qwex_core::{Ending, FailureCode, Observation};
+pub use qwex_runner::conformance::{handle, shell, work};
+use qwex_runner::{Handle, Runner, Watcher, Work};
 use qwex_runner_ssh::{SshBackend, SshConfig, Supervisor};
 use qwex_testbed::sshd::Sshd;
 use qwex_testbed::tcp_proxy::TcpProxy;
@@ -101,38 +101,8 @@ pub fn bench_over(config_file: PathBuf, change: impl FnOnce(&mut SshConfig)) -> 
     Bench { temp, backend }
 }
 
-pub fn work(command: &[&str]) -> Work {
-    Work {
-        run_id: RunId::mint(),
-        attempt: Attempt::FIRST,
-        project: Project::new("default").unwrap(),
-        name: None,
-        labels: BTreeMap::new(),
-        spec: JobSpec {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            ..JobSpec::default()
-        },
-        workspace: None,
-    }
-}
-
-pub fn shell(script: &str) -> Work {
-    work(&["sh", "-c", script])
-}
-
-pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
-    Handle {
-        run_id: work.run_id,
-        attempt: work.attempt,
-        backend: submitted.backend.clone(),
-    }
-}
-
 pub fn ending(observations: &[Observation]) -> Option<Ending> {
-    observations.iter().find_map(|seen| match &seen.fact {
-        Fact::Ended { ending, .. } => Some(ending.clone()),
-        _ => None,
-    })
+    qwex_runner::conformance::ending(observations).cloned()
 }
 
 /// How it failed, with the exit code.

@@ -7,7 +7,7 @@ use crate::runner::CancelProgress;
 
 /// Nothing runs of an attempt that was never submitted.
 pub async fn before_submit(subject: &Subject) -> Verdict {
-    let progress = subject.runner.cancel(&unsubmitted(subject)).await;
+    let progress = subject.backend.cancel(&unsubmitted(subject)).await;
     match progress {
         Ok(CancelProgress::Stopped) => Ok(()),
         other => Err(format!("wanted Stopped, found {other:?}")),

@@ -1,5 +1,6 @@
 //! How runs end is told as it was.
 
+use futures::future::join_all;
 use qwex_core::{FailureCode, RunState, RunStatus};
 
 use super::{Subject, Verdict, expect, hold};
@@ -25,6 +26,16 @@ pub async fn exit_code_three(subject: &Subject) -> Verdict {
     expect("exit code", end.exit_code, Some(3))
 }
 
+/// The smallest, one in the middle, and the largest, which ssh has for itself.
+pub async fn other_exit_codes(subject: &Subject) -> Verdict {
+    let runs = [1, 42, 255].map(|code| async move {
+        let (_, end) = subject.run(subject.shell(&format!("exit {code}"))).await?;
+        expect("failure", failure(&end), Some(FailureCode::ExitCode))?;
+        expect("exit code", end.exit_code, Some(code))
+    });
+    join_all(runs).await.into_iter().collect()
+}
+
 /// 127 by the command's own will is an exit code like any other.
 pub async fn exit_code_127(subject: &Subject) -> Verdict {
     let (_, end) = subject.run(subject.shell("exit 127")).await?;
@@ -48,7 +59,10 @@ pub async fn killed_by_a_signal(subject: &Subject) -> Verdict {
     let failure = end.failure.ok_or("a killed command has failed")?;
     match failure.code {
         FailureCode::Signal => expect("signal", failure.signal, Some(9)),
-        _ => expect("exit code", failure.exit_code, Some(137)),
+        _ => {
+            subject.otherwise("as exit code 128+N");
+            expect("exit code", failure.exit_code, Some(137))
+        }
     }
 }
 

@@ -1,44 +1,54 @@
-//! The laws that every backend keeps, as tests over any (Runner, Watcher). A backend's own tests call
-//! [`crate::conformance!`] with a [`Subject`]; each law becomes one test.
+//! The laws that every backend keeps, as tests over any [`Backend`]. A backend's own tests call
+//! [`crate::conformance!`] with the key of its column and a [`Subject`]; each law becomes one test, and its answer must
+//! be the one on record ([`record`]), from which the table of the README is written (`table`).
 //!
 //! ```ignore
-//! qwex_runner::conformance!(my_subject().await);
+//! qwex_runner::conformance!("mine", my_subject().await);
 //! ```
 
 pub mod cancels;
 pub mod ends;
 pub mod logs;
+pub mod record;
 pub mod submits;
+pub mod surroundings;
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod table;
 pub mod watches;
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use qwex_core::transition::next;
 use qwex_core::{
     Attempt, BackendInfo, Ending, Fact, JobSpec, ObjectUid, Observation, Project, RetryPolicy, RunId,
-    RunState, Step,
+    RunState, SpecProblem, Step,
 };
 
-use crate::runner::{Handle, Runner, Work};
-use crate::watcher::Watcher;
+use crate::backend::{Backend, Feature};
+use crate::runner::{Handle, Submitted, Work};
+use record::Answer;
 
 /// Nothing, or the sentence that says which law was broken and how.
 pub type Verdict = Result<(), String>;
 
 /// A backend under test. Its commands find a POSIX shell with `head`, `tr` and `sleep`.
 pub struct Subject {
-    pub runner: Arc<dyn Runner>,
-    pub watcher: Arc<dyn Watcher>,
+    pub backend: Arc<dyn Backend>,
     /// For backends that need one.
-    pub image: Option<String>,
+    image: Option<String>,
+    /// The directory that the backend was opened for, where it works in no other.
+    workspace: Option<PathBuf>,
     /// The longest time until anything has happened.
-    pub limit: Duration,
-    /// Whatever must live as long as the backend.
-    pub keep: Box<dyn Any + Send + Sync>,
+    limit: Duration,
+    /// What kept a law from being kept to the letter; `None`: nothing.
+    told: Mutex<Option<Answer>>,
+    _keep: Box<dyn Any + Send + Sync>,
 }
 
 /// One attempt that was submitted.
@@ -48,6 +58,83 @@ pub struct Submission {
 }
 
 impl Subject {
+    /// `limit` is the longest time until anything has happened; `keep` lives as long as the backend.
+    pub fn new(backend: Arc<dyn Backend>, limit: Duration, keep: impl Any + Send + Sync) -> Self {
+        Self {
+            backend,
+            image: None,
+            workspace: None,
+            limit,
+            told: Mutex::new(None),
+            _keep: Box::new(keep),
+        }
+    }
+
+    /// For a backend whose runs need an image.
+    #[must_use]
+    pub fn with_image(mut self, image: &str) -> Self {
+        self.image = Some(image.to_owned());
+        self
+    }
+
+    /// For a backend that works in the directory it was opened for and in no other.
+    #[must_use]
+    pub fn in_workspace(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.workspace = Some(dir.into());
+        self
+    }
+
+    /// What goes on record for a case that came to this verdict.
+    ///
+    /// # Errors
+    /// The sentence of the law that was broken.
+    pub fn answer(&self, verdict: Verdict) -> Result<Answer, String> {
+        verdict?;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(told.unwrap_or(Answer::Kept))
+    }
+
+    /// The law is kept, and not to the letter.
+    pub(crate) fn otherwise(&self, how: &str) {
+        self.tell(Answer::Otherwise(how.to_owned()));
+    }
+
+    fn tell(&self, answer: Answer) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// Whether the backend says of itself that it has no such thing; then there is nothing to hold it to.
+    pub(crate) fn lacks(&self, feature: Feature) -> bool {
+        let lacks = !self.backend.features().contains(&feature);
+        if lacks {
+            self.tell(Answer::Refused(feature.words()));
+        }
+        lacks
+    }
+
+    /// Whether the backend refuses the spec before the submit, by a capability that it says it has not.
+    pub(crate) fn refuses(&self, spec: &JobSpec) -> Result<bool, String> {
+        let problems = self.backend.validate(spec);
+        let told = |problem: &SpecProblem| format!("{}: {}", problem.pointer, problem.detail);
+        if let Some(other) = problems.iter().find(|problem| problem.code != "unsupported") {
+            return Err(told(other));
+        }
+        let Some(first) = problems.first() else {
+            return Ok(false);
+        };
+        let asked = Feature::asked(spec).into_iter().map(|(feature, _)| feature);
+        let lacking: Vec<String> = asked
+            .filter(|feature| !self.backend.features().contains(feature))
+            .map(Feature::words)
+            .collect();
+        hold(
+            &format!("a refusal names a capability that is lacking: {}", told(first)),
+            !lacking.is_empty(),
+        )?;
+        self.tell(Answer::Refused(lacking.join(", ")));
+        Ok(true)
+    }
+
     /// Work that runs a shell script.
     #[must_use]
     pub fn shell(&self, script: &str) -> Work {
@@ -56,32 +143,18 @@ impl Subject {
 
     #[must_use]
     pub fn work(&self, command: &[&str]) -> Work {
-        Work {
-            run_id: RunId::mint(),
-            attempt: Attempt::FIRST,
-            project: Project::new("default").expect("it is a DNS label"),
-            name: None,
-            labels: BTreeMap::new(),
-            spec: JobSpec {
-                command: command.iter().map(|word| (*word).to_owned()).collect(),
-                image: self.image.clone(),
-                ..JobSpec::default()
-            },
-            workspace: None,
-        }
+        let mut work = work(command);
+        work.spec.image.clone_from(&self.image);
+        work
     }
 
     /// Submits work and names what came of it.
     pub async fn submit(&self, work: Work) -> Result<Submission, String> {
         let submitted = self
-            .within("submit", self.runner.submit(&work))
+            .within("submit", self.backend.submit(&work))
             .await?
             .map_err(|error| format!("submit: {error}"))?;
-        let handle = Handle {
-            run_id: work.run_id,
-            attempt: work.attempt,
-            backend: submitted.backend,
-        };
+        let handle = handle(&work, &submitted);
         Ok(Submission { work, handle })
     }
 
@@ -98,7 +171,7 @@ impl Subject {
         if cancelled {
             state = fold(state, &[submission.cancel_request()]);
         }
-        let wait = crate::wait(self.watcher.as_ref(), &submission.handle, state);
+        let wait = crate::wait(self.backend.as_ref(), &submission.handle, state);
         self.within("the end of the run", wait)
             .await?
             .map_err(|error| format!("wait: {error}"))
@@ -106,7 +179,7 @@ impl Subject {
 
     /// One read of an attempt.
     pub async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, String> {
-        self.within("an observation", self.watcher.observe(handle))
+        self.within("an observation", self.backend.observe(handle))
             .await?
             .map_err(|error| format!("observe: {error}"))
     }
@@ -134,7 +207,7 @@ impl Subject {
     pub async fn cancel(&self, handle: &Handle) -> Verdict {
         let cancel = async {
             loop {
-                match self.runner.cancel(handle).await {
+                match self.backend.cancel(handle).await {
                     Ok(crate::CancelProgress::Stopped) => return Ok(()),
                     Ok(crate::CancelProgress::Stopping { .. }) => {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -176,6 +249,36 @@ impl Submission {
     }
 }
 
+/// A first attempt of a new run, without an image.
+#[must_use]
+pub fn work(command: &[&str]) -> Work {
+    Work {
+        run_id: RunId::mint(),
+        attempt: Attempt::FIRST,
+        project: Project::new("default").expect("it is a DNS label"),
+        name: None,
+        labels: BTreeMap::new(),
+        spec: JobSpec::for_command(command.iter().copied()),
+        workspace: None,
+    }
+}
+
+/// The same for a shell script.
+#[must_use]
+pub fn shell(script: &str) -> Work {
+    work(&["sh", "-c", script])
+}
+
+/// The handle of an attempt that was submitted.
+#[must_use]
+pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
+    Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
+    }
+}
+
 /// The handle of an attempt that nobody ever submitted.
 #[must_use]
 pub fn unsubmitted(subject: &Subject) -> Handle {
@@ -184,7 +287,7 @@ pub fn unsubmitted(subject: &Subject) -> Handle {
         run_id,
         attempt: Attempt::FIRST,
         backend: BackendInfo {
-            kind: subject.runner.kind(),
+            kind: subject.backend.kind(),
             cluster: None,
             address: None,
             namespace: None,
@@ -233,22 +336,86 @@ pub(crate) fn hold(what: &str, holds: bool) -> Verdict {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// Makes one test of each law; `$subject` is an expression for a [`conformance::Subject`](Subject),
-/// evaluated in an async test each time.
+/// One law, as one row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// `module::function`.
+    pub name: &'static str,
+    /// What people read.
+    pub words: &'static str,
+}
+
+/// Every law, in the order of the table.
+pub const CASES: &[Case] = crate::conformance!(@laws table []);
+
+/// Makes one test of each law; `$column` is the key of a column of the table ([`record::COLUMNS`]), `$subject` an
+/// expression for a [`conformance::Subject`](Subject), evaluated in an async test each time.
 #[macro_export]
 macro_rules! conformance {
-    ($subject:expr) => {
-        $crate::conformance!(@cases $subject;
-            submits: returns_at_once, twice_is_one_object, another_spec_is_refused;
-            ends: exit_code_zero, exit_code_three, exit_code_127, program_not_found, killed_by_a_signal,
-                timeout, background_processes_do_not_hold_it;
-            cancels: before_submit, right_after_submit, during, that_ignores_term, after_the_end;
-            watches: observe_twice_says_the_same, an_attempt_that_is_not_there_is_gone,
-                a_late_watch_tells_the_whole_story, a_list_holds_what_was_submitted, release;
-            logs: byte_exact, windows_line_ends, a_line_of_a_megabyte, from_any_position_the_rest, followed_live, empty;
-        );
+    ($column:literal, $subject:expr) => {
+        $crate::conformance!(@laws tests [$column, $subject]);
     };
-    (@cases $subject:expr; $($module:ident: $($case:ident),+;)+) => {
+    (@laws $made:ident [$($given:tt)*]) => {
+        $crate::conformance! { @$made [$($given)*]
+            submits {
+                returns_at_once: "submit returns at once",
+                twice_is_one_object: "the same submit twice, also at the same time, is one run",
+                another_spec_is_refused: "the same id with another spec is refused",
+                sixteen_at_once: "sixteen at once, each with its own end",
+            }
+            ends {
+                exit_code_zero: "exit code 0, with begin and end",
+                exit_code_three: "exit code 3",
+                other_exit_codes: "exit codes 1, 42 and 255",
+                exit_code_127: "exit code 127 by the command's own will",
+                program_not_found: "a program that is not there: start_error",
+                killed_by_a_signal: "killed by a signal",
+                timeout: "timeout",
+                background_processes_do_not_hold_it: "a process left in the background does not hold the run",
+            }
+            cancels {
+                before_submit: "cancel before the submit",
+                right_after_submit: "cancel right after the submit",
+                during: "cancel while it runs",
+                that_ignores_term: "cancel of a command that ignores TERM",
+                after_the_end: "cancel after the end changes nothing",
+            }
+            watches {
+                observe_twice_says_the_same: "two looks say the same",
+                an_attempt_that_is_not_there_is_gone: "a run whose object is not there is gone",
+                a_late_watch_tells_the_whole_story: "who comes after the end hears all of it",
+                a_watch_that_ended_is_begun_again: "a watcher that was killed and started again hears the end",
+                a_list_holds_what_was_submitted: "listed",
+                release: "released, also twice, the result stays",
+            }
+            logs {
+                byte_exact: "NUL, invalid UTF-8, no last newline: to the byte",
+                windows_line_ends: "line ends of Windows: to the byte",
+                a_line_of_a_megabyte: "a line of a megabyte",
+                from_any_position_the_rest: "from any position exactly the rest",
+                followed_live: "followed live",
+                empty: "no output at all",
+                streams_apart: "stdout and stderr apart",
+            }
+            surroundings {
+                odd_values_of_variables: "variables with odd values",
+                its_own_name: "the command knows its run and attempt",
+                working_directory: "working directory",
+                memory_beyond_the_limit: "more memory than the limit: oom",
+                outputs_come_back: "files over, outputs back",
+                usage_is_told: "processor time and memory used",
+            }
+        }
+    };
+    (@table [] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
+        &[$($(
+            $crate::conformance::Case {
+                name: concat!(stringify!($module), "::", stringify!($case)),
+                words: $words,
+            },
+        )+)+]
+    };
+    (@tests [$column:expr, $subject:expr] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
         $(
             mod $module {
                 #[allow(unused_imports, reason = "the subject's expression may need its surroundings")]
@@ -257,7 +424,10 @@ macro_rules! conformance {
                     #[tokio::test(flavor = "multi_thread")]
                     async fn $case() {
                         let subject: $crate::conformance::Subject = $subject;
-                        if let Err(broken) = $crate::conformance::$module::$case(&subject).await {
+                        let verdict = $crate::conformance::$module::$case(&subject).await;
+                        let name = concat!(stringify!($module), "::", stringify!($case));
+                        let answer = subject.answer(verdict);
+                        if let Err(broken) = $crate::conformance::record::hold($column, name, answer) {
                             panic!("{broken}");
                         }
                     }

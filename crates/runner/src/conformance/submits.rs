@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+
 use super::{Subject, Verdict, expect, hold};
 use crate::error::RunnerError;
 
@@ -20,7 +22,7 @@ pub async fn returns_at_once(subject: &Subject) -> Verdict {
 /// The same attempt twice, also at the same time, is one object.
 pub async fn twice_is_one_object(subject: &Subject) -> Verdict {
     let work = subject.shell("echo once");
-    let (one, two) = tokio::join!(subject.runner.submit(&work), subject.runner.submit(&work));
+    let (one, two) = tokio::join!(subject.backend.submit(&work), subject.backend.submit(&work));
     let (one, two) = match (one, two) {
         (Ok(one), Ok(two)) => (one, two),
         (Err(error), _) | (_, Err(error)) => return Err(format!("submit: {error}")),
@@ -40,10 +42,19 @@ pub async fn another_spec_is_refused(subject: &Subject) -> Verdict {
     let first = subject.submit(subject.shell("exit 3")).await?;
     let mut other = first.work.clone();
     other.spec.command = vec!["true".to_owned()];
-    match subject.runner.submit(&other).await {
+    match subject.backend.submit(&other).await {
         Err(RunnerError::NameConflict { .. }) => {}
         other => return Err(format!("wanted a name conflict, found {other:?}")),
     }
     let end = subject.wait(&first, false).await?;
     expect("the first one's exit code", end.exit_code, Some(3))
+}
+
+/// Each of many has its own end, whatever order the backend takes them in.
+pub async fn sixteen_at_once(subject: &Subject) -> Verdict {
+    let runs = (0..16).map(|code| async move {
+        let (_, end) = subject.run(subject.shell(&format!("exit {code}"))).await?;
+        expect("exit code", end.exit_code, Some(code))
+    });
+    join_all(runs).await.into_iter().collect()
 }

@@ -37,6 +37,14 @@ pub async fn a_late_watch_tells_the_whole_story(subject: &Subject) -> Verdict {
     expect("exit code", end.exit_code, Some(3))
 }
 
+/// A watch that stops in the middle takes nothing along: the next one tells the end.
+pub async fn a_watch_that_ended_is_begun_again(subject: &Subject) -> Verdict {
+    let submission = subject.submit(subject.shell("sleep 1; exit 3")).await?;
+    drop(list(subject, &submission).await?);
+    let end = subject.wait(&submission, false).await?;
+    expect("exit code", end.exit_code, Some(3))
+}
+
 pub async fn a_list_holds_what_was_submitted(subject: &Subject) -> Verdict {
     let submission = subject.submit(subject.work(&["sleep", "300"])).await?;
     let (_, objects) = list(subject, &submission).await?;
@@ -55,7 +63,7 @@ async fn list(
     submission: &Submission,
 ) -> Result<(Vec<qwex_core::Observation>, Vec<ObjectRef>), String> {
     let mut watch = subject
-        .watcher
+        .backend
         .watch(None)
         .await
         .map_err(|error| format!("watch: {error}"))?;
@@ -86,7 +94,7 @@ pub async fn release(subject: &Subject) -> Verdict {
     let (submission, end) = subject.run(subject.work(&["true"])).await?;
     for _ in 0..2 {
         subject
-            .runner
+            .backend
             .release(&submission.handle)
             .await
             .map_err(|error| format!("release: {error}"))?;

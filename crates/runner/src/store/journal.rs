@@ -93,10 +93,20 @@ impl Journal {
     /// # Errors
     /// As [`Journal::apply`].
     pub fn seal_logs(&self, summary: LogSummary) -> Result<Run, StoreError> {
+        self.conclude(summary, None)
+    }
+
+    /// Stores the summary of the sealed log and what the run used, in one write. Once there is a summary, nothing
+    /// changes.
+    ///
+    /// # Errors
+    /// As [`Journal::apply`].
+    pub fn conclude(&self, summary: LogSummary, usage: Option<Usage>) -> Result<Run, StoreError> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         if record.run.logs.is_none() {
             record.run.logs = Some(summary);
+            record.run.usage = usage.or(record.run.usage.take());
             self.write(&record)?;
         }
         Ok(record.run)
@@ -172,6 +182,19 @@ impl Journal {
             Ok(_) => Err(StoreError::Conflict { id: self.id }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes the record of a run as another keeper of runs told it, with the fields that we do not know.
+    pub(super) fn adopt(&self, json: &[u8]) -> Result<Run, StoreError> {
+        let record = Record::parse(&self.path(), json)?;
+        if record.run.id != self.id {
+            return Err(StoreError::Damaged {
+                path: self.path(),
+                message: format!("it is of run {}", record.run.id),
+            });
+        }
+        self.write(&record)?;
+        Ok(record.run)
     }
 
     /// Held until dropped.

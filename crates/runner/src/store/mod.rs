@@ -6,6 +6,7 @@
 
 mod error;
 mod find;
+mod incoming;
 mod index;
 mod journal;
 mod record;
@@ -19,6 +20,7 @@ use crate::durable::{Dir, Durability};
 
 pub use error::StoreError;
 pub use find::Listing;
+pub use incoming::Incoming;
 pub use journal::{Applied, Journal};
 pub use record::{VERSION, state_of};
 

@@ -45,6 +45,7 @@ fn run(name: Option<&str>) -> Run {
         created_by: "local:tester".to_owned(),
         provenance: None,
         usage: None,
+        imported: None,
     }
 }
 

@@ -22,4 +22,6 @@ pub const NEVER_SENT: &[&str] = &[".git", ".qwex"];
 pub const IGNORE_FILE: &str = ".qwexignore";
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ fn names(listing: &Listing) -> Vec<String> {
 }
 
 /// A tar of our own making, with whatever a hostile one would hold.
-fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
+pub(super) fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     for (kind, path, content) in entries {
         let mut header = Header::new_gnu();

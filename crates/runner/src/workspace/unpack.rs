@@ -22,9 +22,14 @@ use super::place::{check_link, check_path, outside};
 pub struct Limits {
     /// Files, links and directories, also those that are passed over.
     pub entries: u64,
-    /// Of all files together.
+    /// Of all files together, as long as they become.
     pub bytes: u64,
 }
+
+/// A file with holes may become this many times as long as what the archive holds of it, and as many bytes longer:
+/// a kilobyte must not fill a disk.
+const RATIO: u64 = 100;
+const HOLES: u64 = 1 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -47,6 +52,7 @@ pub fn unpack(dir: &Path, from: impl Read, wanted: &Globs, limits: Limits) -> io
     let mut unpacking = Unpacking {
         root,
         written: BTreeSet::new(),
+        files: BTreeSet::new(),
         order: Vec::new(),
         left: limits,
         temp: 0,
@@ -75,6 +81,8 @@ const BLOCK: u64 = 512;
 struct Unpacking {
     root: OwnedFd,
     written: BTreeSet<PathBuf>,
+    /// Those of them that are files.
+    files: BTreeSet<PathBuf>,
     order: Vec<PathBuf>,
     left: Limits,
     temp: u32,
@@ -121,6 +129,10 @@ impl Unpacking {
             .bytes
             .checked_sub(entry.size())
             .ok_or_else(|| invalid("the archive holds too many bytes"))?;
+        let brought = entry.header().entry_size()?;
+        if entry.size() > brought.saturating_mul(RATIO).saturating_add(HOLES) {
+            return Err(outside(path, "has far more holes than bytes"));
+        }
         let executable = entry.header().mode()? & 0o100 != 0;
         let mode = if executable { 0o777 } else { 0o666 };
         let modified = i64::try_from(entry.header().mtime()?).unwrap_or(0);
@@ -137,30 +149,39 @@ impl Unpacking {
             let time = TimeSpec::new(modified, 0);
             futimens(&file, &time, &time)?;
             Ok(())
-        })
+        })?;
+        self.files.insert(path.to_owned());
+        Ok(())
     }
 
     fn symlink<R: Read>(&mut self, entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<()> {
         let target = link_name(entry, path)?;
         check_link(path, &target)?;
+        self.files.remove(path);
         self.put(path, |parent, temp| {
             symlinkat(target.as_path(), parent.as_fd(), temp)?;
             Ok(())
         })
     }
 
-    /// Only to a file of this very archive: what else is in the workspace is none of its business.
+    /// Only to a file of this very archive: what else is in the workspace is none of its business, and a link at
+    /// another depth would lead elsewhere.
     fn hard_link<R: Read>(&mut self, entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<()> {
         let target = check_path(&link_name(entry, path)?)?;
-        if !self.written.contains(&target) {
-            return Err(outside(path, "is a hard link to what the archive did not bring"));
+        if !self.files.contains(&target) {
+            return Err(outside(
+                path,
+                "is a hard link to no file that the archive brought",
+            ));
         }
         let (above, name) = split(&target)?;
         let source = self.open_dir(above)?;
         self.put(path, |parent, temp| {
             linkat(source.as_fd(), name, parent.as_fd(), temp, AtFlags::empty())?;
             Ok(())
-        })
+        })?;
+        self.files.insert(path.to_owned());
+        Ok(())
     }
 
     /// Makes something under a temporary name beside its place and moves it there.

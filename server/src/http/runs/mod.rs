@@ -1,7 +1,8 @@
-//! Runs: submitted, read, listed, watched, cancelled, rerun.
+//! Runs: submitted, read, listed, watched, cancelled, rerun, brought from elsewhere.
 
 mod actions;
 mod history;
+mod import;
 mod list;
 mod submit;
 mod version;
@@ -20,6 +21,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(submit::get, submit::put))
         .routes(routes!(actions::cancel))
         .routes(routes!(actions::rerun))
+        .routes(routes!(import::import))
         .routes(routes!(history::events))
         .routes(routes!(history::attempts))
         .routes(routes!(history::why))

@@ -6,6 +6,8 @@ use qwex_suite::{Api, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::imports::record;
+
 /// The least that a caller must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Least {
@@ -29,6 +31,7 @@ const ROUTES: &[(&str, &str, Least)] = &[
     ("POST", "/v1/runs", Least::Submitter),
     ("GET", "/v1/runs/{id}", Least::Viewer),
     ("PUT", "/v1/runs/{id}", Least::Submitter),
+    ("PUT", "/v1/runs/{id}/import", Least::Submitter),
     ("POST", "/v1/runs/{id}/cancel", Least::Submitter),
     ("POST", "/v1/runs/{id}/rerun", Least::Submitter),
     ("GET", "/v1/runs/{id}/events", Least::Viewer),
@@ -137,7 +140,10 @@ fn body_of(method: &str, pattern: &str) -> Option<Value> {
 async fn call(who: &Api, method: &str, pattern: &str, owner: &Api) -> Result<(u16, Value, String)> {
     let path = path_of(pattern, owner).await?;
     let method = Method::from_bytes(method.as_bytes())?;
-    let body = body_of(method.as_str(), pattern);
+    let body = match path.strip_suffix("/import") {
+        Some(run) => Some(record(run.trim_start_matches("/v1/runs/"), b"")),
+        None => body_of(method.as_str(), pattern),
+    };
     let reply = who.send(method, &path, body.as_ref(), &[]).await?;
     Ok((reply.status.as_u16(), reply.json(), path))
 }

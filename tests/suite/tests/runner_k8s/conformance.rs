@@ -12,13 +12,7 @@ async fn subject() -> Subject {
     let alpha = shared::alpha().await.expect("alpha runs");
     let rig = Rig::direct(alpha, |_| {}).await.expect("a namespace");
     let backend = Arc::new(rig.backend.clone());
-    Subject {
-        runner: backend.clone(),
-        watcher: backend,
-        image: Some(images::BUSYBOX.to_owned()),
-        limit: Duration::from_secs(180),
-        keep: Box::new(rig),
-    }
+    Subject::new(backend, Duration::from_secs(180), rig).with_image(images::BUSYBOX)
 }
 
-qwex_runner::conformance!(subject().await);
+qwex_runner::conformance!("k8s", subject().await);

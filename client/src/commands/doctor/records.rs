@@ -1,0 +1,113 @@
+//! The records of this directory, and what connections and writers that were killed left behind.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use qwex_core::RunId;
+use qwex_runner_ssh::stale_connections;
+
+use super::check::{Check, Verdict};
+use crate::direct::{Direct, Upkeep};
+use crate::error::{CliError, Exit};
+
+pub fn checks() -> Vec<Check> {
+    let mut all = vec![directory()];
+    match Direct::find() {
+        Ok(None) => {}
+        Ok(Some(direct)) => all.extend(records(Rc::new(direct))),
+        Err(error) => all.push(Check::failed("records", error.into())),
+    }
+    all.extend(connections());
+    all
+}
+
+fn directory() -> Check {
+    match crate::direct::check() {
+        Ok(place) => Check::new("directory", Verdict::Ok, place),
+        Err(why) => {
+            Check::new("directory", Verdict::Failed, why).fix("change to a directory in which you may write")
+        }
+    }
+}
+
+fn records(direct: Rc<Direct>) -> Vec<Check> {
+    let found = match direct.survey() {
+        Ok(found) => found,
+        Err(error) => return vec![Check::failed("records", error.into())],
+    };
+    let mut all = vec![damaged(&found)];
+    if found.not_in_index > 0 {
+        let direct = direct.clone();
+        let message = format!("{} runs are missing in the index", found.not_in_index);
+        all.push(
+            Check::new("index", Verdict::Warning, message)
+                .mend("make the index again from the records", move || {
+                    Ok(direct.rebuild_index()?)
+                }),
+        );
+    }
+    if !found.unkept.is_empty() {
+        all.push(unkept(direct, found.unkept));
+    }
+    if !found.left.is_empty() {
+        let message = format!("{} files of writers that were killed", found.left.len());
+        let check = Check::new("left_files", Verdict::Warning, message);
+        all.push(check.mend(format!("remove {}", named(&found.left)), move || {
+            removed(&found.left)
+        }));
+    }
+    all
+}
+
+fn damaged(found: &Upkeep) -> Check {
+    let Some(first) = found.damaged.first() else {
+        return Check::new("records", Verdict::Ok, format!("{} runs can be read", found.runs));
+    };
+    let message = format!(
+        "{} of {} records cannot be read: {first}",
+        found.damaged.len(),
+        found.runs
+    );
+    Check::new("records", Verdict::Warning, message)
+        .fix("bring them back from a copy, or remove each of them: `qwexctl rm RUN`")
+}
+
+fn unkept(direct: Rc<Direct>, runs: Vec<RunId>) -> Check {
+    let words: Vec<String> = runs.iter().map(ToString::to_string).collect();
+    let message = format!("nobody sees to {} runs that are under way", runs.len());
+    Check::new("keepers", Verdict::Warning, message).mend(
+        format!("start the process that keeps the run, for {}", words.join(", ")),
+        move || Ok(runs.into_iter().try_for_each(|run| direct.keep(run))?),
+    )
+}
+
+fn connections() -> Option<Check> {
+    let left = stale_connections();
+    if left.is_empty() {
+        return None;
+    }
+    let message = format!("{} shared connections to ssh hosts that nobody holds", left.len());
+    let check = Check::new("ssh_connections", Verdict::Warning, message);
+    Some(check.mend(format!("remove {}", named(&left)), move || removed(&left)))
+}
+
+fn named(paths: &[PathBuf]) -> String {
+    let all: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    all.join(", ")
+}
+
+fn removed(paths: &[PathBuf]) -> Result<(), CliError> {
+    for path in paths {
+        let is_dir = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        let done = if is_dir {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
+        };
+        done.map_err(|error| {
+            CliError::new(Exit::Failure, format!("{} cannot be removed", path.display()))
+                .why(error.to_string())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The server: whether it answers, whether versions and clocks fit, who the token is, and the clusters.
+
+use jiff::{SignedDuration, Timestamp};
+use qwex_api::meta::Meta;
+
+use super::super::session::Session;
+use super::check::{Check, Verdict};
+use crate::remote::{Answer, JobApiClient};
+
+/// What a clock may be off before it matters: tokens expire and events are ordered by it.
+const MOST_SKEW: SignedDuration = SignedDuration::from_secs(5);
+
+pub async fn checks(session: &Session) -> Vec<Check> {
+    let client = match session.client() {
+        Ok(client) => client,
+        Err(error) => {
+            return vec![Check::failed("server", error).with_verdict(Verdict::Skipped)];
+        }
+    };
+    let meta = match client.meta().await {
+        Ok(meta) => meta,
+        Err(error) => return vec![Check::failed("server", error.into())],
+    };
+    let mut checks = vec![
+        Check::new(
+            "server",
+            Verdict::Ok,
+            format!("{}, version {}", client.server(), meta.value.server_version),
+        ),
+        version(&meta),
+    ];
+    checks.extend(clock(client.as_ref()).await);
+    checks.extend(token(client.as_ref()).await);
+    checks
+}
+
+/// Whether this clock and the server's say the same. The server's is read in whole seconds.
+async fn clock(client: &dyn JobApiClient) -> Option<Check> {
+    let before = Timestamp::now();
+    let theirs = client.date().await.ok()??;
+    let after = Timestamp::now();
+    Some(skew(theirs, before, after))
+}
+
+fn skew(theirs: Timestamp, before: Timestamp, after: Timestamp) -> Check {
+    let took = after.duration_since(before);
+    let ours = before.saturating_add(took / 2).unwrap_or(before);
+    // The part of a second that is not told, on average.
+    let theirs = theirs
+        .saturating_add(SignedDuration::from_millis(500))
+        .unwrap_or(theirs);
+    let skew = ours.duration_since(theirs);
+    let seconds = skew.as_secs_f64();
+    if skew.abs() <= MOST_SKEW + took {
+        return Check::new(
+            "clock",
+            Verdict::Ok,
+            "this machine and the server agree within seconds",
+        );
+    }
+    let side = if skew.is_negative() { "behind" } else { "before" };
+    Check::new(
+        "clock",
+        Verdict::Warning,
+        format!("this machine is {:.0} s {side} the server", seconds.abs()),
+    )
+    .fix("set the clock of the one that is wrong: `timedatectl set-ntp true`, or `chronyc makestep`")
+}
+
+fn version(meta: &Answer<Meta>) -> Check {
+    let least = &meta.value.min_client_version;
+    let own = env!("CARGO_PKG_VERSION");
+    if number(own) < number(least) {
+        return Check::new(
+            "version",
+            Verdict::Failed,
+            format!("this is {own}, the server serves {least} and newer"),
+        )
+        .fix("install a newer qwexctl");
+    }
+    Check::new(
+        "version",
+        Verdict::Ok,
+        format!("this is {own}, the server serves {least} and newer"),
+    )
+}
+
+/// `1.2.3` as numbers; words behind them do not count.
+fn number(version: &str) -> Vec<u64> {
+    let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();
+    version
+        .split('.')
+        .map(|part| digits(part).parse().unwrap_or(0))
+        .collect()
+}
+
+async fn token(client: &dyn JobApiClient) -> Vec<Check> {
+    let who = match client.whoami().await {
+        Ok(who) => who.value,
+        Err(error) => return vec![Check::failed("token", error.into())],
+    };
+    let expires = who
+        .expires_at
+        .as_deref()
+        .map_or("does not expire".to_owned(), |at| format!("expires {at}"));
+    let role = who.role.as_str();
+    let mut checks = vec![Check::new(
+        "token",
+        Verdict::Ok,
+        format!("{}, {role} of project {}, {expires}", who.principal, who.project),
+    )];
+    match client.list_clusters().await {
+        Err(error) => checks.push(Check::failed("clusters", error.into())),
+        Ok(clusters) if clusters.items.is_empty() => checks.push(
+            Check::new(
+                "clusters",
+                Verdict::Warning,
+                "none is registered, so no run can start",
+            )
+            .fix("qwexctl cluster add NAME --kubeconfig FILE"),
+        ),
+        Ok(clusters) => checks.extend(clusters.items.iter().map(|cluster| one_cluster(&cluster.value))),
+    }
+    checks
+}
+
+fn one_cluster(cluster: &qwex_api::cluster::ClusterInfo) -> Check {
+    let name = &cluster.name;
+    if cluster.reachable {
+        return Check::new(
+            "cluster",
+            Verdict::Ok,
+            format!("{name} is {}", cluster.status.as_str()),
+        );
+    }
+    let why = cluster.message.as_deref().unwrap_or("it does not answer");
+    Check::new("cluster", Verdict::Failed, format!("{name}: {why}")).fix(format!(
+        "look at the network and the rights of cluster {name}; the server tries again by itself"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_with_its_side() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (before, after) = (at("2026-01-01T00:00:10Z"), at("2026-01-01T00:00:10.2Z"));
+        assert_eq!(
+            skew(at("2026-01-01T00:00:10Z"), before, after).verdict,
+            Verdict::Ok
+        );
+        let behind = skew(at("2026-01-01T00:01:10Z"), before, after);
+        assert_eq!(behind.message, "this machine is 60 s behind the server");
+        assert_eq!(behind.verdict, Verdict::Warning);
+        let ahead = skew(at("2025-12-31T23:59:10Z"), before, after);
+        assert_eq!(ahead.message, "this machine is 60 s before the server");
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(number("0.10.0") > number("0.9.12"));
+        assert!(number("1.0.0-rc1") >= number("1.0.0"));
+    }
+}

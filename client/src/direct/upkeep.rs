@@ -1,0 +1,158 @@
+//! What is amiss with the records of a directory, without changing anything; and each thing that mends it.
+//! Asked by `doctor`.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use qwex_core::RunId;
+use qwex_runner::durable::Dir;
+
+use super::error::DirectError;
+use super::keeper;
+use super::placed::Placed;
+use super::runs::Direct;
+
+type Result<T> = std::result::Result<T, DirectError>;
+
+/// Runs that are looked at one by one: of a million, only the newest can be under way.
+const NEWEST: usize = 2000;
+/// A file that is younger may be somebody's who just began.
+const YOUNG: Duration = Duration::from_secs(60);
+/// Beside the records.
+const INDEX: &str = "index";
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Of the newest records.
+    pub runs: usize,
+    /// Records that cannot be read, as sentences.
+    pub damaged: Vec<String>,
+    /// Runs that are missing in the index.
+    pub not_in_index: usize,
+    /// Runs that are under way, or whose log is not whole yet, and that nobody keeps.
+    pub unkept: Vec<RunId>,
+    /// What writers that were killed left.
+    pub left: Vec<PathBuf>,
+}
+
+impl Direct {
+    /// Looks at everything and changes nothing.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn survey(&self) -> Result<Upkeep> {
+        let in_index: HashSet<RunId> = self.store.newest_ids(usize::MAX)?.into_iter().collect();
+        let mut ids = self.store.list_ids()?;
+        let not_in_index = ids.iter().filter(|id| !in_index.contains(id)).count();
+        ids.truncate(NEWEST);
+        let mut found = Upkeep {
+            runs: ids.len(),
+            not_in_index,
+            left: left_in(self.dir_of_store().join(".qwex")),
+            ..Upkeep::default()
+        };
+        found.left.extend(left_in(self.store.path().to_owned()));
+        for id in ids {
+            match self.is_unkept(id) {
+                Ok(true) => found.unkept.push(id),
+                Ok(false) => {}
+                Err(error) => found.damaged.push(error.to_string()),
+            }
+            found.left.extend(left_in(self.store.run_path(id)));
+        }
+        Ok(found)
+    }
+
+    fn is_unkept(&self, id: RunId) -> Result<bool> {
+        let journal = self.store.journal(id)?;
+        let run = journal.read()?;
+        let is_open = run.logs.is_none() && Placed::read(&journal)?.is_some();
+        Ok(is_open && keeper::is_missing(&journal)?)
+    }
+
+    /// Starts the process that keeps a run, unless there is one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn keep(&self, id: RunId) -> Result<()> {
+        keeper::ensure(&self.dir_of_store(), &self.store.journal(id)?)
+    }
+
+    /// Makes the index again from the records.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn rebuild_index(&self) -> Result<()> {
+        let place = self.dir_of_store().join(".qwex");
+        Dir::open(&place)
+            .and_then(|dir| dir.remove_file(INDEX))
+            .map_err(|source| qwex_runner::StoreError::io("remove the index of", &place, source))?;
+        self.store.newest_ids(1)?;
+        Ok(())
+    }
+}
+
+/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`.
+fn left_in(dir: PathBuf) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let all = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        let writer = name.to_str().and_then(writer_of);
+        writer.is_some_and(|pid| !is_alive(pid)) && is_old(entry)
+    });
+    all.map(|entry| entry.path()).collect()
+}
+
+fn writer_of(name: &str) -> Option<Pid> {
+    let (name, separator) = match name.strip_prefix(".new-") {
+        Some(rest) => (rest, '-'),
+        None => (name.strip_prefix('.')?.strip_suffix(".tmp")?, '.'),
+    };
+    let mut parts = name.rsplit(separator);
+    let (number, pid) = (parts.next()?, parts.next()?);
+    parts.next()?;
+    number.parse::<u32>().ok()?;
+    pid.parse().ok().filter(|pid| *pid > 0).map(Pid::from_raw)
+}
+
+fn is_alive(pid: Pid) -> bool {
+    kill(pid, None) != Err(nix::Error::ESRCH)
+}
+
+fn is_old(entry: &std::fs::DirEntry) -> bool {
+    let time = entry.metadata().and_then(|meta| meta.modified());
+    time.is_ok_and(|time| {
+        SystemTime::now()
+            .duration_since(time)
+            .is_ok_and(|age| age > YOUNG)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writers_file_is_known_by_its_name() {
+        assert_eq!(writer_of(".run.json.12.0.tmp"), Some(Pid::from_raw(12)));
+        assert_eq!(writer_of(".x.7.3.tmp"), Some(Pid::from_raw(7)));
+        assert_eq!(writer_of(".new-a1-345-0"), Some(Pid::from_raw(345)));
+        for other in [
+            "run.json",
+            ".keeper",
+            ".12.0.tmp",
+            ".x.y.0.tmp",
+            ".x.12.tmp",
+            ".x.0.0.tmp",
+            "x.1.1.tmp",
+        ] {
+            assert_eq!(writer_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `doctor --fix`: what it mends, that it says so first, and that it does nothing else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::support::{Seen, User, seen};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// `doctor` as a user whose connections to ssh hosts are nobody else's.
+fn doctor(user: &User, more: &[&str]) -> Seen {
+    let mut command = user.qwexctl(&[&["doctor"], more].concat());
+    command.env("XDG_RUNTIME_DIR", user.dir());
+    seen(command)
+}
+
+/// The checks by name, of `doctor --json`.
+fn checks(user: &User, more: &[&str]) -> Vec<Value> {
+    let seen = doctor(user, &[&["--json"], more].concat());
+    let parsed: Value =
+        serde_json::from_str(&seen.out).unwrap_or_else(|_| panic!("{}{}", seen.out, seen.err));
+    parsed["items"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{parsed}"))
+        .clone()
+}
+
+fn check<'c>(checks: &'c [Value], name: &str) -> &'c Value {
+    checks
+        .iter()
+        .find(|check| check["check"] == name)
+        .unwrap_or_else(|| panic!("{name}: {checks:?}"))
+}
+
+#[test]
+fn nothing_is_changed_without_fix_and_only_what_is_needed_with_it() {
+    let user = User::new();
+    let dir = user.dir().join(".config/qwex");
+    let before = checks(&user, &[]);
+    let missing = check(&before, "config_directory");
+    assert_eq!(
+        (&missing["verdict"], &missing["mend"]["done"]),
+        (&"skipped".into(), &false.into())
+    );
+    assert!(!dir.exists());
+    let fixed = doctor(&user, &["--fix"]);
+    assert!(
+        fixed.err.contains("qwex: fix: make the directory"),
+        "{}",
+        fixed.err
+    );
+    assert_eq!(mode(&dir), 0o700);
+    let again = doctor(&user, &["--fix"]);
+    assert!(!again.err.contains("qwex: fix:"), "{}", again.err);
+}
+
+#[test]
+fn files_that_others_may_read_or_write_are_closed() {
+    let user = User::new();
+    let dir = user.dir().join(".config/qwex");
+    fs::create_dir_all(&dir).unwrap();
+    let contexts = dir.join("contexts.yaml");
+    fs::write(&contexts, "contexts: []\n").unwrap();
+    fs::set_permissions(&contexts, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let told = doctor(&user, &[]);
+    assert!(
+        told.out.contains("`qwexctl doctor --fix` does it: chmod 600"),
+        "{}",
+        told.out
+    );
+    let fixed = checks(&user, &["--fix"]);
+    assert_eq!(check(&fixed, "context_file")["mend"]["done"], true);
+    assert_eq!((mode(&contexts), mode(&dir)), (0o600, 0o755));
+}
+
+#[test]
+fn the_index_is_made_again_and_what_was_left_is_removed() {
+    let user = User::new();
+    assert_eq!(seen(user.qwexctl(&["run", "--", "true"])).code, 0);
+    let qwex = user.dir().join(".qwex");
+    // An index that looks fresh and lacks a run, and files of a writer that is no more.
+    fs::write(qwex.join("index"), "").unwrap();
+    let later = SystemTime::now() + Duration::from_secs(5);
+    fs::File::options()
+        .write(true)
+        .open(qwex.join("index"))
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let left = qwex.join(".run.json.999999999.0.tmp");
+    let own = qwex.join(format!(".run.json.{}.0.tmp", std::process::id()));
+    for path in [&left, &own] {
+        fs::write(path, "x").unwrap();
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+    }
+    assert_eq!(seen(user.qwexctl(&["ps", "-q"])).out, "");
+    let fixed = checks(&user, &["--fix"]);
+    for name in ["index", "left_files"] {
+        assert_eq!(check(&fixed, name)["mend"]["done"], true, "{fixed:?}");
+    }
+    assert_eq!(seen(user.qwexctl(&["ps", "-q"])).out.lines().count(), 1);
+    assert!(!left.exists() && own.exists(), "only what nobody writes any more");
+}
+
+#[test]
+fn a_run_without_a_keeper_gets_one() {
+    let user = User::new();
+    // With a retry a run of this machine has a keeper.
+    let started = seen(user.qwexctl(&["run", "-d", "--retries", "1", "--", "sleep", "600"]));
+    let id = started.out.trim().to_owned();
+    assert_eq!(started.code, 0, "{}", started.err);
+    let keeper = keeper_of(&id).expect("it has a keeper");
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let deadline = SystemTime::now() + Duration::from_secs(30);
+    while keeper_of(&id).is_some() {
+        assert!(SystemTime::now() < deadline, "the keeper never went");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = checks(&user, &[]);
+    assert!(
+        check(&told, "keepers")["mend"]["what"]
+            .as_str()
+            .unwrap()
+            .contains(&id)
+    );
+    assert!(keeper_of(&id).is_none(), "without --fix nothing is started");
+    checks(&user, &["--fix"]);
+    let deadline = SystemTime::now() + Duration::from_secs(30);
+    while keeper_of(&id).is_none() {
+        assert!(SystemTime::now() < deadline, "no keeper came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(seen(user.qwexctl(&["cancel", &id])).code, 0);
+}
+
+/// The process that keeps a run.
+fn keeper_of(id: &str) -> Option<nix::unistd::Pid> {
+    let is_it = |words: &[u8]| {
+        let words = String::from_utf8_lossy(words);
+        words.contains("__keep\0") && words.contains(id)
+    };
+    let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let found = all
+        .map(|entry| entry.path())
+        .find(|path| fs::read(path.join("cmdline")).is_ok_and(|words| is_it(&words)))?;
+    Some(nix::unistd::Pid::from_raw(
+        found.file_name()?.to_str()?.parse().ok()?,
+    ))
+}
+
+#[test]
+fn says_where_settings_come_from_and_what_to_do_about_each_backend() {
+    let user = User::new();
+    fs::write(user.dir().join("qwex.yaml"), "backend: ssh\n").unwrap();
+    let mut command = user.qwexctl(&["doctor"]);
+    command
+        .env("DOCKER_HOST", "unix:///does/not/exist")
+        .env("PATH", "/does/not/exist");
+    let seen = seen(command);
+    assert!(seen.out.contains("ssh (project file "), "{}", seen.out);
+    for part in [
+        "install docker.io",
+        "install podman",
+        "openssh-client",
+        "KUBECONFIG",
+    ] {
+        assert!(seen.out.contains(part), "{part}\n{}", seen.out);
+    }
+    assert_eq!(seen.code, 0, "a backend that is not there is no failure");
+}
