@@ -107,7 +107,13 @@ fn a_run_that_the_policy_forbids_is_refused_with_file_line_and_a_way_out() {
     );
     let allowed = run(&user, &["run", "--timeout", "1m", "--", "true"]);
     assert_eq!(allowed.code, 0, "{}", allowed.err);
-    // What was allowed once is looked at again.
+}
+
+#[test]
+fn what_was_allowed_once_is_looked_at_again() {
+    let user = with("policy: { timeout: 1h }\n");
+    let allowed = run(&user, &["run", "--timeout", "1m", "--", "true"]);
+    assert_eq!(allowed.code, 0, "{}", allowed.err);
     write(&user, ".config/qwex/config.yaml", "policy: { timeout: 1s }\n");
     let again = run(&user, &["rerun", "@latest"]);
     assert!(
