@@ -109,6 +109,10 @@ fn every_rule_of_qwex_finds_what_it_is_for() {
             assert_eq!(in_shell(line), [rule], "{line}");
         }
     }
+}
+
+#[test]
+fn rules_for_python_and_for_any_language_meet_python() {
     for code in [
         "requests.get(u, verify=False)",
         "ssl._create_unverified_context()",
