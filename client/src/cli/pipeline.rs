@@ -122,6 +122,7 @@ pub struct PipelineName {
 Examples:
   qwexctl pipeline logs
   qwexctl pipeline logs @latest test
+  qwexctl pipeline logs -f
   qwexctl pipeline logs @last-failed -n 20"
 )]
 pub struct PipelineLogs {
@@ -130,8 +131,11 @@ pub struct PipelineLogs {
     /// Only these stages
     #[arg(value_name = "STAGE")]
     pub stages: Vec<String>,
+    /// Print on what the stages write, until the pipeline is over
+    #[arg(short, long)]
+    pub follow: bool,
     /// Only the last N lines of each stage
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "follow")]
     pub tail: Option<usize>,
 }
 

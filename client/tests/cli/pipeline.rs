@@ -1,5 +1,6 @@
 //! Pipelines on this machine: real stages, real processes, whoever is killed.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -296,15 +297,40 @@ fn begun(user: &User) {
 
 /// `pipeline run` in the foreground.
 fn watching(user: &User) -> Command {
+    command(user, &["pipeline", "run"])
+}
+
+/// One that can be watched while it works.
+fn command(user: &User, words: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command
-        .args(["pipeline", "run"])
+        .args(words)
         .env_clear()
         .env("HOME", user.dir())
         .env("PATH", std::env::var("PATH").unwrap())
         .env("TERM", "dumb")
         .current_dir(user.dir());
     command
+}
+
+#[test]
+fn logs_are_followed_to_the_end_of_the_pipeline() {
+    let user = with(
+        "stages:\n\
+         \x20 - { name: first, command: 'echo early; until [ -e go ]; do sleep 0.02; done; echo late', timeout: 50s }\n\
+         \x20 - { name: last, needs: [first], command: 'printf open >&2' }\n",
+    );
+    assert_eq!(run(&user, &["-d"]).code, 0);
+    let mut follow = command(&user, &["pipeline", "logs", "--follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first | early");
+    std::fs::write(user.dir().join("go"), "").unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(rest, ["first | late", "last  | open"]);
+    assert!(follow.wait().unwrap().success());
+    let refused = seen(user.qwexctl(&["pipeline", "logs", "-f", "-n", "1"]));
+    assert_eq!(refused.code, 2, "{}", refused.err);
 }
 
 #[test]

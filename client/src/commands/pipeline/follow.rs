@@ -68,9 +68,7 @@ async fn follow(
                 return ended(session, &pipeline);
             }
         }
-        if watch.is_undriven()? {
-            return Err(undriven(shelved));
-        }
+        watch.check_driven()?;
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = interrupts.next() => {
@@ -162,7 +160,7 @@ fn undriven(shelved: &Shelved) -> CliError {
 }
 
 /// Notices changes of the record, and that nobody makes any.
-struct Watch<'a> {
+pub struct Watch<'a> {
     shelved: &'a Shelved,
     mark: Option<(u64, std::time::SystemTime)>,
     driven_at: tokio::time::Instant,
@@ -170,7 +168,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shelved: &'a Shelved) -> Self {
+    pub fn new(shelved: &'a Shelved) -> Self {
         let now = tokio::time::Instant::now();
         Self {
             shelved,
@@ -180,7 +178,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn changed(&mut self) -> Result<Option<Pipeline>, PipelineError> {
+    /// The pipeline, if its record is another than at the last look.
+    pub fn changed(&mut self) -> Result<Option<Pipeline>, PipelineError> {
         let mark = self.shelved.mark();
         if mark.is_some() && mark == self.mark {
             return Ok(None);
@@ -189,17 +188,21 @@ impl<'a> Watch<'a> {
         self.shelved.read().map(Some)
     }
 
-    fn is_undriven(&mut self) -> Result<bool, CliError> {
+    /// An error once nobody has driven it for a while although it is not over.
+    pub fn check_driven(&mut self) -> Result<(), CliError> {
         let now = tokio::time::Instant::now();
         if now < self.looked_at + UNDRIVEN / 10 {
-            return Ok(false);
+            return Ok(());
         }
         self.looked_at = now;
         if is_driven(self.shelved)? {
             self.driven_at = now;
         }
         let silent = now >= self.driven_at + UNDRIVEN;
-        Ok(silent && !self.shelved.read()?.status.is_terminal())
+        if silent && !self.shelved.read()?.status.is_terminal() {
+            return Err(undriven(self.shelved));
+        }
+        Ok(())
     }
 }
 

@@ -7,14 +7,16 @@ use std::io::{self, Read};
 use futures::StreamExt;
 
 use super::super::Done;
+use super::super::interrupt::Interrupts;
 use super::super::session::Session;
 use super::find;
+use super::follow_logs::follow;
 use super::runners::Runners;
 use crate::cli::{PipelineLogs, REMOTE};
 use crate::error::{CliError, Exit};
 use crate::output::escape::log_line;
 use crate::output::print;
-use crate::pipeline::StageRecord;
+use crate::pipeline::{Pipeline, StageRecord};
 use crate::remote::LogQuery;
 
 /// Bytes of a log at a time.
@@ -22,17 +24,13 @@ const PART: usize = 64 * 1024;
 
 pub async fn logs(session: &Session, args: &PipelineLogs) -> Done {
     let shelved = find(&args.pipeline)?;
-    let pipeline = shelved.read()?;
-    let is_meant = |stage: &&StageRecord| {
-        args.stages.is_empty() || args.stages.contains(&stage.name) || args.stages.contains(&stage.stage)
-    };
-    let meant: Vec<&StageRecord> = pipeline.stages.iter().filter(is_meant).collect();
-    if meant.is_empty() {
-        return Err(CliError::new(Exit::NotFound, "the pipeline has no such stage")
-            .fix(format!("its stages: `qwexctl pipeline get {}`", pipeline.id))
-            .code("not_found"));
-    }
     let runners = Runners::open(session, &shelved.project)?;
+    if args.follow {
+        let interrupts = Interrupts::listen()?;
+        return follow(session, args, &shelved, &runners, interrupts).await;
+    }
+    let pipeline = shelved.read()?;
+    let meant = meant(&pipeline, args)?;
     let names = meant.iter().map(|stage| stage.name.chars().count());
     let width = names.max().unwrap_or_default();
     for stage in meant.into_iter().filter(|stage| stage.started_at.is_some()) {
@@ -52,6 +50,20 @@ pub async fn logs(session: &Session, args: &PipelineLogs) -> Done {
         }
     }
     Ok(0)
+}
+
+/// The stages whose logs are asked for.
+pub fn meant<'a>(pipeline: &'a Pipeline, args: &PipelineLogs) -> Result<Vec<&'a StageRecord>, CliError> {
+    let is_meant = |stage: &&StageRecord| {
+        args.stages.is_empty() || args.stages.contains(&stage.name) || args.stages.contains(&stage.stage)
+    };
+    let meant: Vec<&StageRecord> = pipeline.stages.iter().filter(is_meant).collect();
+    if meant.is_empty() {
+        return Err(CliError::new(Exit::NotFound, "the pipeline has no such stage")
+            .fix(format!("its stages: `qwexctl pipeline get {}`", pipeline.id))
+            .code("not_found"));
+    }
+    Ok(meant)
 }
 
 fn of_files(runners: &Runners, stage: &StageRecord, behind: &mut Behind) -> Result<(), CliError> {
@@ -89,7 +101,7 @@ async fn of_server(runners: &Runners, stage: &StageRecord, behind: &mut Behind) 
 }
 
 /// Cuts a log into lines and puts the name of its stage before each.
-struct Behind {
+pub struct Behind {
     head: String,
     open: Vec<u8>,
     /// With a tail: how many lines, and the last ones so far.
@@ -97,7 +109,7 @@ struct Behind {
 }
 
 impl Behind {
-    fn new(name: &str, width: usize, tail: Option<usize>) -> Self {
+    pub fn new(name: &str, width: usize, tail: Option<usize>) -> Self {
         Self {
             head: format!("{name:width$} | "),
             open: Vec::new(),
@@ -106,7 +118,7 @@ impl Behind {
     }
 
     /// What can be printed after these bytes.
-    fn take(&mut self, bytes: &[u8]) -> String {
+    pub fn take(&mut self, bytes: &[u8]) -> String {
         let mut ready = String::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.open.extend_from_slice(part);
@@ -118,7 +130,7 @@ impl Behind {
     }
 
     /// The last line of a stream may have no end.
-    fn end_of_stream(&mut self) -> String {
+    pub fn end_of_stream(&mut self) -> String {
         if self.open.is_empty() {
             String::new()
         } else {

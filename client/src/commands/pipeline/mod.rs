@@ -2,6 +2,7 @@
 //! backends, shown and followed.
 
 mod follow;
+mod follow_logs;
 mod logs;
 mod rows;
 mod runners;

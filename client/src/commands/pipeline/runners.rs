@@ -187,6 +187,11 @@ impl Runners {
         })
     }
 
+    /// The runs of the project's directory.
+    pub fn direct(&self) -> &Direct {
+        &self.direct
+    }
+
     /// The server, for the log of a stage there.
     pub fn server(&self) -> Result<&dyn JobApiClient, CliError> {
         self.remote.as_deref().ok_or_else(|| {
