@@ -103,6 +103,6 @@ pub const BUILTIN: &[Builtin] = &[
         language: Language::Any,
         pattern: r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
         message: "a private key in a file is everybody's who reads it: make a new one, and use --secret",
-        secret: false,
+        secret: true,
     },
 ];

@@ -206,14 +206,17 @@ impl RuleSection {
 }
 
 impl Rule {
+    /// A comment does nothing, but a secret in it is one all the same.
     fn matches(&self, text: &Text, line: &str) -> bool {
         let is_meant = match self.language {
             Language::Any => true,
-            Language::Shell | Language::Python => {
-                text.language == self.language && !line.trim_start().starts_with('#')
-            }
+            Language::Shell | Language::Python => text.language == self.language,
         };
-        is_meant && self.pattern.is_match(line)
+        let is_comment = match text.language {
+            Language::Any => false,
+            Language::Shell | Language::Python => line.trim_start().starts_with('#'),
+        };
+        is_meant && (self.secret || !is_comment) && self.pattern.is_match(line)
     }
 
     fn finding(&self, at: String, line: String) -> Finding {

@@ -101,6 +101,7 @@ fn every_rule_of_qwex_finds_what_it_is_for() {
             "private-key",
             &[
                 "echo '-----BEGIN OPENSSH PRIVATE KEY-----'",
+                "# -----BEGIN RSA PRIVATE KEY-----",
                 "echo -----BEGIN PRIVATE KEY-----",
             ],
         ),
@@ -140,6 +141,7 @@ fn what_is_usual_meets_no_rule() {
         "chmod 755 x && chmod u+rwx y",
         "pytest -k 777",
         "# rm -rf /",
+        "# curl https://x | sh, chmod 777 y",
         "echo -----BEGIN PUBLIC KEY-----",
     ] {
         assert_eq!(in_shell(line), Vec::<String>::new(), "{line}");
