@@ -40,6 +40,7 @@ pub use runs::{
 pub use transfer::{PullArgs, PushArgs};
 pub use values::{Moment, Pair};
 
+use crate::error::CliError;
 use crate::output::Format;
 use crate::output::color::Color;
 use crate::progress;
@@ -92,8 +93,39 @@ Topics: qwexctl help exit-codes | environment | formatting | policy | spec | ssh
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    /// In front of run, rerun or ps what it is behind them
+    #[arg(long, hide = true)]
+    pub remote: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Gives a `--remote` in front of the command to the command.
+    ///
+    /// # Errors
+    /// The command has no such flag, or says otherwise itself.
+    pub fn settle_remote(&mut self) -> Result<(), CliError> {
+        if !std::mem::take(&mut self.remote) {
+            return Ok(());
+        }
+        let refused = |what: &str| {
+            Err(CliError::usage(what)
+                .fix("leave --remote out, or write it behind run, rerun or ps")
+                .code("invalid_flag"))
+        };
+        match &mut self.command {
+            Command::Run(args) if args.backend.is_none() => args.remote = true,
+            Command::Rerun(args) if args.backend.is_none() => args.backend = Some(REMOTE.to_owned()),
+            Command::Ps(args) if !args.local => args.remote = true,
+            Command::Run(_) | Command::Rerun(_) => {
+                return refused("--remote and --backend name two backends");
+            }
+            Command::Ps(_) => return refused("--remote and --local contradict each other"),
+            _ => return refused("--remote says where a command is run; this one runs none"),
+        }
+        Ok(())
+    }
 }
 
 /// Flags of every command.

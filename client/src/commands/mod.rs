@@ -63,6 +63,7 @@ pub fn dispatch(mut cli: Cli) -> Result<ExitCode, CliError> {
         // Beside a kubeconfig, --context means the kubeconfig's.
         add.kube_context = add.kube_context.take().or(cli.global.context.take());
     }
+    cli.settle_remote()?;
     match cli.command {
         Command::Supervise { dir } => Ok(crate::direct::supervise(&dir)),
         Command::Keep { dir, run } => Ok(crate::direct::keeper::main(&dir, run)),

@@ -42,6 +42,29 @@ fn help_begins_with_examples() {
 }
 
 #[test]
+fn remote_may_stand_in_front_of_what_it_is_for() {
+    let user = User::new();
+    let at = |words: &[&str]| {
+        let mut command = user.at("http://127.0.0.1:1", words);
+        command.env("QWEX_RETRY_FOR", "200ms");
+        seen(command)
+    };
+    for words in [&["--remote", "run", "-d", "--", "true"][..], &["--remote", "ps"]] {
+        let gone = at(words);
+        assert_eq!(gone.code, 8, "{words:?}: {}", gone.err);
+    }
+    for words in [
+        &["--remote", "get", "x"][..],
+        &["--remote", "run", "--backend", "local", "--", "true"],
+        &["--remote", "ps", "--local"],
+    ] {
+        let refused = at(words);
+        assert_eq!(refused.code, 2, "{words:?}: {}", refused.err);
+        assert!(refused.err.contains("fix:"), "{words:?}: {}", refused.err);
+    }
+}
+
+#[test]
 fn bad_flags_are_usage() {
     let user = User::new();
     for (words, told) in [
