@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::{Seen, User, seen};
+use crate::support::{Seen, User, seen, until};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -124,11 +124,7 @@ fn a_run_without_a_keeper_gets_one() {
     assert_eq!(started.code, 0, "{}", started.err);
     let keeper = keeper_of(&id).expect("it has a keeper");
     nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).unwrap();
-    let deadline = SystemTime::now() + Duration::from_secs(30);
-    while keeper_of(&id).is_some() {
-        assert!(SystemTime::now() < deadline, "the keeper never went");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the keeper never went", || keeper_of(&id).is_none().then_some(()));
     let told = checks(&user, &[]);
     assert!(
         check(&told, "keepers")["mend"]["what"]
@@ -138,11 +134,7 @@ fn a_run_without_a_keeper_gets_one() {
     );
     assert!(keeper_of(&id).is_none(), "without --fix nothing is started");
     checks(&user, &["--fix"]);
-    let deadline = SystemTime::now() + Duration::from_secs(30);
-    while keeper_of(&id).is_none() {
-        assert!(SystemTime::now() < deadline, "no keeper came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("no keeper came", || keeper_of(&id));
     assert_eq!(seen(user.qwexctl(&["cancel", &id])).code, 0);
 }
 

@@ -3,17 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rexpect::session::spawn_command;
 use serde_json::Value;
 
-use crate::support::{BINARY, Seen, User, seen};
-
-/// Longest wait for anything here; a machine under load is slow.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::support::{BINARY, Seen, User, seen, until};
 
 fn with(file: &str) -> User {
     let user = User::new();
@@ -54,17 +50,6 @@ fn statuses(pipeline: &Value) -> String {
 
 fn read(user: &User, file: &str) -> String {
     std::fs::read_to_string(user.dir().join(file)).unwrap_or_default()
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn until_over(user: &User) -> Value {

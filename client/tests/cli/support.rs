@@ -1,6 +1,7 @@
 //! A home for each test, the command under test, and JSON of runs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use qwex_core::RunId;
@@ -34,7 +35,7 @@ impl User {
             .env("HOME", self.dir())
             .env("PATH", std::env::var("PATH").unwrap())
             .current_dir(self.dir())
-            .timeout(std::time::Duration::from_secs(60));
+            .timeout(Duration::from_secs(60));
         command
     }
 
@@ -94,4 +95,19 @@ pub fn problem(status: u16, code: &str, detail: &str) -> Value {
         "type": format!("https://qwex.dev/problems/{code}"), "title": "Something is wrong", "status": status,
         "detail": detail, "instance": "req-42", "code": code, "retryable": false
     })
+}
+
+/// Longest wait for anything here; a machine under load is slow.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits for what `look` finds.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

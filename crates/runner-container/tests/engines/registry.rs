@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -16,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use tokio::sync::watch;
 
 /// `user:password` as Basic credentials.
 pub const LOGIN: &str = "dXNlcjpwYXNzd29yZA==";
@@ -32,7 +32,7 @@ struct Content {
     blobs: HashMap<String, Vec<u8>>,
     layer: String,
     /// Whether the layer of the repository `slow` may go out.
-    open: AtomicBool,
+    open: watch::Sender<bool>,
     layer_reads: AtomicUsize,
 }
 
@@ -73,7 +73,7 @@ impl Registry {
 
     /// Lets the layers of `slow` go out.
     pub fn open(&self) {
-        self.content.open.store(true, Ordering::SeqCst);
+        self.content.open.send_replace(true);
     }
 
     /// How often somebody began to read the layer.
@@ -114,7 +114,7 @@ fn content(archive: &[u8]) -> Result<Content> {
         manifest: serde_json::to_vec(&manifest)?,
         layer: layer_digest.clone(),
         blobs: HashMap::from([(config_digest, config), (layer_digest, layer)]),
-        open: AtomicBool::new(false),
+        open: watch::Sender::new(false),
         layer_reads: AtomicUsize::new(0),
     })
 }
@@ -172,8 +172,9 @@ async fn blob(State(content): State<Arc<Content>>, Path((name, digest)): Path<(S
         }
         // The first half goes out, the rest when it may.
         let half = bytes.len() / 2;
-        while at >= half && !content.open.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        if at >= half {
+            let mut open = content.open.subscribe();
+            open.wait_for(|open| *open).await.ok()?;
         }
         let end = if at < half { half } else { bytes.len() };
         let part = bytes[at..end].to_vec();
