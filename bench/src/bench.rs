@@ -25,6 +25,7 @@ pub struct Knobs {
     pub rate: u32,
     pub jobs: u32,
     pub rows: u32,
+    pub records: u32,
 }
 
 /// Everything that runs as long as the program.

@@ -44,6 +44,9 @@ struct Options {
     /// b10: runs in the database
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(10_000..=50_000_000))]
     rows: u32,
+    /// b3: runs on record in the directory that is listed
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
+    records: u32,
     /// The `qwexcloud` to measure, with `qwexctl` in the same directory [default: beside this program]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
@@ -63,7 +66,7 @@ enum Case {
     B1,
     /// Latency of a submit, open loop
     B2,
-    /// A detached run with its record, beside a process and a synced file
+    /// A detached run with its record, beside a process and a synced file; a list of very many runs
     B3,
     /// A thousand short runs, two at a time, beside xargs and GNU parallel
     B4,
@@ -71,6 +74,8 @@ enum Case {
     B6,
     /// Pages of a long list, beside the bare query
     B10,
+    /// A run in a container, beside `docker run --rm` and the bare calls of the API
+    B15,
     /// Runs over ssh, beside a bare `ssh HOST true`
     B16,
 }
@@ -84,6 +89,7 @@ async fn main() -> Result<ExitCode> {
         rate: options.rate,
         jobs: options.jobs,
         rows: options.rows,
+        records: options.records,
     };
     let bench = Bench::start(options.server, knobs).await?;
     let mut report = Report::begin(&bench).await?;
@@ -126,6 +132,9 @@ async fn measure(cases: &[Case], bench: &Bench, report: &mut Report) -> Result<(
     }
     if wants(Case::B10) {
         cases::b10::run(bench, report).await.context("b10")?;
+    }
+    if wants(Case::B15) {
+        cases::b15::run(bench, report).await.context("b15")?;
     }
     if wants(Case::B16) {
         cases::b16::run(bench, report).await.context("b16")?;

@@ -1,5 +1,7 @@
 //! The command line alone: a detached run with its durable record, beside what cannot be less, the start of a process and
-//! one synced file.
+//! one synced file; and a list of very many runs.
+
+mod list;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -32,6 +34,20 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         Row::new(CASE, what, "ms", own)
             .beside("spawn of /bin/true + a synced file, p50 ms", floor)
             .goal(Goal::RatioAtMost(3.0)),
+    );
+    listed(bench, report).await
+}
+
+async fn listed(bench: &Bench, report: &mut Report) -> Result<()> {
+    let qwexctl = bench.binary("qwexctl")?;
+    let (trials, records) = (bench.knobs.trials, bench.knobs.records);
+    let measured = tokio::task::spawn_blocking(move || list::measure(&qwexctl, trials, records));
+    let list::Times { many, few } = measured.await.context("a trial panicked")??;
+    let what = format!("qwexctl ls of {records} runs, p50");
+    report.add(
+        Row::new(CASE, what, "ms", many)
+            .beside("the same of 50 runs, p50 ms", few)
+            .goal(Goal::AtMost(20.0)),
     );
     Ok(())
 }

@@ -4,6 +4,7 @@
 pub mod b0;
 pub mod b1;
 pub mod b10;
+pub mod b15;
 pub mod b16;
 pub mod b2;
 pub mod b3;

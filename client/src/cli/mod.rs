@@ -242,9 +242,6 @@ pub enum Command {
     Completion(CompletionArgs),
     /// Print help on a command or a topic
     Help(HelpArgs),
-    /// The process that owns a detached local run
-    #[command(name = crate::direct::SUPERVISE, hide = true)]
-    Supervise { dir: std::path::PathBuf },
     /// The process that sees to a run without a supervisor
     #[command(name = crate::direct::keeper::KEEP, hide = true)]
     Keep {

@@ -65,7 +65,10 @@ pub async fn start(
             .stage("submitted", &format!("run {id} on {}", placed.words()));
         return follow(session, direct, run, options, interrupts).await;
     }
-    let run = direct.taken(id, TAKING).await?;
+    let run = match run.backend {
+        Some(_) => run,
+        None => direct.taken(id, TAKING).await?,
+    };
     session.out.one(&run, &id.to_string(), || format!("{id}\n"))?;
     match &run.failure {
         Some(failure) if run.started_at.is_none() => Err(not_taken(&run, failure)),
@@ -168,7 +171,7 @@ pub async fn interrupted(interrupts: &mut Interrupts) -> bool {
 }
 
 async fn ended(session: &Session, direct: &Direct, id: RunId) -> Done {
-    let run = direct.settled(direct.get(id)?).await?;
+    let run = direct.ended(id).await?;
     Stages::new(session.progress).of_run(&run);
     if !session.out.for_people() {
         session.out.one(&run, &id.to_string(), String::new)?;

@@ -65,7 +65,6 @@ pub fn dispatch(mut cli: Cli) -> Result<ExitCode, CliError> {
     }
     cli.settle_remote()?;
     match cli.command {
-        Command::Supervise { dir } => Ok(crate::direct::supervise(&dir)),
         Command::Keep { dir, run } => Ok(crate::direct::keeper::main(&dir, run)),
         Command::Completion(args) => completion::completion(&args).map(ExitCode::from),
         Command::Help(args) => help::help(&args).map(ExitCode::from),
@@ -127,7 +126,6 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         | Command::Init(_)
         | Command::Validate(_)
         | Command::Schema
-        | Command::Supervise { .. }
         | Command::Keep { .. } => unreachable!("done without a runtime"),
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollTimeout, poll};
-use qwex_core::{Attempt, Run};
-use qwex_runner::{Journal, StoreError};
+use qwex_core::{Attempt, Run, RunId};
+use qwex_runner::{Journal, RunnerError, StoreError};
 use qwex_runner_local::Foreground;
 
 use super::error::DirectError;
@@ -17,10 +17,12 @@ use super::runs::{Direct, handle_of};
 
 /// Longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// The same while a recorded run is handed to its supervisor.
+const HANDING_OVER: u16 = 5;
 
 /// One run, followed.
 pub enum Follow {
-    Plain(Box<Foreground>),
+    Plain(RunId, Box<Foreground>),
     Kept(Box<Kept>),
 }
 
@@ -42,7 +44,20 @@ impl Direct {
         if self.is_kept(run.id)? {
             return Ok(Follow::Kept(Box::new(Kept::new(self.journal(run.id)?))));
         }
-        Ok(Follow::Plain(Box::new(self.backend.follow_sync(&handle_of(run)))))
+        let foreground = self.backend.follow_sync(&handle_of(run));
+        Ok(Follow::Plain(run.id, Box::new(foreground)))
+    }
+}
+
+impl Direct {
+    /// A step of a run whose attempt is not there: not yet, or not any more.
+    fn without_attempt(&self, id: RunId) -> Result<Followed, DirectError> {
+        let over = self.get(id)?.status.is_terminal();
+        if !over {
+            // Woken early by a signal, the caller looks what it was.
+            poll(&mut [], PollTimeout::from(HANDING_OVER)).ok();
+        }
+        Ok(Followed { run: None, over })
     }
 }
 
@@ -60,16 +75,15 @@ impl Follow {
         err: &mut dyn Write,
     ) -> Result<Followed, DirectError> {
         match self {
-            Self::Plain(foreground) => {
-                let step = foreground.step(limit, out, err)?;
-                if let Some(seen) = step.observations.first() {
-                    direct.record(seen.run_id, &step.observations)?;
-                }
-                Ok(Followed {
+            Self::Plain(id, foreground) => match foreground.step(limit, out, err) {
+                // What it saw is on disk beside the record; whoever asks reads it there.
+                Ok(step) => Ok(Followed {
                     run: None,
                     over: step.over,
-                })
-            }
+                }),
+                Err(RunnerError::NotFound { .. }) => direct.without_attempt(*id),
+                Err(error) => Err(error.into()),
+            },
             Self::Kept(kept) => kept.step(direct, limit, out, err),
         }
     }

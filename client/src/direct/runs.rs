@@ -164,11 +164,15 @@ impl Direct {
             keeper::ensure(&self.dir_of_store(), &journal)?;
             return Ok(run);
         }
-        let young = Timestamp::now().duration_since(run.created_at) < HANDING_OVER;
-        if run.status.is_terminal() || (run.backend.is_none() && young) {
+        if run.status.is_terminal() {
             return Ok(run);
         }
         let seen = self.backend.observe_sync(&handle_of(&run))?;
+        let young = Timestamp::now().duration_since(run.created_at) < HANDING_OVER;
+        let is_gone = |seen: &Observation| matches!(seen.fact, Fact::Gone { .. });
+        if run.backend.is_none() && young && seen.iter().all(is_gone) {
+            return Ok(run);
+        }
         Ok(journal.apply(&seen)?.run)
     }
 
@@ -221,7 +225,8 @@ impl Direct {
         }
     }
 
-    /// Records a run and hands it to a supervisor. A run that is refused is recorded as failed.
+    /// Records a run and hands it to a supervisor. That it has one is not recorded: its attempt tells whoever looks.
+    /// A run that is refused is recorded as failed.
     ///
     /// # Errors
     /// It cannot be recorded, or this backend refuses it or cannot start it.
@@ -229,7 +234,7 @@ impl Direct {
         let host = nix::unistd::gethostname().ok();
         new.provenance.host = host.and_then(|host| host.into_string().ok());
         let run = recorded(new);
-        let journal = self.store.create(&run)?;
+        let journal = self.store.create_with_attempt(&run)?;
         let work = Work {
             run_id: run.id,
             attempt: run.attempt,
@@ -251,7 +256,7 @@ impl Direct {
                 let dispatched = fact(Fact::Dispatched {
                     backend: submitted.backend,
                 });
-                Ok(journal.apply(&[dispatched])?.run)
+                Ok(journal.preview(&[dispatched])?)
             }
             Err(error) => {
                 let failure = Failure::new(failure_code(&error), error.to_string());
@@ -375,11 +380,28 @@ impl Direct {
         if !run.status.is_terminal() || run.logs.is_some() {
             return Ok(run);
         }
+        self.conclude(&run, &[])
+    }
+
+    /// A run that was followed to its end, with its log summed up.
+    ///
+    /// # Errors
+    /// As [`Direct::settled`].
+    pub async fn ended(&self, id: RunId) -> Result<Run> {
+        let run = self.store.get(id)?;
+        if run.status.is_terminal() || self.is_kept(id)? {
+            return self.settled(self.refreshed(run)?).await;
+        }
+        let seen = self.backend.observe_sync(&handle_of(&run))?;
+        self.conclude(&run, &seen)
+    }
+
+    fn conclude(&self, run: &Run, seen: &[Observation]) -> Result<Run> {
         let journal = self.store.journal(run.id)?;
         let summary = log_files::sum_up(&journal, run.attempt)?;
         // A run without an end that anybody saw used what nobody knows.
-        let details = self.backend.details_sync(&handle_of(&run)).unwrap_or_default();
-        Ok(journal.conclude(summary, details.usage)?)
+        let details = self.backend.details_sync(&handle_of(run)).unwrap_or_default();
+        Ok(journal.conclude(seen, summary, details.usage)?)
     }
 
     /// Where the runs are recorded.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::fcntl::{OFlag, RenameFlags, renameat2};
+use nix::fcntl::{OFlag, renameat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use qwex_core::ObjectUid;
 use qwex_runner::durable::{Dir, Durability};
@@ -52,7 +52,10 @@ impl Inner {
     /// Makes the directory of the attempt, whole or not at all; or opens the one that is there.
     fn claim(&self, key: Key, work: &Work) -> Result<(Dir, bool), RunnerError> {
         let broken = |error: io::Error| failed("make a directory for", key, &error);
-        if let Some(dir) = self.config.layout.open(&self.root, key).map_err(broken)? {
+        let known = self.config.layout.open(&self.root, key).map_err(broken)?;
+        if let Some(dir) = known
+            && dir.has(WORK).map_err(broken)?
+        {
             return Ok((self.adopt(key, work, dir)?, true));
         }
         let (parent, name) = self.config.layout.ensure_place(&self.root, key).map_err(broken)?;
@@ -66,7 +69,8 @@ impl Inner {
     }
 
     /// Fills a directory under a temporary name and renames it into place; `None` if somebody was
-    /// quicker.
+    /// quicker. A power failure may leave it empty, which nothing else does: the supervisor syncs it before its
+    /// command runs. Such a one is replaced.
     fn make(&self, key: Key, work: &Work, parent: &Dir, name: &str) -> io::Result<Option<Dir>> {
         let number = NEXT_NEW.fetch_add(1, Ordering::Relaxed);
         let temp = format!(".new-{name}-{}-{number}", std::process::id());
@@ -74,19 +78,13 @@ impl Inner {
         let dir = parent.create_dir(&temp)?;
         let working_dir = self.working_dir(work, &dir, &parent.path().join(name))?;
         let record = self.work_record(key, work, working_dir);
-        records::write(&dir, WORK, &record, Durability::Machine)?;
-        match renameat2(
-            parent.as_fd(),
-            temp.as_str(),
-            parent.as_fd(),
-            name,
-            RenameFlags::RENAME_NOREPLACE,
-        ) {
+        records::write(&dir, WORK, &record, Durability::Whole)?;
+        match renameat(parent.as_fd(), temp.as_str(), parent.as_fd(), name) {
             Ok(()) => {
                 parent.sync()?;
                 Ok(Some(parent.open_dir(name)?))
             }
-            Err(nix::Error::EEXIST) => {
+            Err(nix::Error::EEXIST | nix::Error::ENOTEMPTY | nix::Error::ENOTDIR) => {
                 parent.remove_tree(&temp)?;
                 Ok(None)
             }

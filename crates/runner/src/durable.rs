@@ -19,6 +19,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 pub enum Durability {
     /// Whole or absent after a crash of the process.
     Process,
+    /// After a crash of the machine whole too, but perhaps as it was before: there for good once the directory is
+    /// synced, by [`Dir::sync`] or by a later write.
+    Whole,
     /// Whole or absent after a crash of the machine too, and there once the write returned.
     Machine,
 }
@@ -100,7 +103,7 @@ impl Dir {
             return written;
         }
         match durability {
-            Durability::Process => Ok(()),
+            Durability::Process | Durability::Whole => Ok(()),
             Durability::Machine => self.sync(),
         }
     }
@@ -110,7 +113,7 @@ impl Dir {
         file.write_all(bytes)?;
         match durability {
             Durability::Process => Ok(()),
-            Durability::Machine => file.sync_all(),
+            Durability::Whole | Durability::Machine => file.sync_all(),
         }
     }
 

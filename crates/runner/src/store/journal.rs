@@ -61,6 +61,29 @@ impl Journal {
     pub fn apply(&self, seen: &[Observation]) -> Result<Applied, StoreError> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
+        let (moved, refused) = self.advance(&mut record, seen);
+        if moved {
+            self.write(&record, Durability::Machine)?;
+        }
+        Ok(Applied {
+            run: record.run,
+            moved,
+            refused,
+        })
+    }
+
+    /// The run as these observations would leave it; nothing is written.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn preview(&self, seen: &[Observation]) -> Result<Run, StoreError> {
+        let mut record = self.record()?;
+        self.advance(&mut record, seen);
+        Ok(record.run)
+    }
+
+    /// Whether anything moved, and the facts that were refused.
+    fn advance(&self, record: &mut Record, seen: &[Observation]) -> (bool, Vec<RejectReason>) {
         let mut state = record.state();
         let mut moved = false;
         let mut refused = Vec::new();
@@ -79,13 +102,8 @@ impl Journal {
         }
         if moved {
             record.put(state);
-            self.write(&record)?;
         }
-        Ok(Applied {
-            run: record.run,
-            moved,
-            refused,
-        })
+        (moved, refused)
     }
 
     /// Stores the summary of the sealed log; the first one stays.
@@ -93,21 +111,27 @@ impl Journal {
     /// # Errors
     /// As [`Journal::apply`].
     pub fn seal_logs(&self, summary: LogSummary) -> Result<Run, StoreError> {
-        self.conclude(summary, None)
+        self.conclude(&[], summary, None)
     }
 
-    /// Stores the summary of the sealed log and what the run used, in one write. Once there is a summary, nothing
-    /// changes.
+    /// Stores what was seen last of a run, the summary of its sealed log and what it used, in one write. Once there is
+    /// a summary, nothing changes.
     ///
     /// # Errors
     /// As [`Journal::apply`].
-    pub fn conclude(&self, summary: LogSummary, usage: Option<Usage>) -> Result<Run, StoreError> {
+    pub fn conclude(
+        &self,
+        seen: &[Observation],
+        summary: LogSummary,
+        usage: Option<Usage>,
+    ) -> Result<Run, StoreError> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         if record.run.logs.is_none() {
+            self.advance(&mut record, seen);
             record.run.logs = Some(summary);
             record.run.usage = usage.or(record.run.usage.take());
-            self.write(&record)?;
+            self.write(&record, Durability::Machine)?;
         }
         Ok(record.run)
     }
@@ -132,7 +156,7 @@ impl Journal {
         record.run.provenance = Some(noted).filter(|noted| *noted != Provenance::default());
         record.run.usage = usage.or(record.run.usage.take());
         if before != (record.run.provenance.clone(), record.run.usage.clone()) {
-            self.write(&record)?;
+            self.write(&record, Durability::Machine)?;
         }
         Ok(record.run)
     }
@@ -174,10 +198,10 @@ impl Journal {
     }
 
     /// Writes the first record, unless the same run is recorded already.
-    pub(super) fn begin(&self, run: &Run) -> Result<(), StoreError> {
+    pub(super) fn begin(&self, run: &Run, durability: Durability) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         match self.record() {
-            Err(StoreError::NotFound { .. }) => self.write(&Record::new(run.clone())),
+            Err(StoreError::NotFound { .. }) => self.write(&Record::new(run.clone()), durability),
             Ok(known) if known.run.spec == run.spec => Ok(()),
             Ok(_) => Err(StoreError::Conflict { id: self.id }),
             Err(error) => Err(error),
@@ -193,7 +217,7 @@ impl Journal {
                 message: format!("it is of run {}", record.run.id),
             });
         }
-        self.write(&record)?;
+        self.write(&record, Durability::Machine)?;
         Ok(record.run)
     }
 
@@ -217,11 +241,11 @@ impl Journal {
         }
     }
 
-    fn write(&self, record: &Record) -> Result<(), StoreError> {
+    fn write(&self, record: &Record, durability: Durability) -> Result<(), StoreError> {
         let path = self.path();
         let bytes = record.to_bytes(&path)?;
         self.dir
-            .write(RECORD, &bytes, Durability::Machine)
+            .write(RECORD, &bytes, durability)
             .map_err(|source| StoreError::io("write", &path, source))
     }
 

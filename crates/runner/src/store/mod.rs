@@ -84,6 +84,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`], [`StoreError::Io`].
     pub fn create(&self, run: &Run) -> Result<Journal, StoreError> {
+        self.create_as(run, Durability::Machine)
+    }
+
+    /// Like [`Store::create`], for a run whose attempt is put beside the record at once: whoever puts it there syncs the
+    /// run's directory before anything starts, and the record with it.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_with_attempt(&self, run: &Run) -> Result<Journal, StoreError> {
+        self.create_as(run, Durability::Whole)
+    }
+
+    fn create_as(&self, run: &Run, durability: Durability) -> Result<Journal, StoreError> {
         let broken = |source| StoreError::io("record", &self.run_path(run.id), source);
         let name = run.id.to_string();
         let dir = match self.runs.open_dir(&name) {
@@ -94,7 +107,7 @@ impl Store {
             Err(error) => return Err(broken(error)),
         };
         let journal = Journal::new(run.id, dir);
-        journal.begin(run)?;
+        journal.begin(run, durability)?;
         self.runs.sync().map_err(broken)?;
         Ok(journal)
     }
