@@ -17,17 +17,13 @@ pub mod project_file;
 pub mod remote;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Parses the arguments, does what they ask, prints the error if there is one.
 pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    if let [_, word, dir] = args.as_slice()
-        && word == direct::SUPERVISE
-    {
-        // To learn of all that can be typed takes longer than all a supervisor does before its command runs.
-        return direct::supervise(Path::new(dir));
+    if let Some(ended) = direct::own_process(&args) {
+        return ended;
     }
     let cli = match cli::parse(args) {
         Ok(cli) => cli,

@@ -242,12 +242,6 @@ pub enum Command {
     Completion(CompletionArgs),
     /// Print help on a command or a topic
     Help(HelpArgs),
-    /// The process that sees to a run without a supervisor
-    #[command(name = crate::direct::keeper::KEEP, hide = true)]
-    Keep {
-        dir: std::path::PathBuf,
-        run: qwex_core::RunId,
-    },
     /// The process that drives a pipeline
     #[command(name = crate::pipeline::DRIVE, hide = true)]
     DrivePipeline { id: String },

@@ -65,7 +65,6 @@ pub fn dispatch(mut cli: Cli) -> Result<ExitCode, CliError> {
     }
     cli.settle_remote()?;
     match cli.command {
-        Command::Keep { dir, run } => Ok(crate::direct::keeper::main(&dir, run)),
         Command::Completion(args) => completion::completion(&args).map(ExitCode::from),
         Command::Help(args) => help::help(&args).map(ExitCode::from),
         Command::Init(args) => project_file::init(&cli.global, &args).map(ExitCode::from),
@@ -125,7 +124,6 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         | Command::Help(_)
         | Command::Init(_)
         | Command::Validate(_)
-        | Command::Schema
-        | Command::Keep { .. } => unreachable!("done without a runtime"),
+        | Command::Schema => unreachable!("done without a runtime"),
     }
 }

@@ -19,6 +19,7 @@ mod runs;
 mod upkeep;
 mod whole;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -37,10 +38,19 @@ use runs::plain;
 /// The hidden subcommand that becomes the supervisor of a detached run.
 pub const SUPERVISE: &str = "__supervise";
 
-/// Owns one attempt until it is over; the process was started for nothing else.
+/// Does what the hidden subcommands of this room say, if the arguments are one of them: owns an attempt until it is
+/// over, or sees to a run. They are not among what can be typed, and to learn of all that can be takes longer than
+/// all a supervisor does before its command runs.
 #[must_use]
-pub fn supervise(dir: &Path) -> ExitCode {
-    qwex_runner_local::supervise::main(dir)
+pub fn own_process(args: &[OsString]) -> Option<ExitCode> {
+    match args {
+        [_, word, dir] if word == SUPERVISE => Some(qwex_runner_local::supervise::main(Path::new(dir))),
+        [_, word, dir, run] if word == keeper::KEEP => {
+            let run = run.to_str()?.parse().ok()?;
+            Some(keeper::main(Path::new(dir), run))
+        }
+        _ => None,
+    }
 }
 
 /// Whether runs can be recorded in this directory: where, or why not.

@@ -6,6 +6,7 @@
 mod config;
 mod cut;
 mod doctor;
+mod durable;
 mod faults;
 mod hosts;
 mod local;

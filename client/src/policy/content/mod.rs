@@ -2,6 +2,7 @@
 //! qwex brings, `texts` finds what there is to look at, here both meet.
 
 mod builtin;
+mod pattern;
 mod texts;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use self::builtin::BUILTIN;
+use self::pattern::{Line, Pattern};
 use self::texts::{Text, texts};
 use super::check::Asked;
 use crate::config::file::{Owner, ReadFile};
@@ -74,7 +76,7 @@ pub enum Action {
 #[derive(Debug, Clone)]
 struct Rule {
     name: String,
-    pattern: Regex,
+    pattern: Pattern,
     language: Language,
     action: Action,
     message: String,
@@ -160,9 +162,10 @@ impl Rules {
         }
         for text in texts(asked) {
             for (number, line) in text.lines() {
+                let line = Line::new(&line);
                 let mut matching = self.0.iter().filter(|rule| rule.matches(&text, &line)).peekable();
                 if matching.peek().is_some() {
-                    let shown = self.shown(&line);
+                    let shown = self.shown(line.text);
                     found.extend(matching.map(|rule| rule.finding(text.at(number), shown.clone())));
                 }
             }
@@ -195,7 +198,7 @@ impl RuleSection {
     fn rule(&self, pattern: &str, place: String) -> Option<Rule> {
         Some(Rule {
             name: self.name.value.clone(),
-            pattern: Regex::new(pattern).ok()?,
+            pattern: Pattern::own(Regex::new(pattern).ok()?),
             language: self.language,
             action: self.action,
             message: self.message.clone().unwrap_or_default(),
@@ -207,14 +210,14 @@ impl RuleSection {
 
 impl Rule {
     /// A comment does nothing, but a secret in it is one all the same.
-    fn matches(&self, text: &Text, line: &str) -> bool {
+    fn matches(&self, text: &Text, line: &Line<'_>) -> bool {
         let is_meant = match self.language {
             Language::Any => true,
             Language::Shell | Language::Python => text.language == self.language,
         };
         let is_comment = match text.language {
             Language::Any => false,
-            Language::Shell | Language::Python => line.trim_start().starts_with('#'),
+            Language::Shell | Language::Python => line.text.trim_start().starts_with('#'),
         };
         is_meant && (self.secret || !is_comment) && self.pattern.is_match(line)
     }

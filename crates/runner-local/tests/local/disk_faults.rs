@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use qwex_core::{Attempt, Ending, EpisodeId, Fact, FailureCode, Observation};
-use qwex_runner::{Handle, LogPosition, LogSource, Store, Watcher};
+use qwex_runner::{Handle, LogPosition, LogSource, RunnerError, Store, Watcher};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 use crate::support::{embedded, embedded_with, laptop, run_of, shell, skip, supervisor, until, work};
@@ -43,6 +43,27 @@ fn g07_a_record_is_whole_whenever_its_writer_is_killed() {
         fact: Fact::CancelRequested { by: "me".to_owned() },
     };
     assert!(store.journal(work.run_id).unwrap().apply(&[seen]).unwrap().moved);
+}
+
+#[test]
+fn g07_an_attempt_that_a_power_failure_left_empty_is_made_again() {
+    let bench = embedded();
+    let run = shell("exit 3");
+    let place = bench.backend.config().root.join(run.object_name());
+    fs::create_dir(&place).unwrap();
+    let handle = bench.submit(&run);
+    assert!(
+        matches!(bench.wait(&handle), Ending::Failed { failure } if failure.exit_code == Some(3)),
+        "it ran"
+    );
+
+    let theirs = shell("exit 3");
+    let place = bench.backend.config().root.join(theirs.object_name());
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("notes"), "of somebody else").unwrap();
+    let refused = bench.backend.submit_sync(&theirs).unwrap_err();
+    assert!(matches!(refused, RunnerError::NameConflict { .. }), "{refused}");
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 1, "what is theirs stays");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod conformance;
 mod faults;
 mod housekeeping;
+mod jump;
 mod line;
 mod many;
 mod support;
