@@ -13,7 +13,8 @@ use qwex_runner_local::Foreground;
 
 use super::error::DirectError;
 use super::log_files;
-use super::runs::{Direct, handle_of};
+use super::plain::handle_of;
+use super::runs::Direct;
 
 /// Longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -202,5 +203,46 @@ impl Tail {
                 .map_err(|source| DirectError::Output { source })?;
             copied += count as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use qwex_core::{JobSpec, Project, Provenance, RunStatus};
+
+    use super::super::runs::{NewRun, recorded};
+    use super::*;
+
+    #[test]
+    fn a_run_is_followed_from_its_record_on_also_while_it_is_handed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let direct = Direct::at(dir.path()).unwrap();
+        let mut run = recorded(NewRun {
+            id: RunId::mint(),
+            name: None,
+            project: Project::new("default").unwrap(),
+            labels: BTreeMap::new(),
+            spec: JobSpec::for_command(["true"]),
+            provenance: Provenance::default(),
+        });
+        direct.store.create_with_attempt(&run).unwrap();
+        let mut following = direct.follow(&run).unwrap();
+        let mut step = |direct: &Direct| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            following
+                .step(direct, Duration::ZERO, &mut out, &mut err)
+                .unwrap()
+        };
+        assert!(!step(&direct).over, "its attempt is not there yet");
+        assert_eq!(direct.get(run.id).unwrap().status, RunStatus::Pending);
+
+        // Whoever was to hand it over has been gone for a minute.
+        run.created_at -= jiff::SignedDuration::from_mins(1);
+        std::fs::remove_dir_all(direct.store.run_path(run.id)).unwrap();
+        direct.store.create_with_attempt(&run).unwrap();
+        assert!(step(&direct).over);
+        assert_eq!(direct.get(run.id).unwrap().status, RunStatus::Failed);
     }
 }

@@ -56,8 +56,15 @@ pub fn is_missing(journal: &Journal) -> Result<bool, StoreError> {
     Ok(take(journal)?.is_some())
 }
 
+/// The right to keep a run once nobody else has it, held until dropped. For a run that is kept for moments only.
+pub(super) fn take_in_turn(journal: &Journal) -> Result<File, StoreError> {
+    let lock = journal.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;
+    let taken = lock.lock().map(|()| lock);
+    taken.map_err(|source| StoreError::io("lock", &journal.path_of(LOCK), source))
+}
+
 /// The right to keep a run, held until dropped; `None`: another process has it.
-fn take(journal: &Journal) -> Result<Option<File>, StoreError> {
+pub(super) fn take(journal: &Journal) -> Result<Option<File>, StoreError> {
     let lock = journal.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT)?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),

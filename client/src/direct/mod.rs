@@ -1,8 +1,9 @@
 //! Runs without a server, on any backend, recorded in `.qwex/runs` of this directory. Knows no HTTP API.
 //!
-//! `registry` has a line per backend; `runs` is what commands ask; `keeper` is the process that sees to a run, `drive`
-//! what it does, `copy_logs` and `log_files` the log beside the record; `follow` reads it all back. `whole`
-//! is a run as another keeper of runs takes it, `receive` one as it comes from there, `history` what happened to it.
+//! `registry` has a line per backend; `runs` is what commands ask, `plain` what is a process of this machine and no
+//! more; `keeper` is the process that sees to every other run, `drive` what it does, `copy_logs` and `log_files` the
+//! log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
+//! one as it comes from there, `history` what happened to it.
 
 mod copy_logs;
 mod drive;
@@ -13,6 +14,7 @@ mod history;
 pub mod keeper;
 mod log_files;
 mod placed;
+mod plain;
 mod receive;
 pub mod registry;
 mod runs;
@@ -27,13 +29,14 @@ pub use error::DirectError;
 pub use follow::{Follow, Followed};
 pub use history::History;
 pub use placed::{Placed, Sent};
+pub use plain::handle_of;
 pub use receive::Receiving;
 pub use registry::Opening;
-pub use runs::{Direct, NewRun, handle_of};
+pub use runs::{Direct, NewRun};
 pub use upkeep::Upkeep;
 pub use whole::{LogBytes, Whole};
 
-use runs::plain;
+use plain::plain;
 
 /// The hidden subcommand that becomes the supervisor of a detached run.
 pub const SUPERVISE: &str = "__supervise";

@@ -4,24 +4,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use qwex_core::{
-    Attempt, BackendInfo, BackendKind, Ending, Fact, Failure, FailureCode, Flags, JobSpec, Observation,
-    Pending, PendingCode, Project, Provenance, Run, RunId, RunName, RunStatus,
+    Attempt, Fact, FailureCode, Flags, JobSpec, Observation, Pending, PendingCode, Project, Provenance, Run,
+    RunId, RunName, RunStatus,
 };
-use qwex_runner::{Handle, Journal, Runner, RunnerError, Store, Work, store::state_of, wait};
-use qwex_runner_local::{LocalBackend, LocalConfig};
+use qwex_runner::{Journal, Runner, RunnerError, Store, store::state_of, wait};
+use qwex_runner_local::LocalBackend;
 
 use super::error::DirectError;
 use super::history::History;
 use super::placed::Placed;
+use super::plain::{handle_of, plain};
 use super::registry::Opening;
-use super::{SUPERVISE, keeper, log_files};
+use super::{keeper, log_files};
 
-type Result<T> = std::result::Result<T, DirectError>;
+pub(super) type Result<T> = std::result::Result<T, DirectError>;
 
-/// How long a run may be recorded before its process is handed to a supervisor.
-const HANDING_OVER: SignedDuration = SignedDuration::from_secs(30);
 /// Pause between two questions whether a run has stopped.
 const LOOK: Duration = Duration::from_millis(50);
 /// The same while a run is handed over.
@@ -164,16 +163,7 @@ impl Direct {
             keeper::ensure(&self.dir_of_store(), &journal)?;
             return Ok(run);
         }
-        if run.status.is_terminal() {
-            return Ok(run);
-        }
-        let seen = self.backend.observe_sync(&handle_of(&run))?;
-        let young = Timestamp::now().duration_since(run.created_at) < HANDING_OVER;
-        let is_gone = |seen: &Observation| matches!(seen.fact, Fact::Gone { .. });
-        if run.backend.is_none() && young && seen.iter().all(is_gone) {
-            return Ok(run);
-        }
-        Ok(journal.apply(&seen)?.run)
+        self.looked_at(run, &journal)
     }
 
     /// The directory that holds `.qwex`.
@@ -205,7 +195,15 @@ impl Direct {
     pub fn leave_to_keeper(&self, new: NewRun, placed: &Placed) -> Result<Run> {
         let run = recorded(new);
         let journal = self.store.create(&run)?;
+        let Some(right) = keeper::take(&journal)? else {
+            return Ok(run);
+        };
+        let known = journal.read()?;
+        if known.status.is_terminal() {
+            return Ok(known);
+        }
         placed.write(&journal)?;
+        drop(right);
         keeper::ensure(&self.dir_of_store(), &journal)?;
         Ok(run)
     }
@@ -222,51 +220,6 @@ impl Direct {
                 return Ok(run);
             }
             tokio::time::sleep(QUICK_LOOK).await;
-        }
-    }
-
-    /// Records a run and hands it to a supervisor. That it has one is not recorded: its attempt tells whoever looks.
-    /// A run that is refused is recorded as failed.
-    ///
-    /// # Errors
-    /// It cannot be recorded, or this backend refuses it or cannot start it.
-    pub fn submit(&self, mut new: NewRun) -> Result<Run> {
-        let host = nix::unistd::gethostname().ok();
-        new.provenance.host = host.and_then(|host| host.into_string().ok());
-        let run = recorded(new);
-        let journal = self.store.create_with_attempt(&run)?;
-        let work = Work {
-            run_id: run.id,
-            attempt: run.attempt,
-            project: run.project,
-            name: run.name,
-            labels: run.labels,
-            spec: run.spec,
-            workspace: None,
-        };
-        let fact = |fact| Observation {
-            run_id: work.run_id,
-            attempt: work.attempt,
-            uid: None,
-            at: Timestamp::now(),
-            fact,
-        };
-        match self.backend.submit_sync(&work) {
-            Ok(submitted) => {
-                let dispatched = fact(Fact::Dispatched {
-                    backend: submitted.backend,
-                });
-                Ok(journal.preview(&[dispatched])?)
-            }
-            Err(error) => {
-                let failure = Failure::new(failure_code(&error), error.to_string());
-                let ending = Ending::Failed { failure };
-                journal.apply(&[fact(Fact::Ended {
-                    ending,
-                    started_at: None,
-                })])?;
-                Err(error.into())
-            }
         }
     }
 
@@ -396,14 +349,6 @@ impl Direct {
         self.conclude(&run, &seen)
     }
 
-    fn conclude(&self, run: &Run, seen: &[Observation]) -> Result<Run> {
-        let journal = self.store.journal(run.id)?;
-        let summary = log_files::sum_up(&journal, run.attempt)?;
-        // A run without an end that anybody saw used what nobody knows.
-        let details = self.backend.details_sync(&handle_of(run)).unwrap_or_default();
-        Ok(journal.conclude(seen, summary, details.usage)?)
-    }
-
     /// Where the runs are recorded.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -411,38 +356,8 @@ impl Direct {
     }
 }
 
-/// The backend of plain runs of this machine.
-///
-/// # Errors
-/// The program cannot find itself, or the directory cannot be used.
-pub fn plain(runs: &Path, dir: PathBuf) -> Result<LocalBackend> {
-    let own = std::env::current_exe().map_err(|source| DirectError::Surroundings {
-        what: "the program qwexctl",
-        source,
-    })?;
-    let config = LocalConfig::laptop(runs, vec![own.into(), SUPERVISE.into()], dir);
-    Ok(LocalBackend::new(config)?)
-}
-
-/// Names the attempt a plain run is at.
-#[must_use]
-pub fn handle_of(run: &Run) -> Handle {
-    let unknown = || BackendInfo {
-        kind: BackendKind::Local,
-        cluster: None,
-        address: None,
-        namespace: None,
-        object: run.id.object_name(run.attempt),
-        uid: None,
-    };
-    Handle {
-        run_id: run.id,
-        attempt: run.attempt,
-        backend: run.backend.clone().unwrap_or_else(unknown),
-    }
-}
-
-fn recorded(new: NewRun) -> Run {
+/// A run as it is first recorded.
+pub(super) fn recorded(new: NewRun) -> Run {
     let now = Timestamp::now();
     Run {
         id: new.id,

@@ -1,0 +1,157 @@
+//! Plain runs: processes of this machine without a keeper. Their supervisor alone writes what happens to them, beside
+//! their record; whoever looks brings the record up to date.
+
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use qwex_core::{BackendInfo, BackendKind, Ending, Fact, Failure, FailureCode, Observation, Run};
+use qwex_runner::{Handle, Journal, Work};
+use qwex_runner_local::{LocalBackend, LocalConfig};
+
+use super::error::DirectError;
+use super::runs::{Direct, NewRun, Result, failure_code, recorded};
+use super::{SUPERVISE, keeper, log_files};
+
+/// How long after its record a run may be without an attempt and without anybody who makes one.
+const HANDING_OVER: SignedDuration = SignedDuration::from_secs(30);
+/// Label of a stage's run: whoever drives its pipeline hands it over, also much later.
+const PIPELINE: &str = "pipeline";
+
+impl Direct {
+    /// Records a run and hands it to a supervisor. That it has one is not recorded: its attempt tells whoever looks.
+    /// A run that is refused is recorded as failed.
+    ///
+    /// # Errors
+    /// It cannot be recorded, or this backend refuses it or cannot start it.
+    pub fn submit(&self, mut new: NewRun) -> Result<Run> {
+        let host = nix::unistd::gethostname().ok();
+        new.provenance.host = host.and_then(|host| host.into_string().ok());
+        let run = recorded(new);
+        let journal = self.store.create_with_attempt(&run)?;
+        let _right = keeper::take_in_turn(&journal)?;
+        let known = journal.read()?;
+        if known.status.is_terminal() {
+            return Ok(known);
+        }
+        let work = Work {
+            run_id: run.id,
+            attempt: run.attempt,
+            project: run.project,
+            name: run.name,
+            labels: run.labels,
+            spec: run.spec,
+            workspace: None,
+        };
+        match self.backend.submit_sync(&work) {
+            Ok(submitted) => {
+                let backend = submitted.backend;
+                Ok(journal.preview(&[about(&known, Fact::Dispatched { backend })])?)
+            }
+            Err(error) => {
+                let failure = Failure::new(failure_code(&error), error.to_string());
+                journal.apply(&[never_started(&known, failure)])?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A plain run as it is now.
+    pub(super) fn looked_at(&self, run: Run, journal: &Journal) -> Result<Run> {
+        if run.status.is_terminal() {
+            return Ok(run);
+        }
+        let seen = self.backend.observe_sync(&handle_of(&run))?;
+        if run.backend.is_some() || is_attended(&seen) {
+            return Ok(journal.apply(&seen)?.run);
+        }
+        let age = Timestamp::now().duration_since(run.created_at);
+        if age < HANDING_OVER || run.labels.contains_key(PIPELINE) {
+            return Ok(run);
+        }
+        self.give_up(run, journal)
+    }
+
+    /// Ends a run whose command line was killed before it had a supervisor. It is not started by whoever looks: that
+    /// may be days later.
+    fn give_up(&self, run: Run, journal: &Journal) -> Result<Run> {
+        let Some(_right) = keeper::take(journal)? else {
+            return Ok(run);
+        };
+        let handle = handle_of(&run);
+        let seen = self.backend.observe_sync(&handle)?;
+        if is_attended(&seen) {
+            return Ok(journal.apply(&seen)?.run);
+        }
+        // An attempt that was made gets no supervisor any more.
+        self.backend.cancel_sync(&handle)?;
+        let message = "whoever recorded it was gone before its command was started";
+        let failure = Failure::new(FailureCode::StartError, message);
+        Ok(journal.apply(&[never_started(&run, failure)])?.run)
+    }
+
+    /// Stores what was seen last of a run that is over, with its log summed up.
+    pub(super) fn conclude(&self, run: &Run, seen: &[Observation]) -> Result<Run> {
+        let journal = self.store.journal(run.id)?;
+        let summary = log_files::sum_up(&journal, run.attempt)?;
+        // A run without an end that anybody saw used what nobody knows.
+        let details = self.backend.details_sync(&handle_of(run)).unwrap_or_default();
+        Ok(journal.conclude(seen, summary, details.usage)?)
+    }
+}
+
+/// Whether it ever had a supervisor.
+fn is_attended(seen: &[Observation]) -> bool {
+    seen.iter().any(|seen| !matches!(seen.fact, Fact::Gone { .. }))
+}
+
+fn about(run: &Run, fact: Fact) -> Observation {
+    Observation {
+        run_id: run.id,
+        attempt: run.attempt,
+        uid: None,
+        at: Timestamp::now(),
+        fact,
+    }
+}
+
+fn never_started(run: &Run, failure: Failure) -> Observation {
+    let ending = Ending::Failed { failure };
+    about(
+        run,
+        Fact::Ended {
+            ending,
+            started_at: None,
+        },
+    )
+}
+
+/// The backend of plain runs of this machine.
+///
+/// # Errors
+/// The program cannot find itself, or the directory cannot be used.
+pub fn plain(runs: &Path, dir: PathBuf) -> Result<LocalBackend> {
+    let own = std::env::current_exe().map_err(|source| DirectError::Surroundings {
+        what: "the program qwexctl",
+        source,
+    })?;
+    let config = LocalConfig::laptop(runs, vec![own.into(), SUPERVISE.into()], dir);
+    Ok(LocalBackend::new(config)?)
+}
+
+/// Names the attempt a plain run is at.
+#[must_use]
+pub fn handle_of(run: &Run) -> Handle {
+    let unknown = || BackendInfo {
+        kind: BackendKind::Local,
+        cluster: None,
+        address: None,
+        namespace: None,
+        object: run.id.object_name(run.attempt),
+        uid: None,
+    };
+    Handle {
+        run_id: run.id,
+        attempt: run.attempt,
+        backend: run.backend.clone().unwrap_or_else(unknown),
+    }
+}
