@@ -147,12 +147,11 @@ impl Desk {
     }
 
     async fn program(&self) -> Result<()> {
-        let host = self.dockerd.host();
-        let address = format!("docker:{host}");
         let mut call = self
             .cli
-            .call(&["run", "--backend", &address, "--image", self.image]);
-        call.args(["--network", "none", "--no-workspace", "--", "true"]);
+            .call(&["run", "--backend", "docker", "--image", self.image]);
+        call.args(["--network", "none", "--no-workspace", "--", "true"])
+            .env("DOCKER_HOST", self.dockerd.host());
         let status = tokio::process::Command::from(call).status().await?;
         ensure!(status.success(), "qwexctl run ended with {status}");
         Ok(())
