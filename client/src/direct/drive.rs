@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use super::copy_logs::CopyLogs;
 use super::error::DirectError;
+use super::facts::{about, ended, failure_code, handle, unknown};
 use super::hand_over::Patience;
 use super::keeper::note;
 use super::log_files;
 use super::placed::Placed;
 use super::registry;
-use super::runs::{Direct, failure_code};
+use super::runs::Direct;
 
 pub(super) type Result<T> = std::result::Result<T, DirectError>;
 
@@ -113,21 +114,7 @@ impl Drive {
 
     /// Names the attempt of a run, also before the backend said anything of it.
     pub(super) fn handle(&self, run: &Run) -> Handle {
-        let unknown = || {
-            self.addressed(BackendInfo {
-                kind: self.backend.kind(),
-                cluster: None,
-                address: None,
-                namespace: None,
-                object: run.id.object_name(run.attempt),
-                uid: None,
-            })
-        };
-        Handle {
-            run_id: run.id,
-            attempt: run.attempt,
-            backend: run.backend.clone().unwrap_or_else(unknown),
-        }
+        handle(run, || self.addressed(unknown(self.backend.kind(), run)))
     }
 
     /// Cancelled before anybody said that it was handed over: nothing of it may start any more.
@@ -354,23 +341,5 @@ impl Drive {
             .expect("summing up does not panic")?;
         self.journal.seal_logs(summary)?;
         Ok(())
-    }
-}
-
-pub(super) fn ended(failure: Failure) -> Fact {
-    Fact::Ended {
-        ending: Ending::Failed { failure },
-        started_at: None,
-    }
-}
-
-/// A fact that needs no object.
-pub(super) fn about(run: &Run, fact: Fact) -> Observation {
-    Observation {
-        run_id: run.id,
-        attempt: run.attempt,
-        uid: None,
-        at: Timestamp::now(),
-        fact,
     }
 }

@@ -8,9 +8,9 @@ use qwex_core::{Attempt, Fact, Failure, PendingCode, Run};
 use qwex_runner::durable::Durability;
 use qwex_runner::{CancelProgress, RunnerError};
 
-use super::drive::{Drive, Result, SUBMIT_PAUSE, about, ended};
+use super::drive::{Drive, Result, SUBMIT_PAUSE};
+use super::facts::{about, ended, failure_code};
 use super::keeper::note;
-use super::runs::failure_code;
 
 /// How a backend that does not answer is asked again.
 pub(super) struct Patience {

@@ -3,11 +3,12 @@
 //! `registry` has a line per backend; `runs` is what commands ask, `plain` what is a process of this machine and no
 //! more; `keeper` is the process that sees to every other run, `drive` what it does, `copy_logs` and `log_files` the
 //! log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
-//! one as it comes from there, `history` what happened to it.
+//! one as it comes from there, `history` what happened to it, `facts` what this program itself says of one.
 
 mod copy_logs;
 mod drive;
 mod error;
+mod facts;
 mod follow;
 mod hand_over;
 mod history;

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use qwex_core::{BackendInfo, BackendKind, Ending, Fact, Failure, FailureCode, Observation, Run};
+use qwex_core::{BackendKind, Fact, Failure, FailureCode, Observation, Run};
 use qwex_runner::{Handle, Journal, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 
 use super::error::DirectError;
-use super::runs::{Direct, NewRun, Result, failure_code, recorded};
+use super::facts::{about, ended, failure_code, handle, unknown};
+use super::runs::{Direct, NewRun, Result, recorded};
 use super::{SUPERVISE, keeper, log_files};
 
 /// How long after its record a run may be without an attempt and without anybody who makes one.
@@ -49,7 +50,7 @@ impl Direct {
             }
             Err(error) => {
                 let failure = Failure::new(failure_code(&error), error.to_string());
-                journal.apply(&[never_started(&known, failure)])?;
+                journal.apply(&[about(&known, ended(failure))])?;
                 Err(error.into())
             }
         }
@@ -86,7 +87,7 @@ impl Direct {
         self.backend.cancel_sync(&handle)?;
         let message = "whoever recorded it was gone before its command was started";
         let failure = Failure::new(FailureCode::StartError, message);
-        Ok(journal.apply(&[never_started(&run, failure)])?.run)
+        Ok(journal.apply(&[about(&run, ended(failure))])?.run)
     }
 
     /// Stores what was seen last of a run that is over, with its log summed up.
@@ -102,27 +103,6 @@ impl Direct {
 /// Whether it ever had a supervisor.
 fn is_attended(seen: &[Observation]) -> bool {
     seen.iter().any(|seen| !matches!(seen.fact, Fact::Gone { .. }))
-}
-
-fn about(run: &Run, fact: Fact) -> Observation {
-    Observation {
-        run_id: run.id,
-        attempt: run.attempt,
-        uid: None,
-        at: Timestamp::now(),
-        fact,
-    }
-}
-
-fn never_started(run: &Run, failure: Failure) -> Observation {
-    let ending = Ending::Failed { failure };
-    about(
-        run,
-        Fact::Ended {
-            ending,
-            started_at: None,
-        },
-    )
 }
 
 /// The backend of plain runs of this machine.
@@ -141,17 +121,5 @@ pub fn plain(runs: &Path, dir: PathBuf) -> Result<LocalBackend> {
 /// Names the attempt a plain run is at.
 #[must_use]
 pub fn handle_of(run: &Run) -> Handle {
-    let unknown = || BackendInfo {
-        kind: BackendKind::Local,
-        cluster: None,
-        address: None,
-        namespace: None,
-        object: run.id.object_name(run.attempt),
-        uid: None,
-    };
-    Handle {
-        run_id: run.id,
-        attempt: run.attempt,
-        backend: run.backend.clone().unwrap_or_else(unknown),
-    }
+    handle(run, || unknown(BackendKind::Local, run))
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use qwex_core::{
-    Attempt, Fact, FailureCode, Flags, JobSpec, Observation, Pending, PendingCode, Project, Provenance, Run,
-    RunId, RunName, RunStatus,
+    Attempt, Fact, Flags, JobSpec, Observation, Pending, PendingCode, Project, Provenance, Run, RunId,
+    RunName, RunStatus,
 };
-use qwex_runner::{Journal, Runner, RunnerError, Store, store::state_of, wait};
+use qwex_runner::{Journal, Runner, Store, store::state_of, wait};
 use qwex_runner_local::LocalBackend;
 
 use super::error::DirectError;
+use super::facts::about;
 use super::history::History;
 use super::placed::Placed;
 use super::plain::{handle_of, plain};
@@ -240,13 +241,7 @@ impl Direct {
         if run.status.is_terminal() {
             return Ok(run);
         }
-        let asked = Observation {
-            run_id: id,
-            attempt: run.attempt,
-            uid: None,
-            at: Timestamp::now(),
-            fact: Fact::CancelRequested { by: user() },
-        };
+        let asked = about(&run, Fact::CancelRequested { by: user() });
         let run = self.record(id, &[asked])?;
         let handle = handle_of(&run);
         let is_kept = self.is_kept(id)?;
@@ -385,22 +380,6 @@ pub(super) fn recorded(new: NewRun) -> Run {
         provenance: Some(new.provenance).filter(|known| *known != Provenance::default()),
         usage: None,
         imported: None,
-    }
-}
-
-/// The failure that a refusal to take a run is.
-#[must_use]
-pub fn failure_code(error: &RunnerError) -> FailureCode {
-    match error {
-        RunnerError::Rejected { .. } | RunnerError::Unsupported { .. } => FailureCode::Rejected,
-        RunnerError::NameConflict { .. } => FailureCode::NameConflict,
-        RunnerError::NotFound { .. }
-        | RunnerError::NoConnection { .. }
-        | RunnerError::Unreachable { .. }
-        | RunnerError::Unauthorized { .. }
-        | RunnerError::Throttled { .. }
-        | RunnerError::PositionGone { .. }
-        | RunnerError::Failed { .. } => FailureCode::StartError,
     }
 }
 
