@@ -25,8 +25,8 @@ pub use config::{
 };
 pub use logs::{AttachArgs, EventsArgs, LogsArgs};
 pub use pipeline::{
-    PipelineCommand, PipelineLogs, PipelineLs, PipelineName, PipelinePlan, PipelineResume, PipelineRun,
-    Selection,
+    PipelineCommand, PipelineLogs, PipelineLs, PipelineName, PipelinePlan, PipelineResume, PipelineRm,
+    PipelineRun, Selection,
 };
 pub use place::{ContainerArgs, PlaceArgs};
 use project_file::SCHEMA_EXAMPLES;
@@ -195,7 +195,7 @@ pub enum Command {
     Diff(DiffArgs),
     /// Remove the records of runs of this directory
     Rm(RmArgs),
-    /// Remove old records of this directory; a plan first
+    /// Remove old records of this directory, and stored files that nothing names; a plan first
     Prune(PruneArgs),
     /// Bring runs of this directory to a server, under their ids
     Push(PushArgs),
