@@ -50,7 +50,6 @@ pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliErro
             return told;
         }
         told.why(format!("{word:?} names no record of this directory; {why}"))
-            .fix("see what is here: `qwexctl ps --local`")
     })
 }
 
