@@ -62,6 +62,9 @@ impl Direct {
             ..Upkeep::default()
         };
         found.left.extend(left_in(self.store.path().to_owned()));
+        found
+            .left
+            .extend(left_in(self.dir_of_store().join(".qwex/pipelines")));
         for id in ids {
             match self.is_unkept(id) {
                 Ok(true) => found.unkept.push(id),
@@ -124,15 +127,17 @@ impl Direct {
     }
 }
 
-/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`.
+/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`, and what is half
+/// removed.
 fn left_in(dir: PathBuf) -> Vec<PathBuf> {
     let Some(before) = SystemTime::now().checked_sub(YOUNG) else {
         return Vec::new();
     };
     let all = entries(&dir).filter(|entry| {
         let name = entry.file_name();
-        let writer = name.to_str().and_then(writer_of);
-        writer.is_some_and(|pid| !is_alive(pid)) && is_older(entry, before)
+        let Some(name) = name.to_str() else { return false };
+        let is_left = name.starts_with(GONE) || writer_of(name).is_some_and(|pid| !is_alive(pid));
+        is_left && is_older(entry, before)
     });
     all.map(|entry| entry.path()).collect()
 }

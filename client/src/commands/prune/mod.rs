@@ -112,6 +112,14 @@ impl Pruning<'_> {
         let Some(shelf) = &self.shelf else {
             return Ok(Vec::new());
         };
+        for one in &inventory.pipelines {
+            if !one.status.is_terminal() && !inventory.driven.contains(&one.id) {
+                let id = one.id;
+                self.note(&format!(
+                    "left alone: pipeline {id} is not over and nobody drives it: `qwexctl pipeline resume {id}`, or `cancel`"
+                ));
+            }
+        }
         let (going, mut staying): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.pipelines)
             .into_iter()
             .partition(|one| going.contains(&one.id));
