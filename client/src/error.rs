@@ -310,7 +310,7 @@ fn from_runner(error: &RunnerError) -> CliError {
     };
     let fix = match error {
         RunnerError::Rejected { .. } | RunnerError::Unsupported { .. } => {
-            "leave out what it refuses, or take another backend: `qwexctl doctor` shows which work here"
+            "do as it says, or take another backend: `qwexctl doctor` shows which work here"
         }
         RunnerError::NameConflict { .. } => NEW_ID,
         RunnerError::NotFound { .. } => "see what is recorded of it: `qwexctl describe RUN`",

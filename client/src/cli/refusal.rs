@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
 use crate::error::Exit;
 
@@ -33,12 +33,18 @@ fn way_out(refusal: &clap::Error) -> String {
     let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let command = command_in(typed);
     match refusal.kind() {
-        ErrorKind::UnknownArgument if command == "qwexctl run" => {
+        ErrorKind::UnknownArgument if command == "qwexctl run" && !is_flag(refusal) => {
             "put the command behind `--`: qwexctl run [FLAGS] -- CMD…".to_owned()
         }
         ErrorKind::InvalidUtf8 => "arguments must be UTF-8; pass other bytes through a file".to_owned(),
         _ => format!("`{command} --help` shows what can be typed, with examples"),
     }
+}
+
+/// Whether what is not known looks like a flag.
+fn is_flag(refusal: &clap::Error) -> bool {
+    let word = refusal.get(ContextKind::InvalidArg).map(ToString::to_string);
+    word.is_some_and(|word| word.starts_with('-'))
 }
 
 /// The command that is meant by what was typed: `qwexctl cluster add`.

@@ -72,7 +72,11 @@ fn what_cannot_be_typed_has_a_way_out() {
         (&["cancl"], "cancel", "qwexctl --help"),
         (&["run", "echo", "hi"], "echo", "behind `--`"),
         (&["run"], "<CMD>", "qwexctl run --help"),
-        (&["run", "--nonsense", "--", "true"], "--nonsense", "behind `--`"),
+        (
+            &["run", "--nonsense", "--", "true"],
+            "--nonsense",
+            "qwexctl run --help",
+        ),
         (
             &["run", "--name", "a/b", "--", "true"],
             "'/'",
@@ -91,12 +95,12 @@ fn what_cannot_be_typed_has_a_way_out() {
         (
             &["run", "--memory", "4gb", "--", "true"],
             "4gb",
-            "qwexctl run --help",
+            "qwexctl help spec",
         ),
         (
             &["run", "--cpu", "many", "--", "true"],
             "many",
-            "qwexctl run --help",
+            "qwexctl help spec",
         ),
         (
             &["run", "--cluster", "A B", "--", "true"],
@@ -143,7 +147,11 @@ fn what_cannot_be_typed_has_a_way_out() {
         (&["completion", "csh"], "csh", "qwexctl completion --help"),
         (&["help", "nonsense"], "nonsense", "exit-codes"),
         (&["--remote", "get", "x"], "--remote", "leave --remote out"),
-        (&["get", "@newest"], "@newest", "@latest"),
+        (
+            &["--server", "http://127.0.0.1:1", "get", "@newest"],
+            "@newest",
+            "@latest",
+        ),
         (
             &["logs", "--grep", "(", "@latest"],
             "regular expression",
@@ -176,7 +184,12 @@ fn what_is_not_there_has_a_way_out() {
                 "no runs are recorded",
                 "change to the directory",
             ),
-            met(&["push", "0199f2"], 3, "", "qwexctl"),
+            met(
+                &["push", "0199f2"],
+                3,
+                "no runs are recorded",
+                "change to the directory",
+            ),
             met(&["cluster", "ls"], 4, "no server is set", "qwexcloud dev"),
             met(&["ps", "--context", "nowhere"], 3, "nowhere", "qwexctl context"),
             met(&["context", "use", "nowhere"], 3, "nowhere", "qwexctl context ls"),
@@ -214,7 +227,8 @@ fn what_is_not_there_has_a_way_out() {
             met(&["get", begin], 6, begin, "type more of the id"),
             met(&["rm", begin], 6, begin, "type more of the id"),
             met(&["rm", "nobody"], 3, "nobody", "qwexctl ps --local"),
-            met(&["diff", id, "nobody"], 3, "nobody", "qwexctl"),
+            met(&["diff", id, "nobody"], 3, "nobody", "qwexctl ps --local"),
+            met(&["get", "nobody"], 3, "nobody", "qwexctl ps --local"),
             met(
                 &["run", "-d", "--id", id, "--", "false"],
                 6,
@@ -230,7 +244,12 @@ fn what_is_not_there_has_a_way_out() {
         &user,
         &[
             met(&["rm", running], 6, "has not ended", "qwexctl cancel"),
-            met(&["wait", "--timeout", "100ms", running], 7, "", "qwexctl"),
+            met(
+                &["wait", "--timeout", "100ms", running],
+                7,
+                "still not there",
+                "qwexctl why",
+            ),
         ],
     );
     assert_eq!(seen(user.qwexctl(&["cancel", running])).code, 0);
@@ -238,50 +257,51 @@ fn what_is_not_there_has_a_way_out() {
 
 #[test]
 fn what_a_project_file_says_wrong_has_a_way_out() {
+    const HELP: &str = "qwexctl help spec";
     for (file, words, code, what, fix) in [
-        ("stages: [\n", &["validate"][..], 2, "qwex.yaml:", ""),
-        ("stages: []\n", &["pipeline", "run"], 2, "has no stages", ""),
+        ("stages: [\n", &["validate"][..], 2, "qwex.yaml:", HELP),
+        ("stages: []\n", &["pipeline", "run"], 2, "has no stages", HELP),
         (
             "stages: [{ name: a, command: x, nedes: [b] }]\n",
             &["pipeline", "run"],
             2,
-            "nedes",
             "did you mean `needs`?",
+            HELP,
         ),
         (
             "stages: [{ name: a, command: x, needs: [b] }]\n",
             &["pipeline", "run"],
             2,
-            "b",
-            "",
+            "there is no such stage",
+            HELP,
         ),
         (
             "stages: [{ name: a, command: 'echo ${var.x}' }]\n",
             &["pipeline", "run"],
             2,
-            "var.x",
-            "--set x=",
+            "--set x=VALUE",
+            HELP,
         ),
         (
             "stages: [{ name: a, command: 'echo ${env.NOT_SET_HERE}' }]\n",
             &["pipeline", "plan"],
             2,
-            "NOT_SET_HERE",
-            "",
+            "under `env:` or with --env-file",
+            HELP,
         ),
         (
             "stages: [{ name: a, command: x, image: 'two words', backend: docker }]\n",
             &["validate"],
             2,
             "two words",
-            "",
+            HELP,
         ),
         (
             "stages: [{ name: a, command: x, timeout: soon }]\n",
             &["validate"],
             2,
             "soon",
-            "",
+            HELP,
         ),
         (
             "stages: [{ name: test, command: x }]\n",
@@ -335,7 +355,7 @@ fn what_no_backend_takes_has_a_way_out() {
          users: [{ name: me, user: { token: x } }]\ncontexts: [{ name: dead, context: { cluster: dead, user: me } }]\n",
     );
     let rows: &[(&[&str], i32, &str, &str)] = &[
-        (&["--backend", "tape"], 2, "tape", "local"),
+        (&["--backend", "tape"], 2, "tape", "qwexctl run --help"),
         (&["--image", "python:3"], 2, "image", "--backend"),
         (&["--queue", "q"], 2, "queue", "--backend"),
         (
@@ -346,27 +366,27 @@ fn what_no_backend_takes_has_a_way_out() {
         ),
         (
             &["--backend", "docker", "--image", "busybox"],
-            8,
-            "unreachable",
+            1,
+            "docker does not answer",
             "qwexctl doctor",
         ),
         (
             &["--backend", "podman", "--image", "busybox"],
-            8,
-            "unreachable",
+            1,
+            "podman does not answer",
             "qwexctl doctor",
         ),
-        (&["--backend", "ssh"], 2, "no host is named", "--host"),
+        (&["--backend", "ssh"], 2, "no host is named", "another backend"),
         (
             &["--backend", "ssh", "--host", "no-such-host.invalid"],
-            8,
+            1,
             "no-such-host.invalid",
             "qwexctl doctor",
         ),
         (
             &["--backend", "k8s", "--image", "busybox"],
-            8,
-            "127.0.0.1:1",
+            1,
+            "unreachable",
             "qwexctl doctor",
         ),
         (
@@ -378,7 +398,7 @@ fn what_no_backend_takes_has_a_way_out() {
                 "--image",
                 "busybox",
             ],
-            2,
+            8,
             "other",
             "qwexctl",
         ),
@@ -408,8 +428,13 @@ fn what_is_forbidden_or_set_wrong_has_a_way_out() {
     let run = ["run", "-d", "--", "true"];
     for (config, code, what, fix) in [
         ("policy: { backends: [docker] }\n", 2, "local", "config.yaml"),
-        ("policy: { backnds: [docker] }\n", 2, "backnds", "backends"),
-        ("policy: [\n", 2, "config.yaml", ""),
+        (
+            "policy: { backnds: [docker] }\n",
+            2,
+            "did you mean `backends`?",
+            "qwexctl help policy",
+        ),
+        ("policy: [\n", 2, "config.yaml", "qwexctl help policy"),
     ] {
         let user = User::new();
         write(&user, ".config/qwex/config.yaml", config);
@@ -420,7 +445,12 @@ fn what_is_forbidden_or_set_wrong_has_a_way_out() {
         ("QWEX_PROJECT", "a b", "QWEX_PROJECT", "qwexctl project ls"),
         ("QWEX_RETRY_FOR", "long", "QWEX_RETRY_FOR", "30s"),
         ("QWEX_BACKEND", "tape", "tape", "local"),
-        ("QWEX_TOKEN_FILE", "/does/not/exist", "/does/not/exist", ""),
+        (
+            "QWEX_TOKEN_FILE",
+            "/does/not/exist",
+            "/does/not/exist",
+            "holds the token",
+        ),
     ] {
         let mut command = user.qwexctl(&run);
         command.env(name, value).env("QWEX_SERVER", "http://127.0.0.1:1");
@@ -445,8 +475,13 @@ fn a_place_that_cannot_be_used_has_a_way_out() {
         &met(&words, 125, ".qwex", "yours to write"),
         &seen(user.qwexctl(&words)),
     );
-    let words = ["logs", "x", "--download", "/proc/nothing"];
-    assert_ne!(seen(user.qwexctl(&words)).code, 0);
+    let user = User::new();
+    assert_eq!(seen(user.qwexctl(&["run", "--", "true"])).code, 0);
+    let words = ["logs", "@latest", "--download", "here"];
+    is_told(
+        &met(&words, 2, "--download does not work", ".qwex/runs"),
+        &seen(user.qwexctl(&words)),
+    );
 }
 
 #[tokio::test]
