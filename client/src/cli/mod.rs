@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod examples;
 mod logs;
 mod pipeline;
 mod place;
@@ -61,11 +62,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 /// All that can be typed.
 #[must_use]
 pub fn command() -> clap::Command {
-    examples_first(Cli::command())
+    examples_first(Cli::command(), &[])
 }
 
-fn examples_first(command: clap::Command) -> clap::Command {
-    let command = command.mut_subcommands(examples_first);
+fn examples_first(command: clap::Command, words: &[String]) -> clap::Command {
+    let command = command.mut_subcommands(|below| {
+        let words = [words, &[below.get_name().to_owned()]].concat();
+        examples_first(below, &words)
+    });
+    let command = match examples::of(words) {
+        Some(lines) => command.after_help(format!("Examples:\n  {}", lines.join("\n  "))),
+        None => command,
+    };
     match command.get_after_help() {
         Some(_) => command.help_template(EXAMPLES_FIRST),
         None => command,
