@@ -98,9 +98,10 @@ impl Pruning<'_> {
             None => Inventory::default(),
         };
         for (id, error) in &inventory.unreadable {
-            let way = match error {
-                PipelineError::Newer { .. } => "use that version of qwexctl".to_owned(),
-                _ => format!("it can be removed: `qwexctl pipeline rm {id}`"),
+            let way = if matches!(error, PipelineError::Newer { .. }) {
+                "use that version of qwexctl".to_owned()
+            } else {
+                format!("it can be removed: `qwexctl pipeline rm {id}`")
             };
             self.note(&format!("left alone: {error}; {way}"));
         }
