@@ -192,6 +192,7 @@ impl From<io::Error> for CliError {
         }
         Self::new(Exit::Failure, "the output cannot be written")
             .why(error.to_string())
+            .fix("see whether the disk is full, or what reads the output")
             .code("output")
     }
 }
@@ -254,12 +255,15 @@ impl From<DirectError> for CliError {
                 .fix("try again; nothing of it was recorded here")
                 .code("record_mismatch"),
             DirectError::Output { source } => source.into(),
-            DirectError::Surroundings { .. } => {
-                Self::new(Exit::Failure, error.to_string()).code("surroundings")
-            }
+            DirectError::Surroundings { .. } => Self::new(Exit::Failure, error.to_string())
+                .fix("see that qwexctl is where it was, and the directory is there")
+                .code("surroundings"),
         }
     }
 }
+
+/// What helps where an id is taken.
+const NEW_ID: &str = "leave --id out, so that a new one is made";
 
 /// What mends a directory of records that cannot be used.
 pub const MEND_DIRECTORY: &str = "see that the directory is yours to write and that the disk has room";
@@ -274,16 +278,18 @@ fn from_store(error: &StoreError) -> CliError {
         StoreError::Damaged { .. } => (Exit::Failure, "run_damaged"),
         StoreError::Newer { .. } => (Exit::Failure, "run_newer"),
     };
-    let told = CliError::new(exit, error.to_string()).code(code);
-    let told = match error {
-        StoreError::Io { .. } => told.fix(MEND_DIRECTORY),
-        StoreError::NotFound { .. }
-        | StoreError::Ambiguous { .. }
-        | StoreError::Conflict { .. }
-        | StoreError::Active { .. }
-        | StoreError::Damaged { .. }
-        | StoreError::Newer { .. } => told,
+    let fix = match error {
+        StoreError::Io { .. } => MEND_DIRECTORY.to_owned(),
+        StoreError::NotFound { .. } => "see what is here: `qwexctl ps --local`".to_owned(),
+        StoreError::Ambiguous { .. } => "type more of the id".to_owned(),
+        StoreError::Conflict { .. } => NEW_ID.to_owned(),
+        StoreError::Active { id } => format!("wait for its end, or cancel it: `qwexctl cancel {id}`"),
+        StoreError::Damaged { .. } => {
+            "bring it back from a copy, or remove the run: `qwexctl rm RUN`".to_owned()
+        }
+        StoreError::Newer { .. } => "use that version of qwexctl".to_owned(),
     };
+    let told = CliError::new(exit, error.to_string()).code(code).fix(fix);
     match std::error::Error::source(error) {
         Some(source) => told.why(source.to_string()),
         None => told,
@@ -302,8 +308,22 @@ fn from_runner(error: &RunnerError) -> CliError {
         | RunnerError::Throttled { .. } => (Exit::Unavailable, "unavailable"),
         RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => (Exit::Failure, "backend_failed"),
     };
+    let fix = match error {
+        RunnerError::Rejected { .. } | RunnerError::Unsupported { .. } => {
+            "do as it says, or take another backend: `qwexctl doctor` shows which work here"
+        }
+        RunnerError::NameConflict { .. } => NEW_ID,
+        RunnerError::NotFound { .. } => "see what is recorded of it: `qwexctl describe RUN`",
+        RunnerError::Unauthorized { .. }
+        | RunnerError::NoConnection { .. }
+        | RunnerError::Unreachable { .. } => "`qwexctl doctor` says what to do about each backend",
+        RunnerError::Throttled { .. } | RunnerError::PositionGone { .. } | RunnerError::Failed { .. } => {
+            "try again in a moment; `qwexctl doctor` shows what works here"
+        }
+    };
     CliError::new(exit, "the backend refused or failed")
         .why(error.to_string())
+        .fix(fix)
         .code(code)
 }
 
@@ -339,33 +359,51 @@ fn from_problem(problem: Problem) -> CliError {
     if error.fix.is_empty() && problem.retryable && problem.code != ErrorCode::Internal {
         error = error.fix("try again in a moment");
     }
-    if let (true, Some(fix)) = (error.fix.is_empty(), usual_fix(problem.code)) {
-        error = error.fix(fix);
+    if error.fix.is_empty() {
+        error = error.fix(usual_fix(problem.code));
     }
     error.request_id = Some(problem.instance.into_boxed_str()).filter(|id| !id.is_empty());
     error
 }
 
 /// What helps most of the time, where the server says nothing better.
-fn usual_fix(code: ErrorCode) -> Option<&'static str> {
+fn usual_fix(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Unauthenticated | ErrorCode::TokenExpired => {
-            Some("log in: `qwexctl auth login --with-token < token-file`, or set QWEX_TOKEN")
+            "log in: `qwexctl auth login --with-token < token-file`, or set QWEX_TOKEN"
         }
-        ErrorCode::Forbidden => {
-            Some("`qwexctl auth status` shows your role; ask an admin of the project for more")
-        }
-        ErrorCode::NotFound => {
-            Some("check the name and the project: `qwexctl auth status`, `--project NAME`")
-        }
-        ErrorCode::AlreadyExists => Some("choose another name"),
-        ErrorCode::RunIdTaken | ErrorCode::IdempotencyMismatch => {
-            Some("leave --id out, so that a new one is made")
-        }
+        ErrorCode::Forbidden => "`qwexctl auth status` shows your role; ask an admin of the project for more",
+        ErrorCode::NotFound => "check the name and the project: `qwexctl auth status`, `--project NAME`",
+        ErrorCode::AlreadyExists => "choose another name",
+        ErrorCode::RunIdTaken | ErrorCode::IdempotencyMismatch => NEW_ID,
         ErrorCode::Internal => {
-            Some("tell the people who run the server; the request id finds the cause in its log")
+            "tell the people who run the server; the request id finds the cause in its log"
         }
-        _ => None,
+        ErrorCode::InvalidField | ErrorCode::InvalidParameter => {
+            "change that value: `qwexctl help spec` tells what each field takes, `qwexctl cluster ls` which clusters there are"
+        }
+        ErrorCode::InvalidBody
+        | ErrorCode::UnsupportedMediaType
+        | ErrorCode::MethodNotAllowed
+        | ErrorCode::Unknown => "see whether the versions fit: `qwexctl doctor`",
+        ErrorCode::InvalidCursor => "begin anew, without the cursor",
+        ErrorCode::BodyTooLarge => "send less: large files belong into an image or a volume",
+        ErrorCode::Ambiguous => "type more of the id",
+        ErrorCode::InUse | ErrorCode::WrongState => {
+            "see how it is now, and wait for it: `qwexctl get RUN`, `qwexctl wait RUN`"
+        }
+        ErrorCode::PreconditionFailed => "look at it again: somebody changed it meanwhile",
+        ErrorCode::ClusterCheckFailed => {
+            "mend what the checks name; deploy/k8s/rbac.yaml of qwex has the rights that a cluster must grant"
+        }
+        ErrorCode::EndpointRefused => {
+            "name a public https address, or ask whoever runs the server to allow it"
+        }
+        ErrorCode::IdempotencyInFlight
+        | ErrorCode::LogUnavailable
+        | ErrorCode::RateLimited
+        | ErrorCode::Timeout
+        | ErrorCode::Unavailable => "try again in a moment",
     }
 }
 
@@ -379,6 +417,7 @@ mod tests {
             let error = from_problem(Problem::new(*code, "because", "req-1"));
             assert!((1..=9).contains(&error.exit.code()), "{}", code.as_str());
             assert_eq!(error.request_id.as_deref(), Some("req-1"));
+            assert!(!error.fix.is_empty(), "{}", code.as_str());
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod examples;
 mod logs;
 mod pipeline;
 mod place;
@@ -25,8 +26,8 @@ pub use config::{
 };
 pub use logs::{AttachArgs, EventsArgs, LogsArgs};
 pub use pipeline::{
-    PipelineCommand, PipelineLogs, PipelineLs, PipelineName, PipelinePlan, PipelineResume, PipelineRun,
-    Selection,
+    PipelineCommand, PipelineLogs, PipelineLs, PipelineName, PipelinePlan, PipelineResume, PipelineRm,
+    PipelineRun, Selection,
 };
 pub use place::{ContainerArgs, PlaceArgs};
 use project_file::SCHEMA_EXAMPLES;
@@ -61,11 +62,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 /// All that can be typed.
 #[must_use]
 pub fn command() -> clap::Command {
-    examples_first(Cli::command())
+    examples_first(Cli::command(), &[])
 }
 
-fn examples_first(command: clap::Command) -> clap::Command {
-    let command = command.mut_subcommands(examples_first);
+fn examples_first(command: clap::Command, words: &[String]) -> clap::Command {
+    let command = command.mut_subcommands(|below| {
+        let words = [words, &[below.get_name().to_owned()]].concat();
+        examples_first(below, &words)
+    });
+    let command = match examples::of(words) {
+        Some(lines) => command.after_help(format!("Examples:\n  {}", lines.join("\n  "))),
+        None => command,
+    };
     match command.get_after_help() {
         Some(_) => command.help_template(EXAMPLES_FIRST),
         None => command,
@@ -195,7 +203,7 @@ pub enum Command {
     Diff(DiffArgs),
     /// Remove the records of runs of this directory
     Rm(RmArgs),
-    /// Remove old records of this directory; a plan first
+    /// Remove old records of this directory, and stored files that nothing names; a plan first
     Prune(PruneArgs),
     /// Bring runs of this directory to a server, under their ids
     Push(PushArgs),

@@ -36,6 +36,8 @@ pub enum PipelineCommand {
     Cancel(PipelineName),
     /// Go on after a failure, a cancel or a killed driver; nothing that succeeded runs again
     Resume(PipelineResume),
+    /// Remove the records of pipelines that are over; their runs stay
+    Rm(PipelineRm),
 }
 
 /// Which stages of which file.
@@ -113,6 +115,19 @@ pub struct PipelineLs {
 pub struct PipelineName {
     #[arg(value_name = "PIPELINE", default_value = "@latest", help = PIPELINE_HELP)]
     pub pipeline: String,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The stored files that only they name go with the next `qwexctl prune`, which also removes old pipelines by their age.
+
+Examples:
+  qwexctl pipeline rm 0199f2
+  qwexctl pipeline rm $(qwexctl pipeline ls -n 0 -q)"
+)]
+pub struct PipelineRm {
+    #[arg(value_name = "PIPELINE", required = true, help = PIPELINE_HELP)]
+    pub pipelines: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -123,14 +123,21 @@ pub struct RmArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Runs and pipelines that are over go; the runs of a pipeline that stays, stay with it. Then what nothing names any more: cached
+results, stored files, and what commands that were killed left behind; of these nothing that was written or used in the last day,
+and nothing at all while a pipeline is under way here.
+
+Examples:
   qwexctl prune --older-than 30d                       what would go, nothing is removed
-  qwexctl prune --older-than 30d --keep-last 20 --yes")]
+  qwexctl prune --older-than 30d --keep-last 20 --yes
+  qwexctl prune --keep-last 20 -o json                 every file of it, with its bytes"
+)]
 pub struct PruneArgs {
-    /// Only runs that ended before: a time or an age like 30d
+    /// Only runs and pipelines that ended before: a time or an age like 30d
     #[arg(long, value_name = "WHEN", required_unless_present = "keep_last")]
     pub older_than: Option<Moment>,
-    /// Leave the newest so many, whatever their age
+    /// Leave the newest so many runs and the newest so many pipelines, whatever their age
     #[arg(long, value_name = "N")]
     pub keep_last: Option<usize>,
     /// Remove them; without it the plan is printed

@@ -109,6 +109,7 @@ pub async fn check(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<(
 fn told(problem: &SpecProblem) -> CliError {
     CliError::usage(problem.detail.clone())
         .why(format!("the field {} of the run", problem.pointer))
+        .fix("leave it out, or name another backend: --backend NAME")
         .code(problem.code)
 }
 

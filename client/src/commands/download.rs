@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Done;
 use super::session::Session;
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, MEND_DIRECTORY};
 use crate::output::print;
 use crate::remote::{JobApiClient, LogQuery};
 
@@ -32,6 +32,7 @@ pub async fn download(
     let failed = |error: std::io::Error| {
         CliError::new(Exit::Failure, format!("{} cannot be written", path.display()))
             .why(error.to_string())
+            .fix(MEND_DIRECTORY)
             .code("output")
     };
     let mut file = File::create(&part).map_err(failed)?;

@@ -24,7 +24,9 @@ impl Interrupts {
     pub fn listen() -> Result<Self, CliError> {
         let open = |kind| {
             signal(kind).map_err(|error| {
-                CliError::new(Exit::Failure, "signals cannot be received here").why(error.to_string())
+                CliError::new(Exit::Failure, "signals cannot be received here")
+                    .why(error.to_string())
+                    .fix("look at the limits of open files: ulimit -n")
             })
         };
         Ok(Self {

@@ -34,7 +34,9 @@ pub async fn logs(session: &Session, args: &LogsArgs) -> Done {
 
 fn pattern(text: &str) -> Result<Regex, CliError> {
     Regex::new(text).map_err(|error| {
-        CliError::usage(format!("--grep {text:?} is not a regular expression")).why(error.to_string())
+        CliError::usage(format!("--grep {text:?} is not a regular expression"))
+            .why(error.to_string())
+            .fix("put a backslash before what is meant as it is: `--grep 'f\\(x\\)'`")
     })
 }
 

@@ -27,6 +27,7 @@ mod printer;
 mod project;
 mod project_file;
 mod provenance;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -105,7 +106,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Rerun(args) => rerun::rerun(session, &args).await,
         Command::Diff(args) => diff::diff(session, &args).await,
         Command::Rm(args) => remove::rm(session, &args),
-        Command::Prune(args) => remove::prune(session, &args),
+        Command::Prune(args) => prune::prune(session, &args),
         Command::Push(args) => push::push(session, &args).await,
         Command::Pull(args) => pull::pull(session, &args).await,
         Command::Why(args) => why::why(session, &args).await,

@@ -12,7 +12,7 @@ use super::Done;
 use super::guard::Guard;
 use super::session::{output, variable};
 use crate::cli::{FileVariables, Global, InitArgs, REMOTE, ValidateArgs};
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, MEND_DIRECTORY};
 use crate::output::print;
 use crate::policy::{Action, Asked};
 use crate::progress::Progress;
@@ -69,7 +69,9 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {
                 .fix("overwrite it: `qwexctl init --force`")
                 .code("already_exists");
         }
-        CliError::new(Exit::Failure, format!("{FILE_NAME} cannot be written here")).why(error.to_string())
+        CliError::new(Exit::Failure, format!("{FILE_NAME} cannot be written here"))
+            .why(error.to_string())
+            .fix(MEND_DIRECTORY)
     })
 }
 
@@ -254,6 +256,8 @@ pub fn variables(args: &FileVariables) -> Result<Variables, CliError> {
 
 pub fn here() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| {
-        CliError::new(Exit::Failure, "the current directory cannot be read").why(error.to_string())
+        CliError::new(Exit::Failure, "the current directory cannot be read")
+            .why(error.to_string())
+            .fix("change to a directory that is there: cd")
     })
 }

@@ -101,8 +101,9 @@ fn check(request: &SubmitRequest) -> Result<(), CliError> {
     let Some(first) = problems.first() else {
         return Ok(());
     };
-    let mut error =
-        CliError::usage(first.detail.clone()).why(format!("the field {} of the run", first.pointer));
+    let mut error = CliError::usage(first.detail.clone())
+        .why(format!("the field {} of the run", first.pointer))
+        .fix("`qwexctl help spec` tells what each field takes");
     for more in &problems[1..] {
         error = error.fix(format!("also {}: {}", more.pointer, more.detail));
     }

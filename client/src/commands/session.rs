@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use qwex_core::Project;
 
+use super::project_file::here;
 use crate::cli::Global;
 use crate::config::{Choices, Settings, Surroundings};
 use crate::error::{CliError, Exit};
@@ -23,9 +24,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(global: &Global) -> Result<Self, CliError> {
-        let dir = std::env::current_dir().map_err(|error| {
-            CliError::new(Exit::Failure, "the current directory cannot be read").why(error.to_string())
-        })?;
+        let dir = here()?;
         let around = Surroundings {
             env: &variable,
             dir: &dir,

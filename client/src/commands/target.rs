@@ -22,6 +22,9 @@ pub enum Target {
 pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
     let here = here(word)?;
     let Some((local, id)) = here else {
+        if let (None, Some(direct)) = (&session.settings.server, Direct::find()?) {
+            return Err(absent(word, &direct));
+        }
         let client = session.client()?;
         let id = resolve::remote(session, client.as_ref(), word).await?;
         return Ok(Target::Remote(client, id));
@@ -41,6 +44,16 @@ pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
     Ok(Target::Here(Box::new(local), id))
 }
 
+/// Without a server the word can only mean a run of this directory, and there is none.
+fn absent(word: &str, direct: &Direct) -> CliError {
+    let not_found = StoreError::NotFound {
+        word: word.to_owned(),
+    };
+    CliError::from(DirectError::from(not_found))
+        .why(format!("{} has no such run", direct.path().display()))
+        .fix("a run of a server: name the server, with --server URL or a context")
+}
+
 /// The run of this directory that a word means, where those of a server are not meant; `why` says what about them.
 pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliError> {
     direct.resolve(word).map_err(|error| {
@@ -50,7 +63,6 @@ pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliErro
             return told;
         }
         told.why(format!("{word:?} names no record of this directory; {why}"))
-            .fix("see what is here: `qwexctl ps --local`")
     })
 }
 

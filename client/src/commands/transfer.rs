@@ -93,6 +93,7 @@ pub fn found<T>(answer: Result<Answer<T>, ApiError>) -> Result<Option<Answer<T>>
 /// `verb`: what cannot be done with it yet.
 pub fn not_over(run: &Run, verb: &str) -> CliError {
     let (id, status) = (run.id, run.status);
+    let wait = format!("wait for it: `qwexctl wait {id}`");
     let why = if status.is_terminal() {
         "its log is not sealed yet: the last bytes are on their way".to_owned()
     } else {
@@ -103,6 +104,7 @@ pub fn not_over(run: &Run, verb: &str) -> CliError {
         format!("run {id} cannot be {verb} before it is over"),
     )
     .why(why)
+    .fix(wait)
     .code("wrong_state")
 }
 

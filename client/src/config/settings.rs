@@ -184,8 +184,11 @@ impl Settings {
             self.token = Some(token);
         }
         let named = |text: String| {
-            Project::new(text)
-                .map_err(|error| CliError::usage("QWEX_PROJECT is not a project").why(error.to_string()))
+            Project::new(text).map_err(|error| {
+                CliError::usage("QWEX_PROJECT is not a project")
+                    .why(error.to_string())
+                    .fix("`qwexctl project ls` lists those there are")
+            })
         };
         if let Some(project) = choices.project.clone() {
             self.project = Some(Valued::new(project, Origin::Flag("--project")));
@@ -262,7 +265,9 @@ fn retry_for(env: &dyn Fn(&str) -> Option<String>) -> Result<Valued<Span>, CliEr
         return Ok(Valued::new(RETRY_FOR, Origin::Default));
     };
     let span = text.parse().map_err(|error: qwex_core::duration::SpanError| {
-        CliError::usage("QWEX_RETRY_FOR is not a length of time").why(error.to_string())
+        CliError::usage("QWEX_RETRY_FOR is not a length of time")
+            .why(error.to_string())
+            .fix("write it like 30s, 5m or 1h")
     })?;
     Ok(Valued::new(span, Origin::Env("QWEX_RETRY_FOR")))
 }

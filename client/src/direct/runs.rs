@@ -136,6 +136,14 @@ impl Direct {
         Ok((runs.collect::<Result<_>>()?, damaged))
     }
 
+    /// Ids of all runs that are recorded, newest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn ids(&self) -> Result<Vec<RunId>> {
+        Ok(self.store.list_ids()?)
+    }
+
     /// Removes the record of a run that is over, its log and all else that it left here.
     ///
     /// # Errors
@@ -168,7 +176,8 @@ impl Direct {
     }
 
     /// The directory that holds `.qwex`.
-    pub(super) fn dir_of_store(&self) -> PathBuf {
+    #[must_use]
+    pub fn dir_of_store(&self) -> PathBuf {
         let mut dir = self.store.path().to_owned();
         dir.pop();
         dir.pop();

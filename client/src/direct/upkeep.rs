@@ -1,8 +1,9 @@
 //! What is amiss with the records of a directory, without changing anything; and each thing that mends it.
-//! Asked by `doctor`.
+//! Asked by `doctor` and `prune`.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::fs::{DirEntry, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::kill;
@@ -23,6 +24,11 @@ const NEWEST: usize = 2000;
 const YOUNG: Duration = Duration::from_secs(60);
 /// Beside the records.
 const INDEX: &str = "index";
+/// Before the name of what is being removed.
+const GONE: &str = ".gone-";
+/// Runs on their way here, and what whoever brings one holds.
+const INCOMING: &str = "incoming";
+const HELD: &str = ".incoming";
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +62,9 @@ impl Direct {
             ..Upkeep::default()
         };
         found.left.extend(left_in(self.store.path().to_owned()));
+        found
+            .left
+            .extend(left_in(self.dir_of_store().join(".qwex/pipelines")));
         for id in ids {
             match self.is_unkept(id) {
                 Ok(true) => found.unkept.push(id),
@@ -65,6 +74,28 @@ impl Direct {
             found.left.extend(left_in(self.store.run_path(id)));
         }
         Ok(found)
+    }
+
+    /// What commands that were killed left in `.qwex`: files begun before `before`, and what is half removed. Of the
+    /// stored files of pipelines nothing: their store looks after them.
+    #[must_use]
+    pub fn abandoned(&self, before: SystemTime) -> Vec<PathBuf> {
+        let qwex = self.dir_of_store().join(".qwex");
+        let mut places = vec![qwex.clone(), self.store.path().to_owned()];
+        let newest = self.store.newest_ids(NEWEST).unwrap_or_default();
+        places.extend(newest.into_iter().take(NEWEST).map(|id| self.store.run_path(id)));
+        let pipelines = qwex.join("pipelines");
+        places.extend(entries(&pipelines).map(|entry| entry.path()));
+        places.push(pipelines);
+        let is_left = |entry: &DirEntry| {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { return false };
+            name.starts_with(GONE) || (writer_of(name).is_some() && is_older(entry, before))
+        };
+        let begun = places.iter().flat_map(|place| entries(place).filter(is_left));
+        let incoming =
+            entries(&qwex.join(INCOMING)).filter(|entry| is_older(entry, before) && !is_held(entry));
+        begun.chain(incoming).map(|entry| entry.path()).collect()
     }
 
     fn is_unkept(&self, id: RunId) -> Result<bool> {
@@ -96,17 +127,30 @@ impl Direct {
     }
 }
 
-/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`.
+/// Files of writers that are no more: `.NAME.PID.NUMBER.tmp`, and directories: `.new-NAME-PID-NUMBER`, and what is half
+/// removed.
 fn left_in(dir: PathBuf) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else {
+    let Some(before) = SystemTime::now().checked_sub(YOUNG) else {
         return Vec::new();
     };
-    let all = entries.flatten().filter(|entry| {
+    let all = entries(&dir).filter(|entry| {
         let name = entry.file_name();
-        let writer = name.to_str().and_then(writer_of);
-        writer.is_some_and(|pid| !is_alive(pid)) && is_old(entry)
+        let Some(name) = name.to_str() else { return false };
+        let is_left = name.starts_with(GONE) || writer_of(name).is_some_and(|pid| !is_alive(pid));
+        is_left && is_older(entry, before)
     });
     all.map(|entry| entry.path()).collect()
+}
+
+/// What is in a directory; in one that cannot be read, nothing.
+fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten()
+}
+
+/// Whether somebody brings a run into this directory.
+fn is_held(entry: &DirEntry) -> bool {
+    let lock = File::open(entry.path().join(HELD));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn writer_of(name: &str) -> Option<Pid> {
@@ -125,13 +169,9 @@ fn is_alive(pid: Pid) -> bool {
     kill(pid, None) != Err(nix::Error::ESRCH)
 }
 
-fn is_old(entry: &std::fs::DirEntry) -> bool {
+fn is_older(entry: &DirEntry, before: SystemTime) -> bool {
     let time = entry.metadata().and_then(|meta| meta.modified());
-    time.is_ok_and(|time| {
-        SystemTime::now()
-            .duration_since(time)
-            .is_ok_and(|age| age > YOUNG)
-    })
+    time.is_ok_and(|time| time < before)
 }
 
 #[cfg(test)]

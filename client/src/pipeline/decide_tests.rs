@@ -1,59 +1,7 @@
-use jiff::Timestamp;
-use qwex_core::{JobSpec, RunId, RunName, RunStatus};
+use qwex_core::RunStatus;
 
-use super::super::record::{PipelineId, VERSION};
+use super::super::record::sample::{pipeline, stage};
 use super::*;
-
-fn stage(name: &str, needs: &[&str]) -> StageRecord {
-    StageRecord {
-        name: name.to_owned(),
-        stage: name.to_owned(),
-        run_name: RunName::new(name).unwrap(),
-        matrix: std::collections::BTreeMap::new(),
-        needs: needs.iter().map(|need| (*need).to_owned()).collect(),
-        backend: "local".to_owned(),
-        host: None,
-        runs_by: None,
-        condition: None,
-        allow_failure: false,
-        inputs: None,
-        no_cache: false,
-        spec: JobSpec::for_command(["true"]),
-        status: StageStatus::Pending,
-        reason: None,
-        skipped_by_failure: false,
-        run_id: RunId::mint(),
-        earlier_runs: Vec::new(),
-        reused_from: None,
-        fingerprint: None,
-        key: None,
-        attempt: None,
-        exit_code: None,
-        failure: None,
-        image_digest: None,
-        outputs: Vec::new(),
-        started_at: None,
-        finished_at: None,
-        kept: None,
-    }
-}
-
-fn pipeline(stages: Vec<StageRecord>) -> Pipeline {
-    Pipeline {
-        version: VERSION,
-        id: PipelineId::mint(),
-        name: None,
-        file: "qwex.yaml".to_owned(),
-        status: RunStatus::Running,
-        max_parallel: None,
-        no_cache: false,
-        resumed: 0,
-        created_at: Timestamp::now(),
-        started_at: None,
-        finished_at: None,
-        stages,
-    }
-}
 
 /// a -> b, c -> d
 fn diamond() -> Pipeline {

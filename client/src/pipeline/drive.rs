@@ -11,7 +11,6 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use qwex_core::{Attempt, Run, RunStatus};
 use qwex_runner::Transfer;
-use qwex_runner::durable::{Dir, Durability};
 
 use super::artifacts::{Artifact, collect};
 use super::cache::{self, Entry};
@@ -19,6 +18,7 @@ use super::decide::{Decision, decide};
 use super::error::PipelineError;
 use super::inputs::{Hashes, gather};
 use super::launch::{How, Ready, ready};
+use super::manifest;
 use super::objects::Objects;
 use super::record::{Pipeline, StageRecord, StageStatus};
 use super::runner::{StageError, StageRun, StageRunner};
@@ -61,10 +61,14 @@ pub async fn drive(shelved: &Shelved, runner: &dyn StageRunner) -> Result<()> {
     if pipeline.status.is_terminal() {
         return Ok(());
     }
+    let objects = Arc::new(Objects::open(&shelved.project)?);
+    let held = objects.clone();
+    // Nobody removes stored files until this ends; who does so now is waited for.
+    let _held = blocking(move || held.hold()).await??;
     let mut driver = Driver {
         shelved,
         runner,
-        objects: Arc::new(Objects::open(&shelved.project)?),
+        objects,
         hashes: Hashes::default(),
         pipeline,
         runs: FuturesUnordered::new(),
@@ -336,8 +340,12 @@ impl<'a> Driver<'a> {
         {
             note(&error.to_string());
         }
-        if !stage.outputs.is_empty() {
-            write_manifest(self.shelved, run, &stage.outputs);
+        if stage.outputs.is_empty() {
+            return;
+        }
+        // The pipeline has it too.
+        if let Err(error) = manifest::write(&self.shelved.project, run.id, &stage.outputs) {
+            note(&format!("the list of the files of run {}: {error}", run.id));
         }
     }
 
@@ -444,15 +452,6 @@ fn finish(stage: &mut StageRecord, status: StageStatus, reason: Option<String>) 
     stage.status = status;
     stage.reason = reason;
     stage.finished_at = Some(Timestamp::now());
-}
-
-/// The list of what a run made, beside its record. The pipeline has it too.
-fn write_manifest(shelved: &Shelved, run: &Run, outputs: &[Artifact]) {
-    let json = serde_json::to_vec_pretty(outputs).expect("words and numbers serialise");
-    let dir = Dir::open(shelved.project.join(".qwex/runs").join(run.id.to_string()));
-    if let Err(error) = dir.and_then(|dir| dir.write("artifacts.json", &json, Durability::Machine)) {
-        note(&format!("the list of the files of run {}: {error}", run.id));
-    }
 }
 
 /// With its cause.

@@ -3,10 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::record::PipelineId;
+
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     #[error("there is no pipeline {word:?} here")]
     NotFound { word: String },
+    /// It is under way.
+    #[error("pipeline {id} has not ended")]
+    Active { id: PipelineId },
     #[error("{word:?} is the beginning of more than one pipeline id")]
     Ambiguous { word: String },
     #[error("cannot {what} {}", path.display())]
@@ -19,8 +24,8 @@ pub enum PipelineError {
     Damaged { path: PathBuf, message: String },
     #[error("the record {} was written by a newer qwex (version {version})", path.display())]
     Newer { path: PathBuf, version: u64 },
-    /// The stored bytes are not those of the hash.
-    #[error("the stored file {hash} is damaged")]
+    /// The stored bytes are not there, or not those of the hash.
+    #[error("the stored file {hash} is gone or damaged")]
     Spoilt { hash: String },
     #[error("{message}")]
     Refused { message: String },

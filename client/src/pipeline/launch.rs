@@ -57,18 +57,16 @@ pub fn ready(
     if let Some(kept) = &stage.kept
         && kept.fingerprint == inputs.fingerprint
         && can_restore(&kept.outputs, objects)
+        && came_back(project, &kept.outputs, objects)?
     {
-        restore(project, &kept.outputs, objects)?;
         return Ok(done(How::Kept));
     }
     let may_look = !stage.no_cache && !pipeline.no_cache;
-    if let Some(entry) = inputs
-        .key
-        .as_deref()
-        .filter(|_| may_look)
-        .and_then(|key| cache::find(objects, key))
+    if let Some(key) = inputs.key.as_deref().filter(|_| may_look)
+        && let Some(entry) = cache::find(objects, key)
+        && came_back(project, &entry.outputs, objects)?
     {
-        restore(project, &entry.outputs, objects)?;
+        objects.renew_key(key);
         return Ok(done(How::Reused {
             run_id: entry.run_id,
             image_digest: entry.image_digest,
@@ -76,6 +74,18 @@ pub fn ready(
         }));
     }
     Ok(done(How::Run(inputs.send)))
+}
+
+/// Puts the files of a success of before back. False: they went away since they were looked at, so it was none.
+fn came_back(project: &Path, outputs: &[Artifact], objects: &Objects) -> Result<bool> {
+    for hash in outputs.iter().filter_map(|output| output.sha256.as_deref()) {
+        objects.renew(hash);
+    }
+    match restore(project, outputs, objects) {
+        Ok(_) => Ok(true),
+        Err(PipelineError::Spoilt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// For each stage the run that it would be reused from; `None`: it would run. Nothing is written.

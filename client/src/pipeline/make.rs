@@ -54,35 +54,20 @@ fn keep_only(pipeline: &mut Pipeline, only: &[String]) {
 
 fn stage(instance: Instance) -> StageRecord {
     StageRecord {
-        name: instance.name,
-        stage: instance.stage,
-        run_name: instance.run_name,
         matrix: instance.matrix.into_iter().collect(),
         needs: instance.needs,
-        backend: instance.backend,
         host: instance.host,
-        runs_by: None,
         condition: instance.condition,
         allow_failure: instance.allow_failure,
         inputs: instance.inputs,
         no_cache: instance.no_cache,
-        spec: instance.spec,
-        status: StageStatus::Pending,
-        reason: None,
-        skipped_by_failure: false,
-        run_id: RunId::mint(),
-        earlier_runs: Vec::new(),
-        reused_from: None,
-        fingerprint: None,
-        key: None,
-        attempt: None,
-        exit_code: None,
-        failure: None,
-        image_digest: None,
-        outputs: Vec::new(),
-        started_at: None,
-        finished_at: None,
-        kept: None,
+        ..StageRecord::new(
+            instance.name,
+            instance.stage,
+            instance.run_name,
+            instance.backend,
+            instance.spec,
+        )
     }
 }
 

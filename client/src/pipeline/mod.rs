@@ -3,7 +3,8 @@
 //!
 //! `record` is what is stored, `shelf` where; `decide` is pure: graph in, what to do next out; `drive` does it, one
 //! driver per pipeline; `launch` gets one stage ready. `objects` keeps files by their hash, `artifacts` takes outputs
-//! there and back, `inputs` tells what a stage depends on, `cache` what ran before with the same.
+//! there and back (`manifest` lists them beside a run), `inputs` tells what a stage depends on, `cache` what ran before
+//! with the same, `retain` what of all that nobody needs any more.
 //!
 //! A run's id is in the record before the run is handed over, and a run is handed over again by the same id: whoever is
 //! killed at whatever moment, the next driver runs nothing twice.
@@ -17,8 +18,10 @@ mod error;
 mod inputs;
 mod launch;
 mod make;
+mod manifest;
 mod objects;
 mod record;
+mod retain;
 mod runner;
 mod shelf;
 
@@ -28,6 +31,8 @@ pub use driver::{DRIVE, is_driven, start, take};
 pub use error::PipelineError;
 pub use launch::foresee;
 pub use make::{Wanted, again, make};
+pub use objects::{Stored, Unneeded};
 pub use record::{Pipeline, PipelineId, StageRecord, StageStatus};
+pub use retain::{GRACE, Inventory, Retention, Sweeper, Sweeping, runs_of};
 pub use runner::{StageError, StageRun, StageRunner};
 pub use shelf::{Shelf, Shelved};

@@ -1,13 +1,18 @@
 //! Files by the hash of their bytes: `.qwex/store/objects/ab/cdef…`. Written whole or not at all, and read only
 //! as long as the bytes are those of the name. Never a hard link to a file of the workspace: whoever wrote into that
 //! file would change the store. The copy is a reflink where the filesystem has them.
+//!
+//! Drivers of pipelines hold the store beside each other; whoever removes what nobody needs (`sweep`) holds it alone.
 
-use std::fs::{File, Permissions};
+mod sweep;
+
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use nix::fcntl::{OFlag, renameat};
 use qwex_runner::durable::{Dir, Durability};
@@ -17,11 +22,17 @@ use super::error::PipelineError;
 
 type Result<T> = std::result::Result<T, PipelineError>;
 
+pub use sweep::{Marks, Stored, Unneeded};
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Held by whoever works with the store.
+const LOCK: &str = "lock";
 
 /// The store of a project.
 #[derive(Debug)]
 pub struct Objects {
+    store: Dir,
     objects: Dir,
     temp: Dir,
     keys: Dir,
@@ -42,7 +53,49 @@ impl Objects {
             objects: store.ensure_dir("objects").map_err(broken)?,
             temp: store.ensure_dir("temp").map_err(broken)?,
             keys: store.ensure_dir("keys").map_err(broken)?,
+            store,
         })
+    }
+
+    /// Opens it if it is there.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn find(project: &Path) -> Result<Option<Self>> {
+        let is_there = project.join(".qwex/store").is_dir();
+        is_there.then(|| Self::open(project)).transpose()
+    }
+
+    /// The right to rely on what is stored, held until dropped. Waits while somebody sweeps.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn hold(&self) -> Result<File> {
+        let file = self.lock_file()?;
+        file.lock_shared().map_err(|source| self.broken_lock(source))?;
+        Ok(file)
+    }
+
+    /// The right to remove what nobody needs, held until dropped; `None`: somebody relies on what is stored.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn hold_alone(&self) -> Result<Option<File>> {
+        let file = self.lock_file()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(self.broken_lock(source)),
+        }
+    }
+
+    fn lock_file(&self) -> Result<File> {
+        let file = self.store.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT);
+        file.map_err(|source| self.broken_lock(source))
+    }
+
+    fn broken_lock(&self, source: io::Error) -> PipelineError {
+        PipelineError::io("lock", &self.store.path().join(LOCK), source)
     }
 
     /// Takes a file in and gives the hash and the size of what was taken.
@@ -78,11 +131,13 @@ impl Objects {
         Ok((name, file))
     }
 
-    /// Gives a copy its name. Bytes that are there already are not written once more.
+    /// Gives a copy its name. Bytes that are there already are not written once more, and are as young as new ones: a
+    /// sweep that looks at them from now on leaves them, and one that was faster has taken their name away.
     fn settle(&self, name: &str, copy: &File, hash: &str) -> io::Result<()> {
         let (head, tail) = hash.split_at(2);
         let dir = self.objects.ensure_dir(head)?;
-        if dir.has(tail)? && self.is_whole(&dir, tail, hash) {
+        let is_there = touch(&dir, tail).is_ok() && self.is_whole(&dir, tail, hash);
+        if is_there && dir.has(tail)? {
             return self.temp.remove_file(name);
         }
         copy.sync_all()?;
@@ -106,6 +161,19 @@ impl Objects {
         self.objects
             .open_dir(head)
             .is_ok_and(|dir| self.is_whole(&dir, tail, hash))
+    }
+
+    /// Makes stored bytes as young as those that are taken now; what is not there stays away.
+    pub fn renew(&self, hash: &str) {
+        let Some((head, tail)) = hash.split_at_checked(2) else {
+            return;
+        };
+        self.objects.open_dir(head).and_then(|dir| touch(&dir, tail)).ok();
+    }
+
+    /// The same for what is written under a key.
+    pub fn renew_key(&self, key: &str) {
+        touch(&self.keys, key).ok();
     }
 
     /// Writes the bytes of a hash to a path, whole or not at all. The path's directory must be there.
@@ -161,6 +229,12 @@ impl Objects {
         let written = self.keys.write(key, bytes, Durability::Machine);
         written.map_err(|source| PipelineError::io("write", &self.keys.path().join(key), source))
     }
+}
+
+/// Makes a file as young as if it were written now.
+fn touch(dir: &Dir, name: &str) -> io::Result<()> {
+    let file = dir.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+    file.set_modified(SystemTime::now())
 }
 
 /// Renames into place; on another filesystem it is copied beside the place first.

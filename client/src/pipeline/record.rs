@@ -189,6 +189,42 @@ pub struct Kept {
 }
 
 impl StageRecord {
+    /// One that nothing has become of yet, with the id of its run; it needs nothing, and nothing is special about it.
+    #[must_use]
+    pub fn new(name: String, stage: String, run_name: RunName, backend: String, spec: JobSpec) -> Self {
+        Self {
+            name,
+            stage,
+            run_name,
+            matrix: BTreeMap::new(),
+            needs: Vec::new(),
+            backend,
+            host: None,
+            runs_by: None,
+            condition: None,
+            allow_failure: false,
+            inputs: None,
+            no_cache: false,
+            spec,
+            status: StageStatus::Pending,
+            reason: None,
+            skipped_by_failure: false,
+            run_id: RunId::mint(),
+            earlier_runs: Vec::new(),
+            reused_from: None,
+            fingerprint: None,
+            key: None,
+            attempt: None,
+            exit_code: None,
+            failure: None,
+            image_digest: None,
+            outputs: Vec::new(),
+            started_at: None,
+            finished_at: None,
+            kept: None,
+        }
+    }
+
     /// It succeeded, or its failure is allowed.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -265,5 +301,41 @@ impl Pipeline {
     pub fn done(&self) -> (usize, usize) {
         let over = self.stages.iter().filter(|stage| stage.status.is_over()).count();
         (over, self.stages.len())
+    }
+}
+
+/// Pipelines for tests.
+#[cfg(test)]
+pub mod sample {
+    use super::*;
+
+    pub fn stage(name: &str, needs: &[&str]) -> StageRecord {
+        StageRecord {
+            needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+            ..StageRecord::new(
+                name.to_owned(),
+                name.to_owned(),
+                RunName::new(name).unwrap(),
+                "local".to_owned(),
+                JobSpec::for_command(["true"]),
+            )
+        }
+    }
+
+    pub fn pipeline(stages: Vec<StageRecord>) -> Pipeline {
+        Pipeline {
+            version: VERSION,
+            id: PipelineId::mint(),
+            name: None,
+            file: "qwex.yaml".to_owned(),
+            status: RunStatus::Running,
+            max_parallel: None,
+            no_cache: false,
+            resumed: 0,
+            created_at: Timestamp::now(),
+            started_at: None,
+            finished_at: None,
+            stages,
+        }
     }
 }

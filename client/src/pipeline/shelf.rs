@@ -20,6 +20,8 @@ const RECORD: &str = "pipeline.json";
 const LOCK: &str = "driver.lock";
 const CANCEL: &str = "cancel";
 const LOG: &str = "driver.log";
+/// Before the id of one that is being removed.
+const GONE: &str = ".gone-";
 /// Fewer characters of an id mean nothing: the first eight are a time.
 const SHORTEST_PREFIX: usize = 4;
 
@@ -55,6 +57,15 @@ impl Shelf {
         Ok(Self { project, dir })
     }
 
+    /// Opens the place of a project's directory if it is there.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn at(project: &Path) -> Result<Option<Self>> {
+        let is_there = project.join(".qwex/pipelines").is_dir();
+        is_there.then(|| Self::open(project)).transpose()
+    }
+
     /// Opens that of the nearest directory, from `start` upwards, that has any.
     ///
     /// # Errors
@@ -67,6 +78,12 @@ impl Shelf {
     #[must_use]
     pub fn project(&self) -> &Path {
         &self.project
+    }
+
+    /// The directory of a pipeline.
+    #[must_use]
+    pub fn path_of(&self, id: PipelineId) -> PathBuf {
+        self.dir.path().join(id.to_string())
     }
 
     /// Ids, newest first.
@@ -128,6 +145,32 @@ impl Shelf {
                 source,
             )),
         }
+    }
+
+    /// Removes the record of a pipeline that is over. Its runs stay.
+    ///
+    /// # Errors
+    /// [`PipelineError::Active`] while it is under way; it is not there, or cannot be removed.
+    pub fn remove(&self, id: PipelineId) -> Result<()> {
+        let shelved = self.get(id)?;
+        let Some(_lock) = shelved.lock()? else {
+            return Err(PipelineError::Active { id });
+        };
+        match shelved.read() {
+            Ok(pipeline) if !pipeline.status.is_terminal() => return Err(PipelineError::Active { id }),
+            // What cannot be read can only be removed.
+            Ok(_) | Err(PipelineError::Damaged { .. } | PipelineError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let (name, aside) = (id.to_string(), format!("{GONE}{id}"));
+        // Aside first: who is killed here leaves no half of a pipeline.
+        let removed = self
+            .dir
+            .remove_tree(&aside)
+            .and_then(|()| self.dir.move_to(&name, &self.dir, &aside))
+            .and_then(|()| self.dir.sync())
+            .and_then(|()| self.dir.remove_tree(&aside));
+        removed.map_err(|source| PipelineError::io("remove", &self.dir.path().join(name), source))
     }
 
     fn shelved(&self, id: PipelineId, dir: Dir) -> Shelved {

@@ -274,49 +274,30 @@ impl Limits {
         let is_cluster = CLUSTERS.contains(&asked.backend);
         // A server and a cluster have limits of their own for what a run does not say.
         let cpu = Amount {
-            noun: "cpu",
-            flag: "--cpu",
-            pointer: "/resources/cpu",
-            asked: resources.cpu_millis().ok().flatten(),
-            text: resources.cpu.clone(),
-            may_be_unsaid: false,
             is_held: asked.backend != SSH,
+            ..Amount::new("cpu", "--cpu", "/resources/cpu")
+                .asked(resources.cpu_millis().ok().flatten(), resources.cpu.as_ref())
         };
         let memory = Amount {
-            noun: "memory",
-            flag: "--memory",
-            pointer: "/resources/memory",
-            asked: resources.memory_bytes().ok().flatten(),
-            text: resources.memory.clone(),
-            ..cpu.clone()
+            is_held: asked.backend != SSH,
+            ..Amount::new("memory", "--memory", "/resources/memory")
+                .asked(resources.memory_bytes().ok().flatten(), resources.memory.as_ref())
         };
         let gpu = Amount {
-            noun: "GPUs",
-            flag: "--gpu",
-            pointer: "/resources/gpu",
-            asked: resources.gpu.map(u64::from),
-            text: resources.gpu.map(|gpu| gpu.to_string()),
             may_be_unsaid: true,
-            is_held: true,
+            ..Amount::new("GPUs", "--gpu", "/resources/gpu")
+                .asked(resources.gpu.map(u64::from), resources.gpu.as_ref())
         };
         let pids = Amount {
-            noun: "processes",
-            flag: "--pids",
-            pointer: "/resources/pids",
-            asked: resources.pids.map(u64::from),
-            text: resources.pids.map(|pids| pids.to_string()),
             may_be_unsaid: is_cluster,
             is_held: ENGINES.contains(&asked.backend),
+            ..Amount::new("processes", "--pids", "/resources/pids")
+                .asked(resources.pids.map(u64::from), resources.pids.as_ref())
         };
-        let time = Amount {
-            noun: "time",
-            flag: "--timeout",
-            pointer: "/timeout",
-            asked: timeout.map(|timeout| millis(timeout.as_duration())),
-            text: timeout.map(|timeout| timeout.to_string()),
-            may_be_unsaid: false,
-            is_held: true,
-        };
+        let time = Amount::new("time", "--timeout", "/timeout").asked(
+            timeout.map(|timeout| millis(timeout.as_duration())),
+            timeout.as_ref(),
+        );
         let all = [
             (&self.cpu, cpu),
             (&self.memory, memory),
@@ -357,7 +338,6 @@ impl List {
 }
 
 /// An amount of something, as a run asks for it.
-#[derive(Clone)]
 struct Amount {
     noun: &'static str,
     flag: &'static str,
@@ -371,34 +351,56 @@ struct Amount {
 }
 
 impl Amount {
+    /// One that every run should ask for, and every backend can hold it to.
+    fn new(noun: &'static str, flag: &'static str, pointer: &'static str) -> Self {
+        Self {
+            noun,
+            flag,
+            pointer,
+            asked: None,
+            text: None,
+            may_be_unsaid: false,
+            is_held: true,
+        }
+    }
+
+    /// `text`: as it was written.
+    fn asked(self, asked: Option<u64>, text: Option<&impl ToString>) -> Self {
+        Self {
+            asked,
+            text: text.map(ToString::to_string),
+            ..self
+        }
+    }
+
     fn found(&self, backend: &str, most: &Ceiling) -> Option<Found> {
-        let what = match (self.asked, &self.text) {
+        let no_more = || format!("ask for no more: {} {}", self.flag, most.text);
+        let (pointer, what, fix) = match (self.asked, &self.text) {
             (Some(asked), _) if asked <= most.amount => return None,
             (Some(_), text) => {
                 let text = text.as_deref().unwrap_or_default();
-                format!("the policy does not allow {text} of {}", self.noun)
+                let what = format!("the policy does not allow {text} of {}", self.noun);
+                (self.pointer, what, no_more())
             }
             (None, _) if self.may_be_unsaid || backend == REMOTE => return None,
             (None, _) if !self.is_held => {
-                return Some(Found {
-                    pointer: "/backend".to_owned(),
-                    what: format!(
-                        "the policy limits {}, and the backend {backend} cannot hold a run to that",
-                        self.noun
-                    ),
-                    line: most.line,
-                    rule: format!("allows at most {}", most.text),
-                    fix: "choose another backend".to_owned(),
-                });
+                let what = format!(
+                    "the policy limits {}, and the backend {backend} cannot hold a run to that",
+                    self.noun
+                );
+                ("/backend", what, "choose another backend".to_owned())
             }
-            (None, _) => format!("the run sets no limit of {}, and the policy has one", self.noun),
+            (None, _) => {
+                let what = format!("the run sets no limit of {}, and the policy has one", self.noun);
+                (self.pointer, what, no_more())
+            }
         };
         Some(Found {
-            pointer: self.pointer.to_owned(),
+            pointer: pointer.to_owned(),
             what,
             line: most.line,
             rule: format!("allows at most {}", most.text),
-            fix: format!("ask for no more: {} {}", self.flag, most.text),
+            fix,
         })
     }
 }

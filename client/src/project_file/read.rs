@@ -86,7 +86,7 @@ fn unreadable(shown: &str, error: &io::Error) -> CliError {
         }
         io::ErrorKind::InvalidData => told(Exit::Usage).fix("save it as UTF-8"),
         io::ErrorKind::IsADirectory => told(Exit::Usage).fix(format!("name the file: {shown}/{FILE_NAME}")),
-        _ => told(Exit::Failure),
+        _ => told(Exit::Failure).fix("see that the file and the directories above it are yours to read"),
     }
 }
 

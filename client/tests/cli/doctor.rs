@@ -5,7 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use qwex_testbed::dockerd::Dockerd;
+use qwex_testbed::podman::Podman;
+use qwex_testbed::require::{Part, must_skip};
+use serde_json::{Value, json};
+use wiremock::matchers::path_regex;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::{Seen, User, seen, until};
 
@@ -172,4 +177,55 @@ fn says_where_settings_come_from_and_what_to_do_about_each_backend() {
         assert!(seen.out.contains(part), "{part}\n{}", seen.out);
     }
     assert_eq!(seen.code, 0, "a backend that is not there is no failure");
+}
+
+fn skew_of(user: &User, backend: &str, variables: &[(&str, String)]) -> Value {
+    let mut command = user.qwexctl(&["doctor", "--json"]);
+    command.env("XDG_RUNTIME_DIR", user.dir());
+    command.envs(variables.iter().map(|(name, value)| (name, value.as_str())));
+    let told: Value = serde_json::from_str(&seen(command).out).unwrap();
+    check(told["items"].as_array().unwrap(), backend).clone()
+}
+
+#[tokio::test]
+async fn the_clock_of_an_engine_is_compared_with_ours() {
+    if must_skip(&[Part::Root, Part::Docker, Part::Podman]) {
+        return;
+    }
+    let user = User::new();
+    let docker = Dockerd::start().await.unwrap();
+    let podman = Podman::start().await.unwrap();
+    for (backend, variable, host) in [
+        ("backend docker", "DOCKER_HOST", docker.host()),
+        ("backend podman", "CONTAINER_HOST", podman.host()),
+    ] {
+        let told = skew_of(&user, backend, &[(variable, host)]);
+        let skew = told["clock_skew_seconds"].as_f64();
+        assert!(skew.is_some_and(|skew| skew.abs() < 2.0), "{told}");
+    }
+}
+
+/// An engine on a machine whose clock is an hour ahead.
+#[tokio::test]
+async fn an_engine_whose_clock_is_off_is_warned_of() {
+    let server = MockServer::start().await;
+    let answers = |at: &'static str, body: Value| {
+        Mock::given(path_regex(at)).respond_with(ResponseTemplate::new(200).set_body_json(body))
+    };
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let info = json!({ "ID": "x", "Name": "far", "SystemTime": later.to_string() });
+    let version = json!({ "Version": "20.10.0", "ApiVersion": "1.41" });
+    answers("/info$", info).mount(&server).await;
+    answers("/version$", version).mount(&server).await;
+    let user = User::new();
+    let host = server.uri().replace("http://", "tcp://");
+    let told = skew_of(&user, "backend docker", &[("DOCKER_HOST", host)]);
+    let skew = told["clock_skew_seconds"].as_f64();
+    assert!(skew.is_some_and(|skew| (skew - 3600.0).abs() < 10.0), "{told}");
+    assert_eq!(told["verdict"], "warning", "{told}");
+    assert!(
+        told["message"].as_str().unwrap().contains("s behind docker"),
+        "{told}"
+    );
+    assert!(told["fix"].to_string().contains("timedatectl"), "{told}");
 }

@@ -14,6 +14,8 @@ mod openapi;
 mod pipeline;
 mod policy;
 mod project_file;
+mod prune;
+mod refusals;
 mod runs;
 mod ssh;
 mod support;

@@ -49,6 +49,9 @@ async fn a_named_host_runs_runs_and_stages_where_its_configuration_says() {
             .contains("/remote/runs"),
         "{host:?}"
     );
+    // It is this very machine's clock, over a line.
+    let skew = host.unwrap()["clock_skew_seconds"].as_f64();
+    assert!(skew.is_some_and(|skew| skew.abs() < 2.0), "{host:?}");
     // The only host needs no name, and what was configured for it is kept with the run.
     let ran = qwexctl(&user, &["run", "--backend", "ssh", "--", "pwd"]);
     assert!(

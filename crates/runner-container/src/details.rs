@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bollard::models::SystemInfo;
+use jiff::Timestamp;
 use qwex_runner::backend::{Details, Probe};
-use qwex_runner::{Key, RunnerError};
+use qwex_runner::{Key, RunnerError, Skew};
 
 use crate::backend::Inner;
 use crate::engine::{Engine, Flavor};
@@ -16,15 +17,19 @@ impl Inner {
     pub async fn probe(&self) -> Result<Probe, RunnerError> {
         let asked = async {
             let client = self.link.client().await?;
-            let pong = client.docker.ping().await;
-            pong.map_err(|error| errors::runner_error(&error))?;
-            Ok(client)
+            let before = Timestamp::now();
+            let info = client.docker.info().await;
+            let info = info.map_err(|error| errors::runner_error(&error))?;
+            let theirs = info.system_time.and_then(|told| told.parse().ok());
+            let skew = theirs.map(|theirs| Skew::of(theirs, before, Timestamp::now()));
+            Ok((client, skew))
         };
-        let client = tokio::time::timeout(LIMIT, asked)
-            .await
-            .map_err(|_| RunnerError::Unreachable {
-                message: format!("{} gave no answer within {LIMIT:?}", self.link.address()),
-            })??;
+        let (client, skew) =
+            tokio::time::timeout(LIMIT, asked)
+                .await
+                .map_err(|_| RunnerError::Unreachable {
+                    message: format!("{} gave no answer within {LIMIT:?}", self.link.address()),
+                })??;
         let info = &client.info;
         let rootless = client.rootless;
         let rights = if rootless { "rootless" } else { "as root" };
@@ -36,6 +41,7 @@ impl Inner {
             version: Some(client.version.clone()),
             detail: format!("{} {rights}, storage {storage}{cgroups}", self.link.address()),
             notes: self.notes(client.flavor, info, rootless),
+            skew,
         })
     }
 

@@ -56,6 +56,7 @@ impl Backend for LocalBackend {
             version: None,
             detail: "processes of this machine".to_owned(),
             notes: Vec::new(),
+            skew: None,
         })
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use jiff::{SignedDuration, Timestamp};
 use qwex_core::{BackendKind, JobSpec, Observation, SpecProblem};
 use qwex_runner::{
     Backend, CancelProgress, Details, Feature, Handle, Key, LogItem, LogPosition, LogSource, Probe, Runner,
-    RunnerError, SightingStream, Submitted, WatchPosition, Watcher, Work,
+    RunnerError, SightingStream, Skew, Submitted, WatchPosition, Watcher, Work,
 };
 
 use crate::config::{SshConfig, SshSettings, Supervisor};
@@ -173,6 +174,7 @@ impl Backend for SshBackend {
                 host.root
             ),
             notes: notes(self.config(), &host),
+            skew: self.skew().await?,
         })
     }
 
@@ -203,6 +205,36 @@ impl Backend for SshBackend {
     }
 }
 
+impl SshBackend {
+    /// The host's clock against ours, over a line that is there already; `None`: it has no `date` that we can read.
+    async fn skew(&self) -> Result<Option<Skew>, RunnerError> {
+        let before = Timestamp::now();
+        let replies = self.served.ask(&["clock".to_owned()]).await?;
+        let after = Timestamp::now();
+        let told = replies.first().and_then(|reply| reply.find("clock"));
+        Ok(told
+            .and_then(read_clock)
+            .map(|(theirs, step)| Skew::of(theirs, before, after).told_in(step)))
+    }
+}
+
+/// Seconds since 1970 as `date +%s.%N` tells them, and the step that it tells them in: not every `date` knows parts of a
+/// second.
+fn read_clock(told: &str) -> Option<(Timestamp, SignedDuration)> {
+    let (seconds, part) = told.split_once('.').unwrap_or((told, ""));
+    let seconds: i64 = seconds.parse().ok()?;
+    match part.parse() {
+        Ok(nanoseconds) if part.len() == 9 => {
+            let theirs = Timestamp::new(seconds, nanoseconds).ok()?;
+            Some((theirs, SignedDuration::ZERO))
+        }
+        Ok(_) | Err(_) => {
+            let theirs = Timestamp::from_second(seconds).ok()?;
+            Some((theirs, SignedDuration::from_secs(1)))
+        }
+    }
+}
+
 /// What a person may want to know of how runs are supervised there.
 fn notes(config: &SshConfig, host: &Host) -> Vec<String> {
     let why = match (&config.supervisor, install::foreign(host), &host.binary) {
@@ -221,4 +253,31 @@ fn notes(config: &SshConfig, host: &Host) -> Vec<String> {
         format!("`{missing}` is missing, which the script needs; install it (util-linux has it)")
     });
     script.into_iter().chain(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_read_as_each_date_tells_it() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (exact, coarse) = (SignedDuration::ZERO, SignedDuration::from_secs(1));
+        for (told, read) in [
+            (
+                "1767225600.500000000",
+                Some((at("2026-01-01T00:00:00.5Z"), exact)),
+            ),
+            ("1767225600.%N", Some((at("2026-01-01T00:00:00Z"), coarse))),
+            ("1767225600.N", Some((at("2026-01-01T00:00:00Z"), coarse))),
+            ("1767225600.", Some((at("2026-01-01T00:00:00Z"), coarse))),
+            ("1767225600", Some((at("2026-01-01T00:00:00Z"), coarse))),
+            ("", None),
+            (".5", None),
+            ("date: bad", None),
+            ("99999999999999999.0", None),
+        ] {
+            assert_eq!(read_clock(told), read, "{told}");
+        }
+    }
 }

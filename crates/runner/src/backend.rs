@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use qwex_core::{JobSpec, MountKind, SpecProblem, Usage, secret_from_env};
 
+use crate::clock::Skew;
 use crate::error::RunnerError;
 use crate::runner::{Handle, Runner, Work, Workspace};
 use crate::watcher::Watcher;
@@ -120,6 +121,8 @@ pub struct Probe {
     pub detail: String,
     /// What does not work there although the backend does, each with what to do.
     pub notes: Vec<String>,
+    /// Its clock against ours; `None`: it is the same one, or nobody tells.
+    pub skew: Option<Skew>,
 }
 
 /// What is known of an attempt after its end, beside how it ended.

@@ -4,6 +4,7 @@
 //! Used by every runner, the server and the client. Knows no HTTP API and no SQL.
 
 pub mod backend;
+pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod durable;
@@ -18,6 +19,7 @@ pub mod watcher;
 pub mod workspace;
 
 pub use backend::{Backend, Details, Feature, Probe};
+pub use clock::Skew;
 pub use error::RunnerError;
 pub use key::Key;
 pub use log::{LineTime, LogChunk, LogItem, LogPosition, LogSource};

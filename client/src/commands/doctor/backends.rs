@@ -6,6 +6,7 @@ use qwex_runner::RunnerError;
 use super::super::guard::{Guard, asked};
 use super::super::uv::find_in_path;
 use super::check::{Check, Verdict};
+use super::clock::compared;
 use crate::direct::{Opening, Placed, registry};
 
 /// What is not there is no failure: nobody has them all.
@@ -50,6 +51,7 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
         );
     }
     let address = placed.address.clone();
+    let placed_words = placed.words();
     // Nothing is recorded, so no store is made for it.
     let opening = Opening {
         runs: std::env::temp_dir(),
@@ -69,10 +71,12 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
             } else {
                 Verdict::Warning
             };
-            probe
-                .notes
-                .into_iter()
-                .fold(Check::new(name, verdict, message), Check::fix)
+            let check = Check::new(name, verdict, message);
+            let check = match probe.skew {
+                Some(skew) => compared(check, skew, &placed_words),
+                None => check,
+            };
+            probe.notes.into_iter().fold(check, Check::fix)
         }
         Err(error) => {
             let host = host.and(address.as_deref());

@@ -33,6 +33,9 @@ pub struct Check {
     pub check: String,
     pub verdict: Verdict,
     pub message: String,
+    /// How much later its clock is than this machine's; negative: earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_skew_seconds: Option<f64>,
     /// What people have to do.
     pub fix: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,7 @@ impl Check {
             check: check.into(),
             verdict,
             message: message.into(),
+            clock_skew_seconds: None,
             fix: Vec::new(),
             mend: None,
             act: None,

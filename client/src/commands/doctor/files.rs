@@ -87,7 +87,9 @@ fn closed(check: Check, path: &Path, mode: u32) -> Check {
 }
 
 fn not_done(path: &Path, error: &std::io::Error) -> CliError {
-    CliError::new(Exit::Failure, format!("{} cannot be changed", path.display())).why(error.to_string())
+    CliError::new(Exit::Failure, format!("{} cannot be changed", path.display()))
+        .why(error.to_string())
+        .fix("its owner has to do it")
 }
 
 /// The files that stand before every run.

@@ -2,6 +2,7 @@
 
 mod backends;
 mod check;
+mod clock;
 mod files;
 mod records;
 mod server;

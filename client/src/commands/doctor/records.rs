@@ -6,9 +6,9 @@ use std::rc::Rc;
 use qwex_core::RunId;
 use qwex_runner_ssh::stale_connections;
 
+use super::super::prune::remove;
 use super::check::{Check, Verdict};
 use crate::direct::{Direct, Upkeep};
-use crate::error::{CliError, Exit};
 
 pub fn checks() -> Vec<Check> {
     let mut all = vec![directory()];
@@ -53,7 +53,7 @@ fn records(direct: Rc<Direct>) -> Vec<Check> {
         let message = format!("{} files of writers that were killed", found.left.len());
         let check = Check::new("left_files", Verdict::Warning, message);
         all.push(check.mend(format!("remove {}", named(&found.left)), move || {
-            removed(&found.left)
+            found.left.iter().try_for_each(|path| remove(path))
         }));
     }
     all
@@ -88,26 +88,12 @@ fn connections() -> Option<Check> {
     }
     let message = format!("{} shared connections to ssh hosts that nobody holds", left.len());
     let check = Check::new("ssh_connections", Verdict::Warning, message);
-    Some(check.mend(format!("remove {}", named(&left)), move || removed(&left)))
+    Some(check.mend(format!("remove {}", named(&left)), move || {
+        left.iter().try_for_each(|path| remove(path))
+    }))
 }
 
 fn named(paths: &[PathBuf]) -> String {
     let all: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     all.join(", ")
-}
-
-fn removed(paths: &[PathBuf]) -> Result<(), CliError> {
-    for path in paths {
-        let is_dir = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
-        let done = if is_dir {
-            std::fs::remove_dir_all(path)
-        } else {
-            std::fs::remove_file(path)
-        };
-        done.map_err(|error| {
-            CliError::new(Exit::Failure, format!("{} cannot be removed", path.display()))
-                .why(error.to_string())
-        })?;
-    }
-    Ok(())
 }

@@ -2,13 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use qwex_api::meta::Meta;
+use qwex_runner::Skew;
 
 use super::super::session::Session;
 use super::check::{Check, Verdict};
+use super::clock::compared;
 use crate::remote::{Answer, JobApiClient};
-
-/// What a clock may be off before it matters: tokens expire and events are ordered by it.
-const MOST_SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 pub async fn checks(session: &Session) -> Vec<Check> {
     let client = match session.client() {
@@ -38,33 +37,9 @@ pub async fn checks(session: &Session) -> Vec<Check> {
 async fn clock(client: &dyn JobApiClient) -> Option<Check> {
     let before = Timestamp::now();
     let theirs = client.date().await.ok()??;
-    let after = Timestamp::now();
-    Some(skew(theirs, before, after))
-}
-
-fn skew(theirs: Timestamp, before: Timestamp, after: Timestamp) -> Check {
-    let took = after.duration_since(before);
-    let ours = before.saturating_add(took / 2).unwrap_or(before);
-    // The part of a second that is not told, on average.
-    let theirs = theirs
-        .saturating_add(SignedDuration::from_millis(500))
-        .unwrap_or(theirs);
-    let skew = ours.duration_since(theirs);
-    let seconds = skew.as_secs_f64();
-    if skew.abs() <= MOST_SKEW + took {
-        return Check::new(
-            "clock",
-            Verdict::Ok,
-            "this machine and the server agree within seconds",
-        );
-    }
-    let side = if skew.is_negative() { "behind" } else { "before" };
-    Check::new(
-        "clock",
-        Verdict::Warning,
-        format!("this machine is {:.0} s {side} the server", seconds.abs()),
-    )
-    .fix("set the clock of the one that is wrong: `timedatectl set-ntp true`, or `chronyc makestep`")
+    let skew = Skew::of(theirs, before, Timestamp::now()).told_in(SignedDuration::from_secs(1));
+    let check = Check::new("clock", Verdict::Ok, "compared with the server's");
+    Some(compared(check, skew, "the server"))
 }
 
 fn version(meta: &Answer<Meta>) -> Check {
@@ -142,21 +117,6 @@ fn one_cluster(cluster: &qwex_api::cluster::ClusterInfo) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_clock_that_is_off_is_told_with_its_side() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let (before, after) = (at("2026-01-01T00:00:10Z"), at("2026-01-01T00:00:10.2Z"));
-        assert_eq!(
-            skew(at("2026-01-01T00:00:10Z"), before, after).verdict,
-            Verdict::Ok
-        );
-        let behind = skew(at("2026-01-01T00:01:10Z"), before, after);
-        assert_eq!(behind.message, "this machine is 60 s behind the server");
-        assert_eq!(behind.verdict, Verdict::Warning);
-        let ahead = skew(at("2025-12-31T23:59:10Z"), before, after);
-        assert_eq!(ahead.message, "this machine is 60 s before the server");
-    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

@@ -13,7 +13,7 @@ use super::find;
 use super::follow_logs::follow;
 use super::runners::Runners;
 use crate::cli::{PipelineLogs, REMOTE};
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, MEND_DIRECTORY};
 use crate::output::escape::log_line;
 use crate::output::print;
 use crate::pipeline::{Pipeline, StageRecord};
@@ -74,6 +74,7 @@ fn of_files(runners: &Runners, stage: &StageRecord, behind: &mut Behind) -> Resu
                 Exit::Failure,
                 format!("{} cannot be read: {error}", path.display()),
             )
+            .fix(MEND_DIRECTORY)
         };
         let mut file = File::open(&path).map_err(broken)?;
         loop {

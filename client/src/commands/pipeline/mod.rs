@@ -14,7 +14,7 @@ use super::Done;
 use super::direct_run::STOPPING;
 use super::interrupt::Interrupts;
 use super::session::Session;
-use crate::cli::{Global, PipelineCommand, PipelineLs, PipelineName, PipelineResume};
+use crate::cli::{Global, PipelineCommand, PipelineLs, PipelineName, PipelineResume, PipelineRm};
 use crate::error::{CliError, Exit};
 use crate::output::{Format, Output, table};
 use crate::pipeline::{
@@ -30,6 +30,7 @@ pub async fn pipeline(session: &Session, global: &Global, command: PipelineComma
         PipelineCommand::Logs(args) => logs::logs(session, &args).await,
         PipelineCommand::Cancel(args) => cancel(session, global, &args).await,
         PipelineCommand::Resume(args) => resume(session, global, &args).await,
+        PipelineCommand::Rm(args) => rm(session, &args),
     }
 }
 
@@ -64,13 +65,16 @@ fn shelf() -> Result<Option<Shelf>, CliError> {
     Ok(Shelf::find(&super::project_file::here()?)?)
 }
 
-fn find(word: &str) -> Result<Shelved, CliError> {
-    let shelf = shelf()?.ok_or_else(|| {
+fn some_shelf() -> Result<Shelf, CliError> {
+    shelf()?.ok_or_else(|| {
         CliError::new(Exit::NotFound, "there are no pipelines here")
             .fix("run the stages of a qwex.yaml: `qwexctl pipeline run`; `qwexctl init` writes one")
             .code("not_found")
-    })?;
-    Ok(shelf.resolve(word)?)
+    })
+}
+
+fn find(word: &str) -> Result<Shelved, CliError> {
+    Ok(some_shelf()?.resolve(word)?)
 }
 
 fn ls(session: &Session, args: &PipelineLs) -> Done {
@@ -180,11 +184,27 @@ async fn take_up(session: &Session, global: &Global, shelved: &Shelved) -> Resul
     Ok(())
 }
 
+fn rm(session: &Session, args: &PipelineRm) -> Done {
+    let shelf = some_shelf()?;
+    // All words are understood before anything is removed.
+    let ids = args
+        .pipelines
+        .iter()
+        .map(|word| Ok(shelf.resolve(word)?.id))
+        .collect::<Result<Vec<_>, CliError>>()?;
+    for id in ids {
+        shelf.remove(id)?;
+        session.progress.note(&format!("pipeline {id} is removed"));
+    }
+    Ok(0)
+}
+
 impl From<PipelineError> for CliError {
     fn from(error: PipelineError) -> Self {
         let (exit, code) = match &error {
             PipelineError::NotFound { .. } => (Exit::NotFound, "not_found"),
             PipelineError::Ambiguous { .. } => (Exit::Conflict, "ambiguous"),
+            PipelineError::Active { .. } => (Exit::Conflict, "wrong_state"),
             PipelineError::Io { .. } => (Exit::Failure, "pipeline_store"),
             PipelineError::Damaged { .. } | PipelineError::Spoilt { .. } => {
                 (Exit::Failure, "pipeline_damaged")
@@ -196,10 +216,16 @@ impl From<PipelineError> for CliError {
         let told = match &error {
             PipelineError::NotFound { .. } => told.fix("list them: `qwexctl pipeline ls`"),
             PipelineError::Ambiguous { .. } => told.fix("type more of the id"),
+            PipelineError::Active { id } => told.fix(format!(
+                "wait for its end, or cancel it: `qwexctl pipeline cancel {id}`"
+            )),
             PipelineError::Newer { .. } => told.fix("use that version of qwexctl"),
             PipelineError::Damaged { .. } => told.fix("begin another pipeline: `qwexctl pipeline run`"),
             PipelineError::Io { .. } => told.fix(crate::error::MEND_DIRECTORY),
-            PipelineError::Spoilt { .. } | PipelineError::Refused { .. } => told,
+            PipelineError::Spoilt { .. } => told.fix("have it made again: `qwexctl pipeline run`"),
+            PipelineError::Refused { .. } => {
+                told.fix("mend it in qwex.yaml; `qwexctl validate` checks the file")
+            }
         };
         match std::error::Error::source(&error) {
             Some(source) => told.why(source.to_string()),

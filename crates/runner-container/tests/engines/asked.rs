@@ -324,6 +324,8 @@ async fn an_engine_tells_what_it_is() -> Result<()> {
             probe.version.is_some() && probe.detail.contains("as root"),
             "{probe:?}"
         );
+        let skew = probe.skew.expect("an engine tells the time");
+        assert!(!skew.exceeds(jiff::SignedDuration::from_secs(2)), "{probe:?}");
         let (submission, _) = bench.run(bench.work(&["true"])).await?;
         let details = bench.backend.details(&submission.handle).await?;
         assert!(details.image_digest.unwrap().contains("sha256:"));

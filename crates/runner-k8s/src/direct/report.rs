@@ -38,6 +38,7 @@ pub(super) fn probe(config: &K8sConfig, found: &ProbeReport, may_exec: Check) ->
             origin(config)
         ),
         notes,
+        skew: None,
     }
 }
 

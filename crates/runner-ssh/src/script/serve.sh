@@ -216,12 +216,14 @@ sweep() {
   ) > /dev/null 2>&1 < /dev/null &
 }
 
+clock() { say "clock $(date +%s.%N 2>/dev/null)"; }
+
 while IFS= read -r request; do
   set -- $request
   verb=$1
   shift
   case $verb in
-    hello|look|scan|stage|file|unstage|start|resume|cancel|read_log|release|discard|manifest|sweep) $verb "$@" ;;
+    hello|clock|look|scan|stage|file|unstage|start|resume|cancel|read_log|release|discard|manifest|sweep) $verb "$@" ;;
     *) fail "cannot $verb" ;;
   esac
   say .

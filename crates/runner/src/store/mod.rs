@@ -147,7 +147,13 @@ impl Store {
             Ok(_) | Err(StoreError::Damaged { .. } | StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let removed = self.change(None, || self.runs.remove_tree(&id.to_string()));
+        let aside = format!(".gone-{id}");
+        let removed = self.change(None, || {
+            // Aside first: who is killed here leaves no half of a run.
+            self.runs.remove_tree(&aside)?;
+            self.runs.move_to(&id.to_string(), &self.runs, &aside)?;
+            self.runs.remove_tree(&aside)
+        });
         drop(lock);
         removed.map_err(|source| StoreError::io("remove", &self.run_path(id), source))
     }

@@ -236,3 +236,96 @@ fn f16_a_bomb_of_many_files_and_one_of_many_bytes_stop_at_the_cap() {
     assert!(error.to_string().contains("too many bytes"), "{error}");
     assert!(!place.temp.path().join("deep/ws/4").exists());
 }
+
+/// What builds leave: links within the tree, also up and down again from where they are.
+#[test]
+fn f16_links_that_stay_inside_come_back_as_they_were() {
+    let place = Place::new();
+    let members = [
+        (EntryType::Regular, "node_modules/tsc/bin/tsc", "x"),
+        (EntryType::Symlink, "node_modules/.bin/tsc", "../tsc/bin/tsc"),
+        (EntryType::Symlink, "lib/libz.so", "libz.so.1"),
+        (EntryType::Symlink, "current", "release-7/./lib"),
+    ];
+    place.unpack(&archive(&members), ROOM).unwrap();
+    place.is_sound();
+    let ws = place.temp.path().join("deep/ws");
+    assert_eq!(fs::read(ws.join("node_modules/.bin/tsc")).unwrap(), b"x");
+    let current = fs::read_link(ws.join("current")).unwrap();
+    assert_eq!(current, Path::new("release-7/./lib"));
+}
+
+/// Each link alone looks harmless; together they would climb.
+#[test]
+fn f16_no_chain_of_links_climbs_out() {
+    for members in [
+        &[(EntryType::Symlink, "d", "."), (EntryType::Symlink, "d/up", "..")][..],
+        &[
+            (EntryType::Symlink, "b/d", ".."),
+            (EntryType::Regular, "b/d/out", "ours"),
+        ],
+        &[
+            (EntryType::Symlink, "b/top", ".."),
+            (EntryType::Symlink, "out", "b/top/../a"),
+        ],
+        &[
+            (EntryType::Directory, "b", ""),
+            (EntryType::Symlink, "b/l", "../.."),
+        ],
+        &[
+            (EntryType::Symlink, "l", "b/d/x"),
+            (EntryType::Symlink, "b/d/x", "../../.."),
+        ],
+        &[
+            (EntryType::Symlink, "l", "b"),
+            (EntryType::Symlink, "b", "/"),
+            (EntryType::Regular, "l/out", "ours"),
+        ],
+    ] {
+        let place = Place::new();
+        assert!(place.unpack(&archive(members), ROOM).is_err(), "{members:?}");
+        place.is_sound();
+    }
+}
+
+/// Somebody of that directory swaps it for a link out, and back, while an archive is written below it.
+#[test]
+fn f16_a_link_put_in_the_way_meanwhile_is_not_followed() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let place = Place::new();
+    let ws = place.temp.path().join("deep/ws");
+    let outside = tempfile::tempdir().unwrap();
+    let (there, kept) = (ws.join("b"), ws.join("kept"));
+    fs::create_dir(&there).unwrap();
+    let names: Vec<String> = (0..40).map(|number| format!("b/d{number}/f")).collect();
+    let members: Vec<(EntryType, &str, &str)> = names
+        .iter()
+        .map(|name| (EntryType::Regular, name.as_str(), "ours"))
+        .collect();
+    let bytes = archive(&members);
+    let is_over = AtomicBool::new(false);
+    let (mut rounds, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Whoever unpacks makes directories where there are none, so any of these may fail.
+            while !is_over.load(Ordering::Relaxed) {
+                fs::remove_dir_all(&kept).ok();
+                fs::rename(&there, &kept).ok();
+                std::os::unix::fs::symlink(outside.path(), &there).ok();
+                std::thread::yield_now();
+                fs::remove_file(&there).ok();
+                fs::rename(&kept, &there).ok();
+            }
+        });
+        while rounds < 100 || (refused < 10 && rounds < 20_000) {
+            rounds += 1;
+            refused += usize::from(place.unpack(&bytes, ROOM).is_err());
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert!(
+        refused >= 10,
+        "hardly anything was ever in the way: {refused} of {rounds}"
+    );
+}
