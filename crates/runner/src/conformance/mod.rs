@@ -37,13 +37,15 @@ use record::Answer;
 /// Nothing, or the sentence that says which law was broken and how.
 pub type Verdict = Result<(), String>;
 
-/// A backend under test. Its commands find a POSIX shell with `head`, `tr` and `sleep`.
+/// A backend under test. Its commands find a POSIX shell with `awk`, `dd`, `head`, `tr` and `sleep`.
 pub struct Subject {
     pub backend: Arc<dyn Backend>,
     /// For backends that need one.
     image: Option<String>,
     /// The directory that the backend was opened for, where it works in no other.
     workspace: Option<PathBuf>,
+    /// How many bytes of a log arrive in any case, and why no more than these.
+    large_log: (u64, Option<String>),
     /// The longest time until anything has happened.
     limit: Duration,
     /// What kept a law from being kept to the letter; `None`: nothing.
@@ -64,6 +66,7 @@ impl Subject {
             backend,
             image: None,
             workspace: None,
+            large_log: (logs::LARGE, None),
             limit,
             told: Mutex::new(None),
             _keep: Box::new(keep),
@@ -81,6 +84,13 @@ impl Subject {
     #[must_use]
     pub fn in_workspace(mut self, dir: impl Into<PathBuf>) -> Self {
         self.workspace = Some(dir.into());
+        self
+    }
+
+    /// For a backend where a larger log than this may lose bytes before anybody can read them; `why` becomes the footnote.
+    #[must_use]
+    pub fn with_log_of_at_most(mut self, bytes: u64, why: &str) -> Self {
+        self.large_log = (bytes, Some(why.to_owned()));
         self
     }
 
@@ -370,6 +380,7 @@ macro_rules! conformance {
                 exit_code_127: "exit code 127 by the command's own will",
                 program_not_found: "a program that is not there: start_error",
                 killed_by_a_signal: "killed by a signal",
+                each_signal: "each of ten signals is told by its number",
                 timeout: "timeout",
                 background_processes_do_not_hold_it: "a process left in the background does not hold the run",
             }
@@ -392,6 +403,7 @@ macro_rules! conformance {
                 byte_exact: "NUL, invalid UTF-8, no last newline: to the byte",
                 windows_line_ends: "line ends of Windows: to the byte",
                 a_line_of_a_megabyte: "a line of a megabyte",
+                a_hundred_megabytes: "a log of 100 MB: to the byte",
                 from_any_position_the_rest: "from any position exactly the rest",
                 followed_live: "followed live",
                 empty: "no output at all",
