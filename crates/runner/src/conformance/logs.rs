@@ -135,7 +135,7 @@ pub async fn a_line_of_a_megabyte(subject: &Subject) -> Verdict {
 }
 
 /// Bytes of a large log, as many lines of [`LINE`] bytes.
-pub(super) const LARGE: u64 = 100 * 1024 * 1024;
+pub const LARGE: u64 = 100 * 1024 * 1024;
 /// A number of eight digits, zeros, a newline.
 const LINE: usize = 1024;
 

@@ -4,8 +4,11 @@
 //!
 //! ```ignore
 //! qwex_runner::conformance!("mine", my_subject().await);
+//! // The same for a backend whose runs take their time: several laws at once.
+//! qwex_runner::conformance!("mine", at_once, my_subject().await);
 //! ```
 
+pub mod batch;
 pub mod cancels;
 pub mod ends;
 pub mod logs;
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use qwex_core::transition::next;
 use qwex_core::{
@@ -87,7 +91,8 @@ impl Subject {
         self
     }
 
-    /// For a backend where a larger log than this may lose bytes before anybody can read them; `why` becomes the footnote.
+    /// For a backend where a larger log than this may lose bytes before anybody can read them, or takes too long for a
+    /// test; `why` becomes the footnote.
     #[must_use]
     pub fn with_log_of_at_most(mut self, bytes: u64, why: &str) -> Self {
         self.large_log = (bytes, Some(why.to_owned()));
@@ -347,13 +352,17 @@ pub(crate) fn hold(what: &str, holds: bool) -> Verdict {
 }
 
 /// One law, as one row of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Case {
     /// `module::function`.
     pub name: &'static str,
     /// What people read.
     pub words: &'static str,
+    pub law: Law,
 }
+
+/// A law as it is held over a subject.
+pub type Law = for<'a> fn(&'a Subject) -> LocalBoxFuture<'a, Verdict>;
 
 /// Every law, in the order of the table.
 pub const CASES: &[Case] = crate::conformance!(@laws table []);
@@ -364,6 +373,11 @@ pub const CASES: &[Case] = crate::conformance!(@laws table []);
 macro_rules! conformance {
     ($column:literal, $subject:expr) => {
         $crate::conformance!(@laws tests [$column, $subject]);
+    };
+    ($column:literal, at_once, $subject:expr) => {
+        static LAWS: $crate::conformance::batch::Batch =
+            $crate::conformance::batch::Batch::new($column, module_path!(), || Box::pin(async { $subject }));
+        $crate::conformance!(@laws batch [LAWS]);
     };
     (@laws $made:ident [$($given:tt)*]) => {
         $crate::conformance! { @$made [$($given)*]
@@ -424,8 +438,24 @@ macro_rules! conformance {
             $crate::conformance::Case {
                 name: concat!(stringify!($module), "::", stringify!($case)),
                 words: $words,
+                law: |subject| Box::pin($crate::conformance::$module::$case(subject)),
             },
         )+)+]
+    };
+    (@batch [$laws:ident] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
+        $(
+            mod $module {
+                $(
+                    #[test]
+                    fn $case() {
+                        let name = concat!(stringify!($module), "::", stringify!($case));
+                        if let Err(broken) = super::$laws.hold(name) {
+                            panic!("{broken}");
+                        }
+                    }
+                )+
+            }
+        )+
     };
     (@tests [$column:expr, $subject:expr] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
         $(

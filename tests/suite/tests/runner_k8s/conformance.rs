@@ -28,7 +28,7 @@ mod plain {
         Rig::direct(alpha, |_| {}).await.expect("a namespace")
     }
 
-    qwex_runner::conformance!("k8s", subject(rig().await));
+    qwex_runner::conformance!("k8s", at_once, subject(rig().await));
 }
 
 mod queued {
@@ -60,5 +60,5 @@ mod queued {
         rig
     }
 
-    qwex_runner::conformance!("kueue", subject(rig().await));
+    qwex_runner::conformance!("kueue", at_once, subject(rig().await));
 }
