@@ -208,9 +208,9 @@ fn a_log_that_the_server_cannot_give_is_no_whole_log() {
     let id = RunId::mint();
     let lost = problem(500, "internal", "a part of the log is lost");
     let body = format!("{}event: error\ndata: {lost}\n\n", text("c1", "one"));
-    let server = Scripted::start(move |request, _| match request.contains("/logs") {
-        true => sse(body.clone(), false),
-        false => sse(end(id), false),
+    let server = Scripted::start(move |request, _| {
+        let is_log = request.contains("/logs");
+        sse(if is_log { body.clone() } else { end(id) }, false)
     });
     let id = id.to_string();
     for args in [vec!["logs", &id], vec!["logs", "-f", &id]] {
