@@ -55,7 +55,7 @@ integration: ## every test: beside the code, and whole binaries against real Pos
 conformance: ## run the laws on every backend and write down what they saw: docs/conformance/, the table of the README
 	@$(NEEDS) test
 	cargo build $(ALL)
-	QWEX_CONFORMANCE=record cargo test --workspace --locked --no-fail-fast --test local --test engines --test ssh --test runner_k8s conformance::
+	QWEX_CONFORMANCE=record cargo test --workspace --locked --no-fail-fast --test local --test engines --test ssh --test runner_k8s --test remote conformance::
 	QWEX_CONFORMANCE=record cargo test --workspace --locked --lib conformance::table
 
 .PHONY: demo

@@ -37,7 +37,7 @@ const PAGE: u32 = 200;
 /// tries again by itself.
 #[derive(Clone)]
 pub struct Backend {
-    client: Arc<dyn JobApiClient>,
+    pub(super) client: Arc<dyn JobApiClient>,
     /// Whose runs are watched; `None`: those of the token's project.
     project: Option<Project>,
 }
@@ -354,7 +354,7 @@ fn ending(run: &RunRow) -> Option<Ending> {
 }
 
 /// What an answer of the API means for the holder of a Runner.
-fn refused(error: ApiError) -> RunnerError {
+pub(super) fn refused(error: ApiError) -> RunnerError {
     let message = error.to_string();
     match error {
         ApiError::Problem { problem, retry_after } => match problem.code {

@@ -11,6 +11,7 @@ mod error;
 mod follow;
 mod http;
 pub mod lines;
+mod offer;
 mod retry;
 mod rows;
 mod send;

@@ -24,20 +24,23 @@ pub struct Parser {
 
 impl Parser {
     /// The events which `bytes` finish.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
-        for &byte in bytes {
-            let second_half = byte == b'\n' && self.after_return;
-            self.after_return = byte == b'\r';
+        while let Some(first) = bytes.first() {
+            let second_half = std::mem::take(&mut self.after_return) && *first == b'\n';
             if second_half {
+                bytes = &bytes[1..];
                 continue;
             }
-            if byte == b'\n' || byte == b'\r' {
-                let line = std::mem::take(&mut self.line);
-                events.extend(self.take_line(&line));
-            } else {
-                self.line.push(byte);
-            }
+            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                self.line.extend_from_slice(bytes);
+                break;
+            };
+            self.line.extend_from_slice(&bytes[..end]);
+            self.after_return = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            let line = std::mem::take(&mut self.line);
+            events.extend(self.take_line(&line));
         }
         events
     }

@@ -12,7 +12,8 @@ use super::error::ApiError;
 use super::send::chain;
 use super::sse::{Event, Parser};
 
-/// Reads each event with `read`; `None` is an event that this version does not know.
+/// Reads each event with `read`; `None` is an event that this version does not know. `event: error` is the server's word
+/// that the stream cannot go on: an error like the answer to any request.
 pub fn items<T: Send + 'static>(
     server: &str,
     response: Response,
@@ -23,12 +24,17 @@ pub fn items<T: Send + 'static>(
         let events = events(server.clone(), response);
         futures::pin_mut!(events);
         while let Some(event) = events.next().await {
-            let item = read(&event?).map_err(|error| ApiError::Foreign {
+            let event = event?;
+            let unknown = |error: serde_json::Error| ApiError::Foreign {
                 server: server.clone(),
                 status,
                 message: format!("an event of the stream has not the expected shape: {error}"),
-            })?;
-            if let Some(item) = item {
+            };
+            if event.kind == "error" {
+                let problem = serde_json::from_str(&event.data).map_err(unknown)?;
+                Err(ApiError::Problem { problem, retry_after: None })?;
+            }
+            if let Some(item) = read(&event).map_err(unknown)? {
                 yield item;
             }
         }

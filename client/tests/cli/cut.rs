@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use qwex_core::RunId;
 use serde_json::{Value, json};
 
-use crate::support::{User, run, seen};
+use crate::support::{User, problem, run, seen};
 
 /// A server of single answers: each connection gets one reply, whole or cut.
 struct Scripted {
@@ -200,6 +200,29 @@ fn a_server_that_closes_its_streams_in_order_is_asked_again() {
     let seen = seen(User::new().at(&server.address, &["logs", "-f", &id.to_string()]));
     assert_eq!((seen.code, seen.out.as_str()), (0, "one\ntwo\n"), "{}", seen.err);
     assert!(server.log_requests()[2].contains("cursor=c1"));
+}
+
+/// Read to there and no further, it would pass for the whole log.
+#[test]
+fn a_log_that_the_server_cannot_give_is_no_whole_log() {
+    let id = RunId::mint();
+    let lost = problem(500, "internal", "a part of the log is lost");
+    let body = format!("{}event: error\ndata: {lost}\n\n", text("c1", "one"));
+    let server = Scripted::start(move |request, _| {
+        let is_log = request.contains("/logs");
+        sse(if is_log { body.clone() } else { end(id) }, false)
+    });
+    let id = id.to_string();
+    for args in [vec!["logs", &id], vec!["logs", "-f", &id]] {
+        let seen = seen(User::new().at(&server.address, &args));
+        assert!(
+            seen.code != 0 && seen.out == "one\n",
+            "{} {}",
+            seen.code,
+            seen.out
+        );
+        assert!(seen.err.contains("a part of the log is lost"), "{}", seen.err);
+    }
 }
 
 #[test]

@@ -113,6 +113,18 @@ impl Feature {
     }
 }
 
+/// What a run may ask of a server, whichever of its clusters takes it.
+pub const SERVER_FEATURES: &[Feature] = &[
+    Feature::Image,
+    Feature::Secrets,
+    Feature::Cpu,
+    Feature::Memory,
+    Feature::Gpu,
+    Feature::Queue,
+    Feature::Placement,
+    Feature::PullPolicy,
+];
+
 /// What a backend says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probe {

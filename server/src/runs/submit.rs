@@ -3,25 +3,13 @@
 use jiff::Timestamp;
 use qwex_api::run::{RerunRequest, SubmitRequest};
 use qwex_core::{ClusterName, Project, Run, RunId, SpecProblem, validate_labels};
-use qwex_runner::backend::{Feature, unsupported};
+use qwex_runner::backend::{SERVER_FEATURES, unsupported};
 use sha2::{Digest, Sha256};
 
 use super::{Runs, RunsError};
 use crate::auth::Principal;
 use crate::db;
 use crate::db::submit::{NewRun, SubmitKey};
-
-/// What a run may ask of the clusters of a server.
-const FEATURES: &[Feature] = &[
-    Feature::Image,
-    Feature::Secrets,
-    Feature::Cpu,
-    Feature::Memory,
-    Feature::Gpu,
-    Feature::Queue,
-    Feature::Placement,
-    Feature::PullPolicy,
-];
 
 /// The answer to a submit.
 #[derive(Debug, Clone)]
@@ -57,7 +45,7 @@ impl Runs {
         let spec = request.into_spec();
         let mut problems = spec.validate().err().unwrap_or_default();
         problems.extend(validate_labels(&labels).err().unwrap_or_default());
-        problems.extend(unsupported("remote", FEATURES, &spec));
+        problems.extend(unsupported("remote", SERVER_FEATURES, &spec));
         if asked_for_id && let Err(error) = id.check_age(Timestamp::now()) {
             problems.push(SpecProblem {
                 pointer: "/id".to_owned(),

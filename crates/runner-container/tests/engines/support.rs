@@ -122,7 +122,8 @@ impl Bench {
     pub fn subject(self) -> Subject {
         let backend = Arc::new(self.backend.clone());
         let image = self.image.clone();
-        Subject::new(backend, LIMIT, self).with_image(&image)
+        // A log of 100 MB takes a minute where others build.
+        Subject::new(backend, LIMIT * 2, self).with_image(&image)
     }
 
     pub fn shell(&self, script: &str) -> Work {

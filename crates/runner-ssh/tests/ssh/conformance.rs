@@ -9,7 +9,7 @@ use crate::support::{Bench, program, script};
 
 fn subject(bench: Bench) -> Subject {
     let backend = Arc::new(bench.backend.clone());
-    Subject::new(backend, Duration::from_secs(90), bench)
+    Subject::new(backend, Duration::from_secs(180), bench)
 }
 
 mod by_program {

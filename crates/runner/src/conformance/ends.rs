@@ -53,15 +53,48 @@ pub async fn program_not_found(subject: &Subject) -> Verdict {
     )
 }
 
-/// A first process of a container does not feel its own signals, so that it then says it by exit code.
+/// What may end a command, by the numbers of Linux.
+const SIGNALS: [(&str, i32); 10] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("TERM", 15),
+];
+
 pub async fn killed_by_a_signal(subject: &Subject) -> Verdict {
-    let (_, end) = subject.run(subject.shell("kill -9 $$; exit 137")).await?;
-    let failure = end.failure.ok_or("a killed command has failed")?;
+    signalled(subject, ("KILL", 9)).await
+}
+
+/// So nothing that stands before the command leaves it deaf to one of them, as a shell's `&` does to INT and QUIT and
+/// `nohup` to HUP.
+pub async fn each_signal(subject: &Subject) -> Verdict {
+    let runs = SIGNALS.map(|signal| async move {
+        let told = signalled(subject, signal).await;
+        told.map_err(|broken| format!("{}: {broken}", signal.0))
+    });
+    join_all(runs).await.into_iter().collect()
+}
+
+/// The command sends it to itself. A first process of a container does not feel its own signals, so that it then says
+/// it by exit code; any other that does not feel it has exit code 1.
+async fn signalled(subject: &Subject, (name, number): (&str, i32)) -> Verdict {
+    let script = format!(
+        "ulimit -c 0; kill -s {name} $$; [ $$ = 1 ] && exit {}",
+        128 + number
+    );
+    let (_, end) = subject.run(subject.shell(&script)).await?;
+    let failure = end.failure.ok_or("a command that a signal ended has failed")?;
     match failure.code {
-        FailureCode::Signal => expect("signal", failure.signal, Some(9)),
+        FailureCode::Signal => expect("signal", failure.signal, Some(number)),
         _ => {
             subject.otherwise("as exit code 128+N");
-            expect("exit code", failure.exit_code, Some(137))
+            expect("exit code", failure.exit_code, Some(128 + number))
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Logs are byte-exact, and a reader resumes without a hole or a repeat.
 
 use futures::StreamExt;
-use qwex_core::BackendKind;
+use qwex_core::{BackendKind, RunStatus};
 
 use super::{Subject, Submission, Verdict, expect, hold};
 use crate::backend::Feature;
-use crate::log::{LogItem, LogPosition, LogSource};
+use crate::error::RunnerError;
+use crate::log::{LogChunk, LogItem, LogPosition, LogSource};
 
 /// The log that the command's standard output is in.
 async fn source(subject: &Subject, submission: &Submission) -> Result<LogSource, String> {
@@ -42,35 +43,42 @@ struct Read {
 }
 
 async fn read(subject: &Subject, source: &LogSource, from: LogPosition) -> Result<Read, String> {
-    let mut stream = subject
-        .backend
-        .read_log(source, from, true)
-        .await
-        .map_err(|error| format!("read_log: {error}"))?;
     let mut read = Read {
         bytes: Vec::new(),
         positions: Vec::new(),
         ended: false,
         line_starts: Vec::new(),
     };
+    let take = |chunk: LogChunk| {
+        let before = read.bytes.len();
+        read.line_starts
+            .extend(chunk.lines.iter().map(|line| before + line.at_byte));
+        read.bytes.extend_from_slice(&chunk.bytes);
+        read.positions.push(chunk.position);
+        Ok(())
+    };
+    read.ended = each_chunk(subject, source, from, take).await?;
+    Ok(read)
+}
+
+/// Hands over chunk by chunk what is read from a position on; says whether the end was told.
+async fn each_chunk(
+    subject: &Subject,
+    source: &LogSource,
+    from: LogPosition,
+    mut take: impl FnMut(LogChunk) -> Verdict,
+) -> Result<bool, String> {
+    let told = |error: RunnerError| format!("read_log: {error}");
+    let mut stream = subject.backend.read_log(source, from, true).await.map_err(told)?;
     let all = async {
         while let Some(item) = stream.next().await {
-            match item.map_err(|error| format!("read_log: {error}"))? {
-                LogItem::Chunk(chunk) => {
-                    let before = read.bytes.len();
-                    read.line_starts
-                        .extend(chunk.lines.iter().map(|line| before + line.at_byte));
-                    read.bytes.extend_from_slice(&chunk.bytes);
-                    read.positions.push(chunk.position);
-                }
+            match item.map_err(told)? {
+                LogItem::Chunk(chunk) => take(chunk)?,
                 LogItem::Gap { message } => return Err(format!("the log has a gap: {message}")),
-                LogItem::End => {
-                    read.ended = true;
-                    break;
-                }
+                LogItem::End => return Ok(true),
             }
         }
-        Ok(read)
+        Ok(false)
     };
     subject.within("the end of the log", all).await?
 }
@@ -124,6 +132,72 @@ pub async fn a_line_of_a_megabyte(subject: &Subject) -> Verdict {
     let mut wanted = vec![b'x'; 1_000_000];
     wanted.extend_from_slice(b"\nafter\n");
     writes(subject, script, &wanted).await
+}
+
+/// Bytes of a large log, as many lines of [`LINE`] bytes.
+pub const LARGE: u64 = 100 * 1024 * 1024;
+/// A number of eight digits, zeros, a newline.
+const LINE: usize = 1024;
+
+/// Read while it is written, every byte compared: a hash of all of it would say less.
+pub async fn a_hundred_megabytes(subject: &Subject) -> Verdict {
+    let (bytes, why) = &subject.large_log;
+    let lines = bytes / LINE as u64;
+    let script = format!(
+        "zeros=$(printf %0{}d 0); \
+         awk -v zeros=$zeros 'BEGIN {{ for (i = 0; i < {lines}; i++) printf \"%08d%s\\n\", i, zeros }}'",
+        LINE - 9
+    );
+    let submission = subject.submit(subject.shell(&script)).await?;
+    let source = source(subject, &submission).await?;
+    let mut log = Numbered::default();
+    let ended = each_chunk(subject, &source, LogPosition::default(), |chunk| log.take(&chunk)).await?;
+    hold("a whole log is closed by End", ended)?;
+    expect("bytes", log.bytes, lines * LINE as u64)?;
+    expect("beginnings of lines", log.beginnings, lines)?;
+    let end = subject.wait(&submission, false).await?;
+    expect("status", end.status, RunStatus::Succeeded)?;
+    if let Some(why) = why {
+        subject.otherwise(why);
+    }
+    Ok(())
+}
+
+/// Numbered lines, held against what they must be as they come.
+#[derive(Default)]
+struct Numbered {
+    bytes: u64,
+    beginnings: u64,
+    /// The line that the next byte belongs to.
+    line: Vec<u8>,
+    within: usize,
+}
+
+impl Numbered {
+    fn take(&mut self, chunk: &LogChunk) -> Verdict {
+        let mut rest = chunk.bytes.as_ref();
+        while !rest.is_empty() {
+            if self.within == self.line.len() {
+                let number = self.bytes / LINE as u64;
+                self.line = format!("{number:08}{:0>1$}\n", "", LINE - 9).into_bytes();
+                self.within = 0;
+            }
+            let wanted = &self.line[self.within..];
+            let (now, later) = rest.split_at(wanted.len().min(rest.len()));
+            if now != &wanted[..now.len()] {
+                let found = String::from_utf8_lossy(&now[..now.len().min(16)]);
+                return Err(format!(
+                    "other bytes than written from byte {} on: {found:?}",
+                    self.bytes
+                ));
+            }
+            self.within += now.len();
+            self.bytes += now.len() as u64;
+            rest = later;
+        }
+        self.beginnings += chunk.lines.len() as u64;
+        expect("the position behind a chunk", chunk.position.offset, self.bytes)
+    }
 }
 
 /// Reading on from the position behind any chunk gives exactly the rest.

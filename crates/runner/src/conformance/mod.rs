@@ -4,8 +4,11 @@
 //!
 //! ```ignore
 //! qwex_runner::conformance!("mine", my_subject().await);
+//! // The same for a backend whose runs take their time: several laws at once.
+//! qwex_runner::conformance!("mine", at_once, my_subject().await);
 //! ```
 
+pub mod batch;
 pub mod cancels;
 pub mod ends;
 pub mod logs;
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use qwex_core::transition::next;
 use qwex_core::{
@@ -37,13 +41,15 @@ use record::Answer;
 /// Nothing, or the sentence that says which law was broken and how.
 pub type Verdict = Result<(), String>;
 
-/// A backend under test. Its commands find a POSIX shell with `head`, `tr` and `sleep`.
+/// A backend under test. Its commands find a POSIX shell with `awk`, `dd`, `head`, `tr` and `sleep`.
 pub struct Subject {
     pub backend: Arc<dyn Backend>,
     /// For backends that need one.
     image: Option<String>,
     /// The directory that the backend was opened for, where it works in no other.
     workspace: Option<PathBuf>,
+    /// How many bytes of a log arrive in any case, and why no more than these.
+    large_log: (u64, Option<String>),
     /// The longest time until anything has happened.
     limit: Duration,
     /// What kept a law from being kept to the letter; `None`: nothing.
@@ -64,6 +70,7 @@ impl Subject {
             backend,
             image: None,
             workspace: None,
+            large_log: (logs::LARGE, None),
             limit,
             told: Mutex::new(None),
             _keep: Box::new(keep),
@@ -81,6 +88,14 @@ impl Subject {
     #[must_use]
     pub fn in_workspace(mut self, dir: impl Into<PathBuf>) -> Self {
         self.workspace = Some(dir.into());
+        self
+    }
+
+    /// For a backend where a larger log than this may lose bytes before anybody can read them, or takes too long for a
+    /// test; `why` becomes the footnote.
+    #[must_use]
+    pub fn with_log_of_at_most(mut self, bytes: u64, why: &str) -> Self {
+        self.large_log = (bytes, Some(why.to_owned()));
         self
     }
 
@@ -337,13 +352,17 @@ pub(crate) fn hold(what: &str, holds: bool) -> Verdict {
 }
 
 /// One law, as one row of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Case {
     /// `module::function`.
     pub name: &'static str,
     /// What people read.
     pub words: &'static str,
+    pub law: Law,
 }
+
+/// A law as it is held over a subject.
+pub type Law = for<'a> fn(&'a Subject) -> LocalBoxFuture<'a, Verdict>;
 
 /// Every law, in the order of the table.
 pub const CASES: &[Case] = crate::conformance!(@laws table []);
@@ -354,6 +373,11 @@ pub const CASES: &[Case] = crate::conformance!(@laws table []);
 macro_rules! conformance {
     ($column:literal, $subject:expr) => {
         $crate::conformance!(@laws tests [$column, $subject]);
+    };
+    ($column:literal, at_once, $subject:expr) => {
+        static LAWS: $crate::conformance::batch::Batch =
+            $crate::conformance::batch::Batch::new($column, module_path!(), || Box::pin(async { $subject }));
+        $crate::conformance!(@laws batch [LAWS]);
     };
     (@laws $made:ident [$($given:tt)*]) => {
         $crate::conformance! { @$made [$($given)*]
@@ -370,6 +394,7 @@ macro_rules! conformance {
                 exit_code_127: "exit code 127 by the command's own will",
                 program_not_found: "a program that is not there: start_error",
                 killed_by_a_signal: "killed by a signal",
+                each_signal: "each of ten signals is told by its number",
                 timeout: "timeout",
                 background_processes_do_not_hold_it: "a process left in the background does not hold the run",
             }
@@ -392,6 +417,7 @@ macro_rules! conformance {
                 byte_exact: "NUL, invalid UTF-8, no last newline: to the byte",
                 windows_line_ends: "line ends of Windows: to the byte",
                 a_line_of_a_megabyte: "a line of a megabyte",
+                a_hundred_megabytes: "a log of 100 MB: to the byte",
                 from_any_position_the_rest: "from any position exactly the rest",
                 followed_live: "followed live",
                 empty: "no output at all",
@@ -412,8 +438,24 @@ macro_rules! conformance {
             $crate::conformance::Case {
                 name: concat!(stringify!($module), "::", stringify!($case)),
                 words: $words,
+                law: |subject| Box::pin($crate::conformance::$module::$case(subject)),
             },
         )+)+]
+    };
+    (@batch [$laws:ident] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
+        $(
+            mod $module {
+                $(
+                    #[test]
+                    fn $case() {
+                        let name = concat!(stringify!($module), "::", stringify!($case));
+                        if let Err(broken) = super::$laws.hold(name) {
+                            panic!("{broken}");
+                        }
+                    }
+                )+
+            }
+        )+
     };
     (@tests [$column:expr, $subject:expr] $($module:ident { $($case:ident: $words:literal,)+ })+) => {
         $(

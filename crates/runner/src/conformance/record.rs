@@ -19,6 +19,8 @@ pub const COLUMNS: &[(&str, &str)] = &[
     ("ssh", "ssh"),
     ("ssh-script", "ssh (script)"),
     ("k8s", "k8s"),
+    ("kueue", "kueue"),
+    ("remote", "remote"),
 ];
 
 /// How a backend stands to a law.

@@ -50,7 +50,8 @@ pub async fn another_spec_is_refused(subject: &Subject) -> Verdict {
     expect("the first one's exit code", end.exit_code, Some(3))
 }
 
-/// Each of many has its own end, whatever order the backend takes them in.
+/// Each of many has its own end, whatever order the backend takes them in. Sixteen are more than any of our machines
+/// starts side by side; two hundred over two clusters, with the server killed meanwhile, are a test of the server.
 pub async fn sixteen_at_once(subject: &Subject) -> Verdict {
     let runs = (0..16).map(|code| async move {
         let (_, end) = subject.run(subject.shell(&format!("exit {code}"))).await?;

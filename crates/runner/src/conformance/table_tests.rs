@@ -100,7 +100,7 @@ fn the_readme_shows_what_the_suites_saw() {
 #[test]
 fn every_column_is_what_a_suite_runs() {
     let mut sources = String::new();
-    for below in ["crates", "tests"] {
+    for below in ["crates", "tests", "client"] {
         read_tests(&root().join(below), &mut sources);
     }
     for (key, _) in COLUMNS {

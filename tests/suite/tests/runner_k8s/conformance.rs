@@ -1,18 +1,64 @@
-//! The laws of every backend, kept by Kubernetes with the user's own rights.
+//! The laws of every backend, kept by Kubernetes with the user's own rights, and behind a queue.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use qwex_runner::conformance::Subject;
-use qwex_testbed::{images, shared};
+use qwex_testbed::images;
 
 use crate::rig::Rig;
 
-async fn subject() -> Subject {
-    let alpha = shared::alpha().await.expect("alpha runs");
-    let rig = Rig::direct(alpha, |_| {}).await.expect("a namespace");
+fn subject(rig: Rig) -> Subject {
     let backend = Arc::new(rig.backend.clone());
-    Subject::new(backend, Duration::from_secs(180), rig).with_image(images::BUSYBOX)
+    Subject::new(backend, Duration::from_secs(180), rig)
+        .with_image(images::BUSYBOX)
+        .with_log_of_at_most(
+            8 * 1024 * 1024,
+            "8 MB: beyond 10 MiB a kubelet rotates, and what nobody had read by then is gone",
+        )
 }
 
-qwex_runner::conformance!("k8s", subject().await);
+mod plain {
+    use qwex_testbed::shared;
+
+    use super::*;
+
+    async fn rig() -> Rig {
+        let alpha = shared::alpha().await.expect("alpha runs");
+        Rig::direct(alpha, |_| {}).await.expect("a namespace")
+    }
+
+    qwex_runner::conformance!("k8s", at_once, subject(rig().await));
+}
+
+mod queued {
+    use qwex_runner_k8s::Word;
+    use qwex_testbed::Cluster;
+    use qwex_testbed::queue::QueueStandIn;
+    use tokio::sync::OnceCell;
+
+    use super::*;
+    use crate::queue;
+
+    /// Of its own: on the shared one there is no Kueue, and other tests are about that.
+    static CLUSTER: OnceCell<(Cluster, QueueStandIn)> = OnceCell::const_new();
+
+    async fn rig() -> Rig {
+        let start = async || {
+            let cluster = Cluster::alpha().await?;
+            let stand_in = QueueStandIn::start(cluster.kubeconfig()).await?;
+            anyhow::Ok((cluster, stand_in))
+        };
+        let (cluster, _) = CLUSTER
+            .get_or_try_init(start)
+            .await
+            .expect("a cluster with a queue");
+        let rig = Rig::direct(cluster, |config| config.word = Word::Kueue)
+            .await
+            .expect("a namespace");
+        queue::furnish(&rig).await.expect("a queue");
+        rig
+    }
+
+    qwex_runner::conformance!("kueue", at_once, subject(rig().await));
+}

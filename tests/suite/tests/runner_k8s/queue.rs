@@ -32,7 +32,7 @@ async fn own_bed() -> Result<Rig> {
     Ok(rig)
 }
 
-/// The LocalQueue `main` of one CPU in the namespace of a rig.
+/// The LocalQueue `main` of one CPU and a GiB of memory in the namespace of a rig.
 pub async fn furnish(rig: &Rig) -> Result<()> {
     let name = rig.namespace.clone();
     create(
@@ -42,10 +42,11 @@ pub async fn furnish(rig: &Rig) -> Result<()> {
         json!({ "metadata": { "name": name }, "spec": {} }),
     )
     .await?;
-    let flavor = json!({ "name": name, "resources": [{ "name": "cpu", "nominalQuota": "1" }] });
+    let quota = json!([{ "name": "cpu", "nominalQuota": "1" }, { "name": "memory", "nominalQuota": "1Gi" }]);
+    let flavor = json!({ "name": name, "resources": quota });
     let spec = json!({
         "namespaceSelector": {},
-        "resourceGroups": [{ "coveredResources": ["cpu"], "flavors": [flavor] }],
+        "resourceGroups": [{ "coveredResources": ["cpu", "memory"], "flavors": [flavor] }],
     });
     create(
         rig,
