@@ -17,21 +17,22 @@ const KEPT: u64 = 24 << 20;
 
 /// Holds memory and turns until a file appears, then ends.
 fn busy(bench: &Bench, dir: &std::path::Path) -> Work {
-    let script =
-        format!("x=$(head -c {KEPT} /dev/zero | tr '\\0' x); touch begun; while [ ! -e stop ]; do :; done");
+    let script = format!("x=$(head -c {KEPT} /dev/zero | tr '\\0' x); while [ ! -e stop ]; do :; done");
     crate::support::in_workspace(bench.shell(&script), dir)
 }
 
-/// Runs it for a while, counted from when its memory is full; `how_long` also gives a slow look its time.
-async fn used(bench: &Bench, watching: &ContainerBackend, how_long: Duration) -> Result<Option<Usage>> {
+/// Runs it until the one who watches has measured it with its memory full.
+async fn used(bench: &Bench, watching: &ContainerBackend) -> Result<Option<Usage>> {
     let dir = tempfile::tempdir()?;
     let submission = submit(&bench.backend, busy(bench, dir.path())).await?;
     let ending = async {
-        let begun = || async { dir.path().join("begun").exists().then_some(()) };
-        wait::until(LIMIT, "the command to hold its memory", begun).await?;
-        let since = std::time::Instant::now();
-        let passed = || async { (since.elapsed() >= how_long).then_some(()) };
-        wait::until(LIMIT, "some time to pass", passed).await?;
+        let measured = || async {
+            let details = watching.details(&submission.handle).await;
+            let usage = details.map_err(|error| error.to_string())?.usage;
+            let is_full = usage.as_ref().and_then(|usage| usage.max_memory_bytes) >= Some(KEPT);
+            is_full.then_some(()).ok_or_else(|| format!("{usage:?}"))
+        };
+        wait::until_ok(LIMIT, "the container to be measured", measured).await?;
         std::fs::write(dir.path().join("stop"), "")?;
         anyhow::Ok(())
     };
@@ -60,11 +61,11 @@ async fn what_a_container_used_is_told_by_whoever_watched_it() -> Result<()> {
     require!(Root, Docker, Podman);
     for which in BOTH {
         let bench = which.bench().await;
-        let usage = used(&bench, &bench.backend, Duration::from_secs(1)).await?;
+        let usage = used(&bench, &bench.backend).await?;
         is_that_of_busy(&usage.context("not told")?, Duration::from_millis(50))?;
         // The one who submitted is of no use to the one who watches.
         let keeper = bench.another();
-        let usage = used(&bench, &keeper, Duration::from_secs(2)).await?;
+        let usage = used(&bench, &keeper).await?;
         is_that_of_busy(
             &usage.context("not told by a new keeper")?,
             Duration::from_millis(50),
