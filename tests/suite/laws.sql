@@ -115,6 +115,11 @@ FROM run LEFT JOIN (SELECT run_id, sum(bytes) AS bytes, sum(lines) AS lines FROM
 WHERE imported IS NOT NULL AND ((logs ->> 'bytes')::numeric <> coalesce(stream.bytes, 0)
     OR (logs ->> 'lines')::numeric <> coalesce(stream.lines, 0))
 
+UNION ALL
+SELECT 'imported: its log lies where an upload may be removed', log_chunk.run_id::text
+FROM import_upload JOIN log_chunk ON log_chunk.run_id = import_upload.run_id
+    AND starts_with(log_chunk.object_key, 'runs/' || import_upload.run_id || '/imported/' || import_upload.id || '/')
+
 -- 9 Every terminal event of what ran here reaches every subscriber, or is seen to be owed.
 UNION ALL
 SELECT 'law 9: an endpoint is not owed the end of a run', run.id::text || ' ' || webhook_endpoint.id

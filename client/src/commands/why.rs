@@ -43,6 +43,7 @@ fn here(run: &Run, placed: &Placed) -> Why {
             .as_ref()
             .map(|_| format!("read its log: qwexctl logs {}", run.id)),
         placement: None,
+        log_waiting: None,
     }
 }
 
@@ -52,6 +53,15 @@ fn words(why: &Why) -> String {
     let mut text = format!("{}: {}\n", status, one_line(&why.summary));
     if let Some(hint) = &why.hint {
         text.push_str(&format!("to do: {}\n", one_line(hint)));
+    }
+    if let Some(waiting) = &why.log_waiting {
+        text.push_str(&format!(
+            "log: {}\nwaits since {}, last refused at {}\nto do: {}\n",
+            one_line(&waiting.message),
+            output::age::full(waiting.since),
+            output::age::full(waiting.last_refused_at),
+            one_line(&waiting.hint)
+        ));
     }
     if let Some(placement) = &why.placement {
         let chosen = match &placement.chosen {

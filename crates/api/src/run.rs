@@ -10,6 +10,7 @@ use qwex_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogWaiting;
 use crate::strict::{StrictPlacement, StrictResources, StrictRetry};
 
 /// Body of `POST /v1/runs`: a [`JobSpec`] with what names it. Only `command` is needed.
@@ -288,6 +289,9 @@ pub struct Why {
     /// Every cluster considered at the last placement.
     #[serde(default)]
     pub placement: Option<PlacementReport>,
+    /// Set while bytes of its log wait for the archive.
+    #[serde(default)]
+    pub log_waiting: Option<LogWaiting>,
 }
 
 /// Which clusters were considered, and why each was taken or not. Stored with the run for ever.

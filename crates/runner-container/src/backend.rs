@@ -22,6 +22,7 @@ use crate::logs;
 use crate::observe::View;
 use crate::record::{Record, Records, StopCause};
 use crate::snapshot::{Phase, Snapshot};
+use crate::usage::Usages;
 use crate::vigil::Vigil;
 use crate::watch;
 
@@ -45,6 +46,7 @@ pub struct Inner {
     /// How far the pulls of this process are.
     progress: Mutex<HashMap<Key, String>>,
     pub vigil: Vigil,
+    pub usages: Usages,
 }
 
 impl ContainerBackend {
@@ -63,6 +65,7 @@ impl ContainerBackend {
             changed: broadcast::Sender::new(NEWS),
             progress: Mutex::default(),
             vigil: Vigil::default(),
+            usages: Usages::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -204,6 +207,7 @@ impl Inner {
             let force = container.phase == Phase::Abandoned;
             self.remove_container(&container.id, force).await?;
         }
+        self.usages.forget(key);
         self.records.remove(key, &lock)
     }
 }

@@ -14,6 +14,7 @@ use crate::manifest;
 use crate::names;
 use crate::record::{EndCause, Locked, Record};
 use crate::snapshot::{Phase, Snapshot};
+use crate::usage;
 use crate::user::Caller;
 
 /// How long the name may be taken by a container that is being removed.
@@ -59,6 +60,7 @@ impl Inner {
             self.start(key, &id, record, lock).await?;
         }
         deadline::guard(self, work);
+        usage::measure(self, key);
         Ok(Brought::Up)
     }
 

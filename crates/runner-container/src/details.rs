@@ -89,11 +89,15 @@ impl Inner {
 
     pub async fn details(&self, key: Key) -> Result<Details, RunnerError> {
         let client = self.link.client().await?;
+        let known = Details {
+            usage: self.usages.of(key),
+            ..Details::default()
+        };
         let Some(container) = self.inspect(&key.object()).await? else {
-            return Ok(Details::default());
+            return Ok(known);
         };
         let Some(image) = container.image_id else {
-            return Ok(Details::default());
+            return Ok(known);
         };
         let digest = match client.docker.inspect_image(&image).await {
             Ok(found) => found.repo_digests.unwrap_or_default().into_iter().next(),
@@ -106,8 +110,7 @@ impl Inner {
             // An image that was built or loaded here has no digest in any registry, only its own id.
             image_digest: digest.or(Some(image)),
             host: host.filter(|_| self.link.is_local()),
-            // An engine tells what runs, not what ran: the last figures before the end would be too small.
-            usage: None,
+            ..known
         })
     }
 }

@@ -22,6 +22,7 @@ fn ended(code: i64) -> Snapshot {
         started_at: Some(at(1)),
         finished_at: Some(at(5)),
         image_id: None,
+        pid: None,
         log_path: None,
         memory_limit: 0,
     }

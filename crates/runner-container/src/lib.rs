@@ -31,6 +31,13 @@
 //! again, from any process, goes on. Engines know no timeout either: the submitting process ends its attempts at theirs, and
 //! so must whoever watches ([`qwex_runner::Backend::ends_at_timeout`]); the container carries its deadline as a label, and an
 //! end by a signal after it is told as a timeout.
+//!
+//! # What a run used
+//! An engine forgets it with the end, so whoever submits or watches measures while the container runs: on this machine by
+//! the files of its control group (each 50 ms at first, later each twentieth of the time it has run, at most a second apart),
+//! elsewhere by asking the engine (each second, later each five). [`qwex_runner::backend::Details::usage`] is then the
+//! processor time at the last sample and the greatest memory of all samples, as `docker stats` counts it. It is absent for
+//! a container that ended before the first sample or while nobody measured; memory that a new keeper did not see is not told.
 
 mod backend;
 mod cancel;
@@ -57,6 +64,7 @@ mod registry;
 mod service;
 mod snapshot;
 mod submit;
+mod usage;
 mod user;
 mod vigil;
 mod watch;

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub labels: HashMap<String, String>,
     pub phase: Phase,
     pub exit_code: Option<i64>,
+    /// Of its first process, as the engine's machine counts; `None` while it does not run.
+    pub pid: Option<i64>,
     pub oom_killed: bool,
     /// The engine's words about a failed start.
     pub error: String,
@@ -62,6 +64,7 @@ impl Snapshot {
                 .unwrap_or_default(),
             phase: phase(state.status?),
             exit_code: state.exit_code,
+            pid: state.pid.filter(|pid| *pid > 0),
             oom_killed: state.oom_killed.unwrap_or(false),
             error: state.error.unwrap_or_default(),
             created_at: time(inspect.created.as_deref()),

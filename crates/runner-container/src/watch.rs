@@ -19,6 +19,7 @@ use crate::errors;
 use crate::logs;
 use crate::names;
 use crate::observe::View;
+use crate::usage;
 
 /// Without news for this long, the watch says that it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -214,6 +215,9 @@ impl Eye {
     }
 
     fn take(&mut self, inner: &Arc<Inner>, view: View) -> Vec<Sighting> {
+        if view.container.as_ref().is_some_and(usage::is_running) {
+            usage::measure(inner, view.key);
+        }
         let told = self.attempts.entry(view.key).or_default();
         let all = view.observations(&inner.backend_info(view.key));
         let is_new = |seen: &&Observation| !told.observations.iter().any(|old| old.fact == seen.fact);

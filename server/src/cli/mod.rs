@@ -3,6 +3,7 @@
 mod dev;
 mod healthcheck;
 mod migrate;
+mod probe;
 mod replica;
 mod serve;
 mod token;

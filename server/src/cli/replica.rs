@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
+use super::probe;
 use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::clusters::{Clusters, Connector, LocalSettings, Supervisor, Tuning};
@@ -21,7 +21,7 @@ use crate::config::{DatabaseSettings, HttpSettings, SecretKey};
 use crate::db::{PoolSizes, Pools, migrate};
 use crate::dispatch;
 use crate::hints::Hints;
-use crate::http::{self, AccessTable, App, Check, Drain, Limiter, Probe};
+use crate::http::{self, AccessTable, App, Drain, Limiter};
 use crate::logs::{Archive, ChunkStore};
 use crate::projects::Projects;
 use crate::recorder::{Recorder, RecorderConfig};
@@ -136,7 +136,8 @@ impl Replica {
             stop.clone(),
         ));
         work.spawn(hints.listen(stop.clone()));
-        spawn_upkeep(&work, &stop, &pools, &answers);
+        spawn_upkeep(&work, &stop, &pools, &answers, &logs);
+        let probe = probe::of(pools.clone(), logs.clone());
         let app = Arc::new(App {
             projects: Projects::new(pools.api.clone(), auth.clone()),
             auth,
@@ -148,7 +149,7 @@ impl Replica {
             limiter: Limiter::new(http.rate_limit),
             access: AccessTable::of_routes().map_err(anyhow::Error::msg)?,
             drain: drain.clone(),
-            probe: probe(pools.clone()),
+            probe,
             metrics: http.metrics_listen.is_none().then(|| metrics.clone()),
             dev,
         });
@@ -242,8 +243,16 @@ async fn check_archive(store: ChunkStore) {
 }
 
 /// What keeps a replica tidy.
-fn spawn_upkeep(work: &TaskTracker, stop: &CancellationToken, pools: &Pools, answers: &Answers) {
+fn spawn_upkeep(
+    work: &TaskTracker,
+    stop: &CancellationToken,
+    pools: &Pools,
+    answers: &Answers,
+    logs: &Archive,
+) {
     spawn_until(work, stop, answers.clone().sweep());
+    spawn_until(work, stop, logs.clone().sweep());
+    spawn_until(work, stop, logs.clone().measure());
     spawn_until(work, stop, keep_partitions(pools.clone()));
     spawn_until(work, stop, watch_pools(pools.clone()));
 }
@@ -292,32 +301,6 @@ async fn watch_pools(pools: Pools) {
             metrics::gauge!("qwex_db_connections", "lane" => lane, "state" => "used")
                 .set(pool.size().saturating_sub(idle));
         }
-    }
-}
-
-/// What `/readyz` asks: the database, and its schema.
-fn probe(pools: Pools) -> Probe {
-    Box::new(move || {
-        let pools = pools.clone();
-        async move { vec![database_check(&pools).await] }.boxed()
-    })
-}
-
-async fn database_check(pools: &Pools) -> Check {
-    let asked = tokio::time::timeout(Duration::from_secs(2), migrate::check(&pools.api)).await;
-    let message = match asked {
-        Ok(Ok(())) => None,
-        Ok(Err(error @ migrate::SchemaError::Behind { .. })) => Some(error.to_string()),
-        Ok(Err(error)) => {
-            tracing::warn!(cause = %anyhow::Error::from(error), "not ready");
-            Some("the database cannot be read".to_owned())
-        }
-        Err(_) => Some("the database does not answer within 2 s".to_owned()),
-    };
-    Check {
-        check: "database",
-        ok: message.is_none(),
-        message: message.unwrap_or_default(),
     }
 }
 

@@ -122,7 +122,7 @@ pub struct ChunkRow {
     pub gap_before: Option<String>,
 }
 
-/// Stores a chunk's row and moves the stream behind it, in one transaction with the caller's.
+/// Stores a chunk's row and moves the stream behind it, so that it waits for the archive no more, in one transaction with the caller's.
 pub async fn insert_chunk(
     conn: &mut PgConnection,
     run: RunId,
@@ -152,7 +152,11 @@ pub async fn insert_chunk(
     .execute(&mut *conn)
     .await?;
     sqlx::query!(
-        "UPDATE log_stream SET position = $3, bytes = $4, lines = $5 WHERE run_id = $1 AND ordinal = $2",
+        r#"
+        UPDATE log_stream
+        SET position = $3, bytes = $4, lines = $5, waiting_for = NULL, waiting_since = NULL, waiting_seen_at = NULL
+        WHERE run_id = $1 AND ordinal = $2
+        "#,
         run.as_uuid(),
         ordinal,
         Json(position) as _,
@@ -240,7 +244,8 @@ pub async fn seal_stream(
 ) -> DbResult<()> {
     sqlx::query!(
         r#"
-        UPDATE log_stream SET verdict = $3, sha256 = $4, message = $5, sealed_at = now()
+        UPDATE log_stream SET verdict = $3, sha256 = $4, message = $5, sealed_at = now(), waiting_for = NULL,
+            waiting_since = NULL, waiting_seen_at = NULL
         WHERE run_id = $1 AND ordinal = $2 AND sealed_at IS NULL
         "#,
         run.as_uuid(),

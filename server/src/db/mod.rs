@@ -23,6 +23,8 @@ pub mod record;
 pub mod run;
 pub mod submit;
 pub mod token;
+pub mod upload;
+pub mod waiting;
 pub mod webhook;
 
 pub use error::{DbError, DbResult};

@@ -20,11 +20,13 @@ use crate::telemetry::Metrics;
 /// Asks whatever this replica needs; given by `cli`, which knows it.
 pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>;
 
-/// One thing that a replica needs.
+/// One thing that a replica works with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Check {
     pub check: &'static str,
     pub ok: bool,
+    /// Whether the replica takes no requests without it. What fails and is not needed makes it degraded.
+    pub needed: bool,
     pub message: String,
 }
 
@@ -32,6 +34,8 @@ pub struct Check {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
+    /// Ready, and a part that it can do without for a while fails: the log archive.
+    pub degraded: bool,
     pub checks: Vec<Check>,
 }
 
@@ -60,6 +64,9 @@ async fn livez() -> &'static str {
 }
 
 /// Whether this replica can take requests: database, schema, not leaving.
+///
+/// A log archive that does not take what it is given leaves it ready (200), since runs go on and no log is lost: a second
+/// line names it as degraded, and says why and since when.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), params(ReadyParams), responses(
     (status = 200, description = "ready", content((String = "text/plain"), (Readiness = "application/json"))),
     (status = 503, description = "not ready", content((String = "text/plain"), (Readiness = "application/json"))),
@@ -69,19 +76,31 @@ async fn readyz(State(app): State<Arc<App>>, Query(params): Query<ReadyParams>) 
     let mut checks = vec![Check {
         check: "draining",
         ok: !app.drain.is_draining(),
+        needed: true,
         message: String::new(),
     }];
     checks.extend((app.probe)().await);
-    let ready = checks.iter().all(|check| check.ok);
+    let ready = checks.iter().all(|check| check.ok || !check.needed);
+    let failing = checks.iter().filter(|check| !check.ok && !check.needed);
+    let degraded: String = failing
+        .map(|check| format!("degraded: {}: {}\n", check.check, check.message))
+        .collect();
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
     if params.verbose {
-        (status, axum::Json(Readiness { ready, checks })).into_response()
+        let body = Readiness {
+            ready,
+            degraded: ready && !degraded.is_empty(),
+            checks,
+        };
+        (status, axum::Json(body)).into_response()
+    } else if ready {
+        (status, format!("ready\n{degraded}")).into_response()
     } else {
-        (status, if ready { "ready\n" } else { "not ready\n" }).into_response()
+        (status, "not ready\n").into_response()
     }
 }
 

@@ -40,6 +40,11 @@ impl From<RunsError> for HttpError {
             RunsError::WrongState { status } => {
                 Self::new(ErrorCode::WrongState, format!("the run is {status}"))
             }
+            RunsError::GivenUp => Self::new(
+                ErrorCode::LogUnavailable,
+                "the log was on its way for more than a day without a byte and was given up; nothing was recorded",
+            )
+            .with_hint("send the record again with its whole log"),
             RunsError::Database(_) | RunsError::Record(_) | RunsError::Stopping if error.is_passing() => {
                 Self::unavailable(error)
             }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use qwex_api::log::ArchiveTrouble;
 use qwex_core::LogVerdict;
 use qwex_runner::{LogItem, LogPosition};
 use sha2::{Digest, Sha256};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::Archive;
 use super::seal::LogError;
 use super::tail::Tail;
+use super::trouble::trouble_of;
 use crate::clusters::Backend;
 use crate::db::log::{self, ChunkRow, StreamRow};
 use crate::db::record::{self, LeaseGuard};
@@ -22,6 +24,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_AGE: Duration = Duration::from_secs(2);
 /// Longest pause before a broken stream is opened again.
 const PAUSE: Duration = Duration::from_secs(10);
+/// That the archive refuses is written down so often while it goes on.
+const TELL: Duration = Duration::from_secs(30);
 
 pub(super) struct Follower {
     archive: Archive,
@@ -33,6 +37,8 @@ pub(super) struct Follower {
     lines: u64,
     /// Of every byte that is archived; `None` where an earlier follower archived some.
     hash: Option<Sha256>,
+    /// What was last written down of the archive's refusals, and when.
+    told: Option<(ArchiveTrouble, Instant)>,
 }
 
 /// How a stream ended.
@@ -55,6 +61,7 @@ impl Follower {
             row,
             tail,
             hash,
+            told: None,
         }
     }
 
@@ -67,11 +74,11 @@ impl Follower {
             match over {
                 Ok(Over::Whole) => match self.seal().await {
                     Ok(()) => return,
-                    Err(error) => self.note(&error),
+                    Err(error) => self.note(&error).await,
                 },
                 Ok(Over::Cut) => {}
-                Err(error) if error.is_final() => return self.note(&error),
-                Err(error) => self.note(&error),
+                Err(error) if error.is_final() => return self.note(&error).await,
+                Err(error) => self.note(&error).await,
             }
             failures = if self.position.offset > before {
                 0
@@ -83,8 +90,20 @@ impl Follower {
         }
     }
 
-    fn note(&self, error: &LogError) {
+    async fn note(&mut self, error: &LogError) {
         tracing::warn!(run = %self.row.source.run_id, stream = self.row.ordinal, offset = self.position.offset, error = error as &dyn std::error::Error, "a log stream goes on later");
+        let LogError::Store(error) = error else { return };
+        let trouble = trouble_of(error);
+        let is_told = |(told, at): (ArchiveTrouble, Instant)| told == trouble && at.elapsed() < TELL;
+        if self.told.is_some_and(is_told) {
+            return;
+        }
+        match self.archive.tell_refused(&self.guard, &self.row, trouble).await {
+            Ok(()) => self.told = Some((trouble, Instant::now())),
+            Err(error) => {
+                tracing::warn!(run = %self.row.source.run_id, error = &error as &dyn std::error::Error, "nobody is told that a log waits");
+            }
+        }
     }
 
     async fn read(&mut self) -> Result<Over, LogError> {
@@ -179,6 +198,7 @@ impl Follower {
         if let Some(hash) = &mut self.hash {
             hash.update(&ready.chunk.bytes);
         }
+        self.told = None;
         self.lines += lines;
         self.position = ready.position;
         self.tail.archived(length);

@@ -1,5 +1,5 @@
 //! Taking in the log of a run that ended elsewhere: bytes as they come, cut into chunks, hashed, put into the archive.
-//! Their index is written by the Recorder, with the run: until then they are garbage that nothing names.
+//! Their index is written by the Recorder, with the run: until then they are an [`Upload`]'s, which gives them up.
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, TryStreamExt};
@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::chunk::Chunk;
 use super::seal::worst;
+use super::upload::Upload;
 use super::{Archive, StoreError};
+use crate::db::DbError;
 use crate::db::import::{ImportedChunk, ImportedStream};
 use crate::db::to_i32;
 
@@ -31,6 +33,11 @@ pub enum ImportLogError<E> {
     OtherBytes { got: String, told: String },
     #[error("it cannot be archived")]
     Store(#[from] StoreError),
+    #[error("its upload cannot be written down")]
+    Database(#[from] DbError),
+    /// It was silent for longer than uploads are kept.
+    #[error("it was given up meanwhile")]
+    GivenUp,
 }
 
 /// A log in the archive, and what is to be written of it.
@@ -39,6 +46,8 @@ pub struct ImportedLog {
     pub summary: LogSummary,
     pub streams: Vec<ImportedStream>,
     pub chunks: Vec<ImportedChunk>,
+    /// Whose objects they are until they belong to a run.
+    pub upload: Upload,
 }
 
 impl Archive {
@@ -46,7 +55,7 @@ impl Archive {
     /// `at`: the files they come from hold none.
     ///
     /// # Errors
-    /// Other bytes came than were told, or the archive refuses. Nothing refers to what was archived then.
+    /// Other bytes came than were told, or the archive refuses. What was archived is removed then.
     pub async fn take_in<E>(
         &self,
         run: RunId,
@@ -61,17 +70,10 @@ impl Archive {
             summary: told.clone(),
             streams: Vec::with_capacity(streams.len()),
             chunks: Vec::new(),
+            upload: Upload::begin(self, run).await?,
         };
         for (ordinal, stream) in (0..).zip(streams) {
-            let row = self
-                .take_stream(
-                    run,
-                    ordinal,
-                    (stream, at),
-                    &mut input,
-                    (&mut hash, &mut taken.chunks),
-                )
-                .await?;
+            let row = take_stream(ordinal, (stream, at), &mut input, &mut hash, &mut taken).await?;
             taken.streams.push(row);
         }
         if input.more().await? {
@@ -90,54 +92,56 @@ impl Archive {
             .max(worst(streams.iter().filter_map(|stream| stream.verdict)));
         Ok(taken)
     }
+}
 
-    async fn take_stream<E>(
-        &self,
-        run: RunId,
-        ordinal: i32,
-        (told, at): (&LogStreamInfo, Timestamp),
-        input: &mut Input<impl Stream<Item = Result<Bytes, E>> + Unpin>,
-        (whole, chunks): (&mut Sha256, &mut Vec<ImportedChunk>),
-    ) -> Result<ImportedStream, ImportLogError<E>> {
-        let (mut start, mut lines, mut begins) = (0, 0, true);
-        let mut hash = Sha256::new();
-        while start < told.bytes {
-            let bytes = input.take(told.bytes - start).await?;
-            whole.update(&bytes);
-            hash.update(&bytes);
-            let length = bytes.len() as u64;
-            let times = times(&bytes, begins, at);
-            begins = bytes.ends_with(b"\n");
-            let count = times.len() as u64;
-            let is_any = (count > 0).then_some(at);
-            let chunk = Chunk { bytes, lines: times };
-            let (object_key, stored_length) = self.store.put_by_content(run, ordinal, start, chunk).await?;
-            chunks.push(ImportedChunk {
-                ordinal,
-                start,
-                length,
-                first_line: lines,
-                lines: count,
-                first_at: is_any,
-                last_at: is_any,
-                object_key,
-                stored_length,
-            });
-            start += length;
-            lines += count;
+async fn take_stream<E>(
+    ordinal: i32,
+    (told, at): (&LogStreamInfo, Timestamp),
+    input: &mut Input<impl Stream<Item = Result<Bytes, E>> + Unpin>,
+    whole: &mut Sha256,
+    taken: &mut ImportedLog,
+) -> Result<ImportedStream, ImportLogError<E>> {
+    let (mut start, mut lines, mut begins) = (0, 0, true);
+    let mut hash = Sha256::new();
+    while start < told.bytes {
+        let bytes = input.take(told.bytes - start).await?;
+        whole.update(&bytes);
+        hash.update(&bytes);
+        let length = bytes.len() as u64;
+        let times = times(&bytes, begins, at);
+        begins = bytes.ends_with(b"\n");
+        let count = times.len() as u64;
+        let is_any = (count > 0).then_some(at);
+        let chunk = Chunk { bytes, lines: times };
+        let (object_key, stored_length) = taken.upload.put(ordinal, start, chunk).await?;
+        if !taken.upload.touch().await? {
+            return Err(ImportLogError::GivenUp);
         }
-        Ok(ImportedStream {
+        taken.chunks.push(ImportedChunk {
             ordinal,
-            attempt: to_i32(told.attempt.0),
-            episode: told.episode.clone(),
-            stream: told.stream.clone(),
-            bytes: told.bytes,
-            lines,
-            verdict: told.verdict.unwrap_or(LogVerdict::Complete).as_str(),
-            sha256: hex::encode(hash.finalize()),
-            message: told.message.clone(),
-        })
+            start,
+            length,
+            first_line: lines,
+            lines: count,
+            first_at: is_any,
+            last_at: is_any,
+            object_key,
+            stored_length,
+        });
+        start += length;
+        lines += count;
     }
+    Ok(ImportedStream {
+        ordinal,
+        attempt: to_i32(told.attempt.0),
+        episode: told.episode.clone(),
+        stream: told.stream.clone(),
+        bytes: told.bytes,
+        lines,
+        verdict: told.verdict.unwrap_or(LogVerdict::Complete).as_str(),
+        sha256: hex::encode(hash.finalize()),
+        message: told.message.clone(),
+    })
 }
 
 /// The lines that begin in these bytes, all of one time.

@@ -7,12 +7,15 @@
 mod chunk;
 mod cursor;
 mod follower;
+mod health;
 mod import;
 mod lines;
 mod read;
 mod seal;
 mod store;
 mod tail;
+mod trouble;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,10 +26,12 @@ use qwex_runner::{Handle, LogSource, RunnerError};
 use tokio_util::sync::CancellationToken;
 
 pub use cursor::{Cursor, CursorError};
+pub use health::Failing;
 pub use import::{ImportLogError, ImportedLog};
 pub use lines::LineSplitter;
 pub use read::{LogPiece, LogStream, LogsError, ReadOptions};
 pub use store::{ChunkStore, StoreError};
+pub use upload::Upload;
 
 use crate::clusters::Backend;
 use crate::db::{DbResult, Pools, log};

@@ -1,8 +1,10 @@
 //! The archive itself: chunks as objects, in a directory or a bucket.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -11,10 +13,11 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use qwex_core::RunId;
-use sha2::{Digest, Sha256};
 use url::Url;
+use uuid::Uuid;
 
 use super::chunk::{Chunk, ChunkError};
+use super::trouble::{Refusal, Refusals};
 
 /// Why the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,14 @@ pub enum StoreError {
     Refused(#[from] object_store::Error),
     #[error("the archive did not answer in time")]
     Slow,
+    #[error("what a cut import left cannot be removed")]
+    Removal(#[source] std::io::Error),
+    #[error("the chunk {key} is not there")]
+    Missing {
+        key: String,
+        #[source]
+        source: object_store::Error,
+    },
     #[error("the chunk {key} is broken")]
     Broken {
         key: String,
@@ -40,6 +51,7 @@ pub enum StoreError {
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const CHECK_DEADLINE: Duration = Duration::from_secs(15);
+const REMOVED_AT_ONCE: usize = 8;
 
 /// The bucket that a URL names, and nothing beside it that would be passed over in silence.
 fn bucket(url: &Url) -> Result<&str, StoreError> {
@@ -69,6 +81,9 @@ fn below(url: &Url, bucket: impl ObjectStore) -> Arc<dyn ObjectStore> {
 #[derive(Debug, Clone)]
 pub struct ChunkStore {
     objects: Arc<dyn ObjectStore>,
+    /// Where the archive lies, if it is a directory.
+    dir: Option<PathBuf>,
+    refusals: Refusals,
 }
 
 impl ChunkStore {
@@ -78,12 +93,15 @@ impl ChunkStore {
     /// # Errors
     /// The kind of URL is not known, the directory cannot be made, or the environment of the bucket is not whole.
     pub fn open(url: &Url) -> Result<Self, StoreError> {
+        let mut place = None;
         let objects: Arc<dyn ObjectStore> = match url.scheme() {
             "file" => {
                 let malformed = |()| StoreError::Malformed("names no directory of this machine");
                 let dir = url.to_file_path().map_err(malformed)?;
                 std::fs::create_dir_all(&dir).map_err(StoreError::Directory)?;
-                Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true))
+                let objects = LocalFileSystem::new_with_prefix(&dir)?.with_fsync(true);
+                place = Some(dir);
+                Arc::new(objects)
             }
             "s3" => {
                 let bucket = AmazonS3Builder::from_env().with_bucket_name(bucket(url)?);
@@ -99,7 +117,20 @@ impl ChunkStore {
             }
             other => return Err(StoreError::UnknownKind(format!("{other}:"))),
         };
-        Ok(Self { objects })
+        Ok(Self::of(objects, place))
+    }
+
+    fn of(objects: Arc<dyn ObjectStore>, dir: Option<PathBuf>) -> Self {
+        Self {
+            objects,
+            dir,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// What it refused of this process lately, unless it took something since.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusals.recent()
     }
 
     /// Asks the archive for an object that is not there: whether it answers, and lets us read.
@@ -128,37 +159,69 @@ impl ChunkStore {
         self.put_packed(key, packed).await
     }
 
-    /// Stores a chunk that came from outside, under a key that its bytes make: whoever else brings something under the
-    /// same run and place cannot overwrite it, and the same once more is the same object.
-    pub(super) async fn put_by_content(
+    /// Stores a chunk that came from outside, where nothing but the same upload puts anything.
+    pub(super) async fn put_of_upload(
         &self,
-        run: RunId,
+        (run, upload): (RunId, Uuid),
         ordinal: i32,
         start: u64,
         chunk: Chunk,
     ) -> Result<(String, u64), StoreError> {
-        let place = format!("runs/{run}/imported/{ordinal}/{start:020}");
-        let packed = pack(chunk, &place).await?;
-        let hash = hex::encode(Sha256::digest(&packed));
-        self.put_packed(format!("{place}-{hash}.qwl"), packed).await
+        let key = format!("{}/{ordinal}/{start:020}.qwl", place_of(run, upload));
+        let packed = pack(chunk, &key).await?;
+        self.put_packed(key, packed).await
     }
 
     async fn put_packed(&self, key: String, packed: Vec<u8>) -> Result<(String, u64), StoreError> {
         let length = packed.len() as u64;
         let path = Path::from(key.as_str());
         let put = self.objects.put(&path, PutPayload::from(packed));
-        tokio::time::timeout(DEADLINE, put)
-            .await
-            .map_err(|_| StoreError::Slow)??;
-        Ok((key, length))
+        let put = match tokio::time::timeout(DEADLINE, put).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StoreError::Slow),
+        };
+        self.refusals.note(&put);
+        put.map(|()| (key, length))
+    }
+
+    /// Removes whatever an upload left. Nothing of it need be there.
+    pub(super) async fn remove_upload(&self, run: RunId, upload: Uuid) -> Result<(), StoreError> {
+        let place = place_of(run, upload);
+        let removal = async {
+            match &self.dir {
+                Some(dir) => remove_dir(&dir.join(&place)).await,
+                None => Ok(self.remove_below(&Path::from(place)).await?),
+            }
+        };
+        let removed = tokio::time::timeout(DEADLINE, removal).await;
+        removed.map_err(|_| StoreError::Slow)?
+    }
+
+    async fn remove_below(&self, prefix: &Path) -> object_store::Result<()> {
+        let listed = self.objects.list(Some(prefix));
+        let each = listed.try_for_each_concurrent(REMOVED_AT_ONCE, |object| async move {
+            match self.objects.delete(&object.location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        each.await
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Chunk, StoreError> {
         let path = Path::from(key);
         let get = async { self.objects.get(&path).await?.bytes().await };
-        let packed = tokio::time::timeout(DEADLINE, get)
+        let got = tokio::time::timeout(DEADLINE, get)
             .await
-            .map_err(|_| StoreError::Slow)??;
+            .map_err(|_| StoreError::Slow)?;
+        let packed = got.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => StoreError::Missing {
+                key: key.to_owned(),
+                source: error,
+            },
+            error => error.into(),
+        })?;
         let chunk = tokio::task::spawn_blocking(move || Chunk::unpack(&packed)).await;
         let broken = |source| StoreError::Broken {
             key: key.to_owned(),
@@ -166,6 +229,29 @@ impl ChunkStore {
         };
         chunk.map_err(|_| StoreError::Slow)?.map_err(broken)
     }
+}
+
+/// Where the objects of an upload lie, and no other's; without a slash at its end.
+pub(super) fn place_of(run: RunId, upload: Uuid) -> String {
+    format!("runs/{run}/imported/{upload}")
+}
+
+/// With what a write that was killed left beside the objects, and the directories above that are empty then: a write makes
+/// those that it misses.
+async fn remove_dir(dir: &std::path::Path) -> Result<(), StoreError> {
+    use std::io::ErrorKind;
+    if let Err(error) = tokio::fs::remove_dir_all(dir).await {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {}
+            _ => return Err(StoreError::Removal(error)),
+        }
+    }
+    for above in dir.ancestors().skip(1).take(2) {
+        if tokio::fs::remove_dir(above).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn pack(chunk: Chunk, key: &str) -> Result<Vec<u8>, StoreError> {
@@ -205,5 +291,58 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = Url::from_directory_path(dir.path().join("new")).unwrap();
         ChunkStore::open(&url).unwrap().check().await.unwrap();
+    }
+
+    /// Two uploads of one run and a followed log beside them; one upload is removed.
+    async fn only_one_upload_goes(store: ChunkStore) {
+        let run: RunId = "01920000-0000-7000-8000-000000000001".parse().unwrap();
+        let (gone, kept) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let chunk = || Chunk {
+            bytes: "x\n".into(),
+            lines: Vec::new(),
+        };
+        for start in [0, 2] {
+            store.put_of_upload((run, gone), 0, start, chunk()).await.unwrap();
+        }
+        let (other, _) = store.put_of_upload((run, kept), 0, 0, chunk()).await.unwrap();
+        let (followed, _) = store.put(run, 0, 0, chunk()).await.unwrap();
+        for _ in 0..2 {
+            store.remove_upload(run, gone).await.unwrap();
+        }
+        let mut left: Vec<String> = store
+            .objects
+            .list(None)
+            .map_ok(|object| object.location.to_string())
+            .try_collect()
+            .await
+            .unwrap();
+        left.sort();
+        assert_eq!(left, [followed, other]);
+    }
+
+    #[tokio::test]
+    async fn the_objects_of_an_upload_are_removed_and_no_other() {
+        only_one_upload_goes(ChunkStore::of(
+            Arc::new(object_store::memory::InMemory::new()),
+            None,
+        ))
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        only_one_upload_goes(ChunkStore::open(&Url::from_directory_path(dir.path()).unwrap()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_the_last_upload_in_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ChunkStore::open(&Url::from_directory_path(dir.path()).unwrap()).unwrap();
+        let run: RunId = "01920000-0000-7000-8000-000000000001".parse().unwrap();
+        let upload = Uuid::from_u128(1);
+        let place = dir.path().join(place_of(run, upload)).join("0");
+        std::fs::create_dir_all(&place).unwrap();
+        // What a server that was killed in the middle of a write leaves.
+        std::fs::write(place.join("00000000000000000000.qwl#1"), "half").unwrap();
+        store.remove_upload(run, upload).await.unwrap();
+        let left = std::fs::read_dir(dir.path().join("runs")).unwrap().count();
+        assert_eq!(left, 0);
     }
 }

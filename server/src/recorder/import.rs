@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use qwex_api::run::AttemptInfo;
 use qwex_core::{EventKind, Imported, LogSummary, Run, RunEvent};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{RecordError, Recorder};
 use crate::db::DbResult;
 use crate::db::import::{self, ImportedChunk, ImportedRun, ImportedStream};
 use crate::db::record::{self, AttemptUpdate, EpisodeUpdate, NewEvent};
-use crate::db::to_i32;
+use crate::db::{to_i32, upload};
 
 /// A run that ended elsewhere, checked, with its log in the archive.
 #[derive(Debug)]
@@ -25,29 +26,44 @@ pub struct Import {
     pub events: Vec<RunEvent>,
     pub streams: Vec<ImportedStream>,
     pub chunks: Vec<ImportedChunk>,
+    /// Whose chunks they are until then.
+    pub upload: Uuid,
+}
+
+/// What became of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportOutcome {
+    Recorded,
+    /// A run of that id is recorded, and nothing changed.
+    Known,
+    /// Its chunks may be gone, and nothing changed.
+    GivenUp,
 }
 
 impl Recorder {
-    /// Records a run that ended elsewhere, durably and whole. False: a run of that id is recorded, and nothing changed.
+    /// Records a run that ended elsewhere, durably and whole or not at all.
     ///
     /// # Errors
     /// Nothing was written.
-    pub async fn import(&self, import: &Import) -> Result<bool, RecordError> {
+    pub async fn import(&self, import: &Import) -> Result<ImportOutcome, RecordError> {
         let refused = |error| RecordError::Database(Arc::new(error));
-        let is_new = self.insert(import).await.map_err(refused)?;
-        if is_new {
+        let outcome = self.insert(import).await.map_err(refused)?;
+        if outcome == ImportOutcome::Recorded {
             metrics::counter!("qwex_runs_imported_total").increment(1);
             self.hints.tell(&[import.run.id], false).await;
         }
-        Ok(is_new)
+        Ok(outcome)
     }
 
-    async fn insert(&self, whole: &Import) -> DbResult<bool> {
+    async fn insert(&self, whole: &Import) -> DbResult<ImportOutcome> {
         let id = whole.run.id.as_uuid();
         let events = events(whole);
         let mut tx = self.pool.begin().await?;
         if !import::insert_run(&mut tx, &run_row(whole, events.len())).await? {
-            return Ok(false);
+            return Ok(ImportOutcome::Known);
+        }
+        if !upload::end(&mut tx, whole.upload).await? {
+            return Ok(ImportOutcome::GivenUp);
         }
         let attempts: Vec<AttemptUpdate> = whole
             .attempts
@@ -60,7 +76,7 @@ impl Recorder {
         import::insert_streams(&mut tx, id, &whole.streams).await?;
         import::insert_chunks(&mut tx, id, &whole.chunks).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(ImportOutcome::Recorded)
     }
 }
 

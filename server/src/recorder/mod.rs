@@ -20,7 +20,7 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::db::record::LeaseGuard;
-pub use import::Import;
+pub use import::{Import, ImportOutcome};
 
 use crate::db::{DbError, Pools};
 use crate::hints::Hints;

@@ -31,6 +31,9 @@ pub enum RunsError {
     Database(#[from] DbError),
     #[error("failed to record")]
     Record(#[from] RecordError),
+    /// Its log was so long on its way that it was removed from the archive.
+    #[error("the log was given up on its way")]
+    GivenUp,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -51,6 +54,7 @@ impl RunsError {
             | Self::Differs { .. }
             | Self::KeyMismatch
             | Self::Changed { .. }
+            | Self::GivenUp
             | Self::WrongState { .. } => false,
         }
     }

@@ -155,12 +155,14 @@ impl Runs {
         Ok(db::history::list_attempts(&self.pools.api, id).await?)
     }
 
-    /// Why the run waits, failed, or ran where it ran.
+    /// Why the run waits, failed, or ran where it ran; and why its log waits.
     ///
     /// # Errors
     /// The run does not exist in the asker's scope, or the database is not there.
     pub async fn why(&self, scope: &Scope, id: RunId) -> Result<Why, RunsError> {
-        Ok(why::explain(self.get(scope, id).await?))
+        let stored = self.get(scope, id).await?;
+        let waiting = db::waiting::find_of_run(&self.pools.api, id).await?;
+        Ok(why::explain(stored, waiting))
     }
 
     /// Wakes whenever the run may have changed; read it again then, and at least every second.

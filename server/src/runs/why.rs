@@ -1,19 +1,49 @@
 //! `why`: one sentence on where a run stands, and what to do about it. Pure.
 
+use qwex_api::log::{ArchiveTrouble, LogWaiting};
 use qwex_api::run::Why;
 use qwex_core::{Flag, Run, RunStatus};
 
 use super::row_of;
 use crate::db::run::StoredRun;
+use crate::db::waiting::Waiting;
 
-pub(super) fn explain(stored: StoredRun) -> Why {
-    let summary = summary(&stored.run);
+pub(super) fn explain(stored: StoredRun, waiting: Option<Waiting>) -> Why {
+    let log_waiting = waiting.map(log_waiting);
+    let mut summary = summary(&stored.run);
+    if log_waiting.is_some() {
+        summary.push_str("; its log waits for the log archive");
+    }
     let hint = hint(&stored.run);
     Why {
         run: row_of(stored.run),
         summary,
         hint,
         placement: stored.placement,
+        log_waiting,
+    }
+}
+
+fn log_waiting(waiting: Waiting) -> LogWaiting {
+    let message = match waiting.trouble {
+        ArchiveTrouble::Damaged => format!("its log is not complete yet: {}", waiting.trouble.words()),
+        ArchiveTrouble::NoSpace
+        | ArchiveTrouble::Denied
+        | ArchiveTrouble::ReadOnly
+        | ArchiveTrouble::NoAnswer
+        | ArchiveTrouble::Refused
+        | ArchiveTrouble::Unknown => format!(
+            "the log archive does not take the rest of its log: {}; what is missing there is kept where it ran",
+            waiting.trouble.words()
+        ),
+    };
+    LogWaiting {
+        code: waiting.trouble,
+        message,
+        since: waiting.since,
+        last_refused_at: waiting.seen_at,
+        streams: u32::try_from(waiting.streams).unwrap_or(u32::MAX),
+        hint: waiting.trouble.hint().to_owned(),
     }
 }
 

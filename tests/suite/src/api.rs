@@ -189,6 +189,25 @@ impl Api {
         .await
     }
 
+    /// The items of the first page of a list.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no list.
+    pub async fn items(&self, path: &str) -> Result<Vec<Value>> {
+        let listed = self.get(path).await?.expect(200)?.json();
+        listed["items"].as_array().cloned().context("no items")
+    }
+
+    /// The kinds of a run's events, oldest first.
+    ///
+    /// # Errors
+    /// As [`Api::items`].
+    pub async fn event_kinds(&self, id: impl std::fmt::Display) -> Result<Vec<String>> {
+        let events = self.items(&format!("/v1/runs/{id}/events")).await?;
+        let kinds = events.iter().filter_map(|event| event["kind"].as_str());
+        Ok(kinds.map(str::to_owned).collect())
+    }
+
     /// The raw bytes of a run's log.
     ///
     /// # Errors

@@ -15,3 +15,4 @@ mod owners;
 mod pulls;
 mod registry;
 mod support;
+mod usage;

@@ -17,7 +17,7 @@ use super::super::upload::Upload;
 use super::submit::submitted;
 use crate::auth::Principal;
 use crate::logs::ImportLogError;
-use crate::runs::{Arrival, Submission};
+use crate::runs::{Arrival, RunsError, Submission};
 
 /// Brings a run that ended elsewhere, as it was.
 ///
@@ -88,7 +88,11 @@ fn refused(error: ImportLogError<HttpError>) -> HttpError {
             ErrorCode::LogUnavailable,
             "the log archive does not take this log now; nothing was recorded",
         )
+        .with_hint("`/readyz` tells whether the archive works; send the record again once it does")
         .with_retry_after(5)
         .with_cause(cause),
+        ImportLogError::Database(cause) if cause.is_passing() => HttpError::unavailable(cause),
+        ImportLogError::Database(cause) => HttpError::internal(cause),
+        ImportLogError::GivenUp => RunsError::GivenUp.into(),
     }
 }

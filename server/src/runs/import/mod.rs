@@ -12,7 +12,7 @@ use super::{Runs, RunsError, Submission};
 use crate::auth::Principal;
 use crate::db;
 use crate::logs::ImportedLog;
-use crate::recorder::Import;
+use crate::recorder::{Import, ImportOutcome};
 
 /// Most bytes of a log that is brought here at once.
 pub const MOST_LOG_BYTES: u64 = 4 << 30;
@@ -124,8 +124,17 @@ impl Runs {
             events,
             streams: log.streams,
             chunks: log.chunks,
+            upload: log.upload.id(),
         };
-        let created = self.recorder.import(&import).await?;
+        let created = match self.recorder.import(&import).await? {
+            ImportOutcome::Recorded => {
+                log.upload.recorded();
+                true
+            }
+            // What was brought for nothing goes again.
+            ImportOutcome::Known => false,
+            ImportOutcome::GivenUp => return Err(RunsError::GivenUp),
+        };
         let known = self.find_same(&project, &import.run).await?;
         Ok(Submission {
             run: known.ok_or(RunsError::NotFound(import.run.id))?,

@@ -6,11 +6,10 @@ use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use qwex_api::record::RECORD_WITH_LOG;
 use qwex_suite::{Api, Reply, Server};
-use qwex_testbed::wait;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::uploads::{Half, archived, cleared};
 
 /// Lines of a log of several chunks, half of which is one too.
 const LINES: u32 = 300_000;
@@ -45,25 +44,25 @@ pub fn record(id: &str, log: &[u8]) -> Value {
     })
 }
 
-fn body(record: &Value, log: &[u8]) -> Vec<u8> {
+pub fn body(record: &Value, log: &[u8]) -> Vec<u8> {
     let mut body = serde_json::to_vec(record).expect("JSON serialises");
     body.push(b'\n');
     body.extend_from_slice(log);
     body
 }
 
-fn mint() -> String {
+pub fn mint() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-async fn import(api: &Api, record: &Value, log: &[u8]) -> Result<Reply> {
+pub async fn import(api: &Api, record: &Value, log: &[u8]) -> Result<Reply> {
     let id = record["run"]["id"].as_str().context("no id")?;
     let path = format!("/v1/runs/{id}/import");
     api.put_bytes(&path, RECORD_WITH_LOG, body(record, log)).await
 }
 
 /// More than two chunks, with bytes that are no text, and no newline at the end.
-fn long_log() -> Vec<u8> {
+pub fn long_log() -> Vec<u8> {
     let mut log = Vec::new();
     for line in 0..LINES {
         log.extend_from_slice(format!("line {line} ").as_bytes());
@@ -143,14 +142,8 @@ async fn answered(api: &Api, run: &Value, log: &[u8]) -> Result<()> {
         streams["items"][0]["sha256"] == run["logs"]["sha256"],
         "{streams:#}"
     );
-    let events = api.get(&format!("/v1/runs/{id}/events")).await?.json();
-    let kinds: Vec<&str> = events["items"]
-        .as_array()
-        .context("no events")?
-        .iter()
-        .filter_map(|one| one["kind"].as_str())
-        .collect();
-    ensure!(kinds == ["submitted", "failed", "imported"], "{events:#}");
+    let kinds = api.event_kinds(id).await?;
+    ensure!(kinds == ["submitted", "failed", "imported"], "{kinds:?}");
     let attempts = api.get(&format!("/v1/runs/{id}/attempts")).await?.json();
     ensure!(
         attempts["items"][0]["episodes"][0]["exit_code"] == 3,
@@ -246,30 +239,6 @@ async fn what_is_not_that_run_or_not_whole_is_refused_and_leaves_nothing() -> Re
     server.settle(&[]).await
 }
 
-/// Sends the beginning of a request that announces all of it, and leaves the connection open.
-async fn half(api: &Api, id: &str, whole: &[u8]) -> Result<TcpStream> {
-    let address = api.base.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).await?;
-    let head = format!(
-        "PUT /v1/runs/{id}/import HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: {RECORD_WITH_LOG}\r\ncontent-length: {}\r\n\r\n",
-        api.token,
-        whole.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&whole[..whole.len() / 2]).await?;
-    Ok(stream)
-}
-
-/// Waits until something of the log of a run lies in the archive.
-async fn archived(server: &Server, id: &str) -> Result<()> {
-    let dir = server.dir.path().join("archive/runs").join(id);
-    wait::until(LIMIT, "a chunk in the archive", || async {
-        dir.exists().then_some(())
-    })
-    .await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_cut_upload_has_brought_nothing_and_again_it_converges() -> Result<()> {
     qwex_testbed::require!(Postgres);
@@ -279,16 +248,13 @@ async fn a_cut_upload_has_brought_nothing_and_again_it_converges() -> Result<()>
     let told = record(&id, &log);
     let whole = body(&told, &log);
 
-    let mut cut = half(&api, &id, &whole).await?;
+    let cut = Half::sent(&api, &id, &whole).await?;
     archived(&server, &id).await?;
-    cut.shutdown().await?;
-    // The server has met the end of it once it closes its side.
-    tokio::time::timeout(LIMIT, cut.read_to_end(&mut Vec::new()))
-        .await?
-        .ok();
+    cut.cut().await?;
     api.get(&format!("/v1/runs/{id}")).await?.expect(404)?;
+    cleared(&server, &id).await?;
 
-    let killed = half(&api, &id, &whole).await?;
+    let killed = Half::sent(&api, &id, &whole).await?;
     server.kill().await?;
     drop(killed);
     server.start_again().await?;

@@ -11,4 +11,5 @@ mod outage;
 mod runs;
 mod tokens;
 mod transfer;
+mod uploads;
 mod watched;

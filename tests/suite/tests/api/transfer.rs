@@ -176,16 +176,10 @@ async fn a_local_run_goes_to_a_server_and_into_another_directory_unchanged() -> 
             "{stream}"
         );
     }
-    let events = api.get(&format!("/v1/runs/{id}/events")).await?.json();
-    let kinds: Vec<&str> = events["items"]
-        .as_array()
-        .context("no events")?
-        .iter()
-        .filter_map(|one| one["kind"].as_str())
-        .collect();
+    let kinds = api.event_kinds(&id).await?;
     ensure!(
         kinds == ["submitted", "dispatched", "started", "failed", "imported"],
-        "{events:#}"
+        "{kinds:?}"
     );
 
     let again = laptop.qwexctl(&["push", &id]).await?.expect(0)?;
@@ -430,14 +424,9 @@ async fn every_attempt_of_a_run_that_was_retried_goes_over() -> Result<()> {
     place.qwexctl(&["push", &id]).await?.expect(0)?;
     let wanted: String = (1..=2).map(|n| format!("try {n}\nerr {n}\n")).collect();
     ensure!(server.api.log(&id).await? == wanted);
-    let attempts = server.api.get(&format!("/v1/runs/{id}/attempts")).await?.json();
-    let codes: Vec<&Value> = attempts["items"]
-        .as_array()
-        .context("none")?
-        .iter()
-        .map(|one| &one["exit_code"])
-        .collect();
-    ensure!(codes == [&Value::Null, &json!(7)], "{attempts:#}");
+    let attempts = server.api.items(&format!("/v1/runs/{id}/attempts")).await?;
+    let codes: Vec<&Value> = attempts.iter().map(|one| &one["exit_code"]).collect();
+    ensure!(codes == [&Value::Null, &json!(7)], "{attempts:#?}");
     same_run(
         place.record(&id)?,
         server.api.get(&format!("/v1/runs/{id}")).await?.json(),

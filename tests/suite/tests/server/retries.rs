@@ -1,18 +1,13 @@
 //! Attempts: each has its own object, its own record and its own log; the run ends as the last one did.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use qwex_core::{RunId, RunStatus};
-use qwex_suite::{Api, Server};
+use qwex_suite::Server;
 use qwex_testbed::webhook_sink::WebhookSink;
 use qwex_testbed::{require, wait};
 use serde_json::{Value, json};
 
 use crate::support::{LIMIT, over, shell};
-
-async fn items(api: &Api, path: &str) -> Result<Vec<Value>> {
-    let page = api.get(path).await?.expect(200)?.json();
-    Ok(page["items"].as_array().context("no items")?.clone())
-}
 
 fn told(sink: &WebhookSink, id: RunId) -> Vec<Value> {
     let bodies = sink.received().into_iter();
@@ -41,7 +36,7 @@ async fn a03_a_retried_run_has_three_attempts_and_one_end() -> Result<()> {
         "{run:#?}"
     );
 
-    let attempts = items(api, &format!("/v1/runs/{id}/attempts")).await?;
+    let attempts = api.items(&format!("/v1/runs/{id}/attempts")).await?;
     let numbers: Vec<(Value, Value, Value)> = attempts
         .iter()
         .map(|one| {
@@ -68,11 +63,7 @@ async fn a03_a_retried_run_has_three_attempts_and_one_end() -> Result<()> {
         ensure!(dir.is_dir(), "{} is missing", dir.display());
     }
 
-    let kinds: Vec<String> = items(api, &format!("/v1/runs/{id}/events"))
-        .await?
-        .iter()
-        .filter_map(|event| event["kind"].as_str().map(str::to_owned))
-        .collect();
+    let kinds = api.event_kinds(id).await?;
     let count = |kind: &str| kinds.iter().filter(|one| *one == kind).count();
     ensure!(count("dispatched") == 3 && count("started") == 3, "{kinds:?}");
     ensure!(
@@ -116,7 +107,7 @@ async fn a_run_whose_attempts_all_fail_has_failed_once() -> Result<()> {
         (run.status, run.exit_code, run.attempt.0) == (RunStatus::Failed, Some(42), 2),
         "{run:#?}"
     );
-    let attempts = items(api, &format!("/v1/runs/{id}/attempts")).await?;
+    let attempts = api.items(&format!("/v1/runs/{id}/attempts")).await?;
     let codes: Vec<Value> = attempts.iter().map(|one| one["exit_code"].clone()).collect();
     ensure!(codes == [json!(41), json!(42)], "{attempts:#?}");
     server.settle(&[]).await
