@@ -116,9 +116,10 @@ async fn supply(subject: &Subject, submission: &Submission, workspace: &Workspac
     }
 }
 
-/// What a backend cannot know, it does not tell: a usage is whole or absent.
+/// What a backend cannot know, it does not tell: a usage is whole or absent. Engines are asked for it now and then while
+/// a run lasts, so this one lasts a while.
 pub async fn usage_is_told(subject: &Subject) -> Verdict {
-    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 6";
     let (submission, _) = subject.run(subject.shell(script)).await?;
     let details = subject.backend.details(&submission.handle).await;
     let usage = details.map_err(|error| format!("details: {error}"))?.usage;
