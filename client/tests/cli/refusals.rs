@@ -217,6 +217,11 @@ fn what_is_not_there_has_a_way_out() {
             met(&["validate"], 3, "no qwex.yaml", "qwexctl init"),
         ],
     );
+}
+
+#[test]
+fn what_is_another_run_has_a_way_out() {
+    let user = User::new();
     for _ in 0..2 {
         assert_eq!(seen(user.qwexctl(&["run", "--", "true"])).code, 0);
     }

@@ -107,6 +107,7 @@ pub const CRATES: &[CrateRule] = &[
             "qwex-core",
             "qwex-runner",
             "qwex-runner-k8s",
+            "qwex-runner-container",
             "qwex-runner-ssh",
             "qwex-api",
             "qwex-testbed",
