@@ -523,7 +523,8 @@ async fn what_a_server_refuses_has_a_way_out_whatever_it_says() {
             .mount(&server)
             .await;
         let words = ["run", "--remote", "-d", "--cluster", "nowhere", "--", "true"];
-        let mut command = User::new().at(&server.uri(), &words);
+        let user = User::new();
+        let mut command = user.at(&server.uri(), &words);
         command.env("QWEX_RETRY_FOR", "100ms");
         is_told(
             &met(&words, exit, "there is no cluster nowhere", fix),
