@@ -328,10 +328,10 @@ pub fn cluster_queue<'a>(world: &'a World, draft: &Draft<'_>) -> Option<(String,
     Some((name, &queue.spec))
 }
 
-/// Order of arrival: older first, then by version, because creation times have whole seconds.
+/// Order of arrival: older first, then by UID as the real thing does, because creation times have whole seconds.
 pub fn arrival(draft: &Draft<'_>) -> (Option<Timestamp>, String) {
     (
         draft.workload.creation_timestamp().map(|time| time.0),
-        draft.workload.name_any(),
+        draft.workload.uid().unwrap_or_default(),
     )
 }

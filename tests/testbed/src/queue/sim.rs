@@ -261,3 +261,27 @@ fn random_histories() {
         }
     }
 }
+
+#[test]
+fn what_is_like_one_that_does_not_fit_is_told_no_reason() {
+    let mut sim = Sim::new();
+    sim.create("holds", 600, false);
+    sim.settle("one that fits");
+    for name in ["waits", "alike", "other"] {
+        sim.create(name, if name == "other" { 500 } else { 600 }, false);
+        sim.settle(name);
+    }
+    let reason = |sim: &Sim, name: &str| {
+        let job = sim.world.jobs.get(&("n".into(), name.into())).unwrap();
+        let workload = sim.world.workloads.get(&jobs::workload_key(job)).unwrap();
+        let status = workload.status.clone().unwrap_or_default();
+        status.condition("QuotaReserved").map(|seen| seen.reason.clone())
+    };
+    assert_eq!(reason(&sim, "waits").as_deref(), Some("WaitingForQuota"));
+    assert_eq!(reason(&sim, "alike"), None);
+    assert_eq!(reason(&sim, "other").as_deref(), Some("WaitingForQuota"));
+    sim.delete(&("n".into(), "holds".into()));
+    sim.settle("room for one");
+    assert_eq!(reason(&sim, "waits").as_deref(), Some("QuotaReserved"));
+    assert_eq!(reason(&sim, "alike").as_deref(), Some("WaitingForQuota"));
+}
