@@ -1,5 +1,5 @@
 //! Kueue's sentence on missing quota, told shorter and first: what has to become free, or that nothing ever will be
-//! enough. The sentences are those of Kueue 0.8 to 0.19; of any other nothing is made.
+//! enough. The sentences are those in the source of Kueue 0.8 to 0.19; of any other nothing is made.
 //!
 //! Called by `observe` for the reason of a run that waits. Pure.
 

@@ -1,12 +1,13 @@
 //! Why a suspended Job waits, in Kueue's words: its conditions in the order of its decisions, newest first. Reasons are
-//! passed on as they are: they differ between versions of Kueue (`Pending` was split in 0.19), and new ones come.
+//! passed on as they are and nothing hangs on one: Kueue 0.19 says `Pending` and `Inadmissible` where its feature gate
+//! `UnadmittedWorkloadsObservability` is off, and `WaitingForQuota`, `Misconfigured` and others where it is on.
 //!
 //! Called by `waiting`. Pure.
 
 use crate::decode::{Condition, WorkloadView};
 use crate::shortage::shortage;
 
-/// One sentence on a Workload; `None` where Kueue has made none yet.
+/// One sentence on a Workload; with `None` Kueue has made none yet.
 pub(super) fn words(workload: Option<&WorkloadView>) -> String {
     let Some(workload) = workload else {
         return "suspended; the queue has not taken it up yet".to_owned();

@@ -402,7 +402,7 @@ fn why_a_run_is_not_admitted() {
     );
 }
 
-/// What Kueue 0.19 was seen to write.
+/// In the words of the source of Kueue 0.19, its feature gates as they come.
 #[test]
 fn c24_what_an_eviction_left_behind_is_told() {
     let stopped = (
