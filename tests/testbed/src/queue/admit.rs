@@ -73,14 +73,14 @@ fn blocker(world: &World, draft: &Draft<'_>) -> Option<(&'static str, String)> {
         return Some(("Misconfigured", format!("LocalQueue {local} doesn't exist")));
     };
     if queue.spec.stop_policy != StopPolicy::None {
-        return Some(("Suspended", format!("LocalQueue {local} is stopped")));
+        return Some(("Suspended", format!("LocalQueue {local} is inactive")));
     }
     let name = &queue.spec.cluster_queue;
     let Some(cluster) = world.cluster_queues.get(&(String::new(), name.clone())) else {
         return Some(("Misconfigured", format!("ClusterQueue {name} doesn't exist")));
     };
     if cluster.spec.stop_policy != StopPolicy::None {
-        return Some(("Suspended", format!("ClusterQueue {name} is stopped")));
+        return Some(("Suspended", format!("ClusterQueue {name} is inactive")));
     }
     if !has_flavors(world, &cluster.spec) {
         return Some(("Suspended", format!("ClusterQueue {name} is inactive")));

@@ -263,6 +263,47 @@ fn random_histories() {
 }
 
 #[test]
+fn a_waiting_one_can_be_deactivated_and_comes_back() {
+    let mut sim = Sim::new();
+    sim.create("holds", 600, false);
+    sim.create("waits", 600, false);
+    sim.settle("one of two fits");
+    let key = ("n".to_owned(), "waits".to_owned());
+    let workload_key = jobs::workload_key(sim.world.jobs.get(&key).unwrap());
+    let activate = |sim: &mut Sim, active| {
+        let mut workload = sim.world.workloads.get(&workload_key).unwrap().clone();
+        workload.spec.active = Some(active);
+        sim.put_workload(workload);
+        sim.settle("active or not");
+        sim.world
+            .workloads
+            .get(&workload_key)
+            .unwrap()
+            .status
+            .clone()
+            .unwrap()
+    };
+    let off = activate(&mut sim, false);
+    assert!(
+        off.is("Evicted") && off.is_false_because("QuotaReserved", "Deactivated"),
+        "{off:?}"
+    );
+    let on = activate(&mut sim, true);
+    assert!(on.is_false_because("QuotaReserved", "WaitingForQuota"), "{on:?}");
+    sim.delete(&("n".into(), "holds".into()));
+    sim.settle("room again");
+    let status = sim
+        .world
+        .workloads
+        .get(&workload_key)
+        .unwrap()
+        .status
+        .clone()
+        .unwrap();
+    assert!(status.is("Admitted") && !status.is("Evicted"), "{status:?}");
+}
+
+#[test]
 fn what_is_like_one_that_does_not_fit_is_told_no_reason() {
     let mut sim = Sim::new();
     sim.create("holds", 600, false);
