@@ -203,8 +203,6 @@ pub struct WorkloadViewStatus {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequeueState {
-    /// How often it was sent back.
-    pub count: Option<i64>,
     pub requeue_at: Option<Timestamp>,
 }
 
