@@ -193,6 +193,27 @@ pub struct WorkloadViewSpec {
 pub struct WorkloadViewStatus {
     #[serde(deserialize_with = "null_as_default")]
     pub conditions: Vec<Condition>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub requeue_state: RequeueState,
+    #[serde(deserialize_with = "null_as_default")]
+    pub admission_checks: Vec<AdmissionCheckState>,
+}
+
+/// When Kueue will look again at a Workload that it sent back.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequeueState {
+    pub requeue_at: Option<Timestamp>,
+}
+
+/// What one admission check says of a Workload that has its quota.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AdmissionCheckState {
+    pub name: String,
+    /// `Pending`, `Ready`, `Retry` or `Rejected`.
+    pub state: String,
+    pub message: String,
 }
 
 /// The API writes `null` for empty lists and maps of some objects.

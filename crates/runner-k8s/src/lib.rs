@@ -65,6 +65,7 @@ mod paths;
 mod place;
 mod rest;
 mod secrets;
+mod shortage;
 mod submit;
 mod trouble;
 mod watch;

@@ -1,7 +1,7 @@
-//! Where a run stands in its queue, and Kueue's reasons in words for people.
+//! Where a run stands in its queue.
 //!
-//! The order is Kueue's: higher priority first, then the older. Used by the watch (which sees every Workload of its
-//! namespaces), by `K8sBackend::observe`, and by `observe` for the sentence. Pure.
+//! The order is Kueue's: higher priority first, then the older, then the lower UID. Used by the watch (which sees every
+//! Workload of its namespaces) and by `K8sBackend::observe`. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -138,27 +138,19 @@ fn rank_of(workload: &WorkloadView) -> Rank {
     let meta = &workload.metadata;
     (
         Reverse(workload.spec.priority.unwrap_or(0)),
-        meta.creation_timestamp,
-        meta.name.clone(),
+        sent_back_at(workload).or(meta.creation_timestamp),
+        meta.uid.clone(),
     )
 }
 
-/// `waiting for 400m more cpu, 1 more nvidia.com/gpu` out of Kueue's message on missing quota; `None` where it says
-/// something else.
-pub(crate) fn shortage(message: &str) -> Option<String> {
-    let mut wants: Vec<String> = Vec::new();
-    let mut rest = message;
-    while let Some((_, after)) = rest.split_once("insufficient unused quota for ") {
-        let (resource, after) = after.split_once(" in flavor ")?;
-        let (_, after) = after.split_once(", ")?;
-        let (amount, after) = after.split_once(" more needed")?;
-        let want = format!("{amount} more {resource}");
-        if !wants.contains(&want) {
-            wants.push(want);
-        }
-        rest = after;
-    }
-    (!wants.is_empty()).then(|| format!("waiting for {}", wants.join(", ")))
+/// One whose pods did not come up in time, or that an admission check turned down, goes to the end of the queue; one
+/// that was preempted keeps its place.
+fn sent_back_at(workload: &WorkloadView) -> Option<Timestamp> {
+    let evicted = workload.condition("Evicted").filter(|seen| seen.is_true())?;
+    ["PodsReadyTimeout", "AdmissionCheck"]
+        .contains(&evicted.reason.as_str())
+        .then_some(evicted.last_transition_time)
+        .flatten()
 }
 
 #[cfg(test)]
@@ -193,6 +185,26 @@ mod tests {
     }
 
     #[test]
+    fn equals_go_by_uid_and_who_was_sent_back_goes_last() {
+        let [first, second, mut back, mut preempted] =
+            ["b", "c", "a", "d"].map(|name| workload(name, 0, 1, "False"));
+        // Made in the same second, named the other way round than their UIDs.
+        (preempted.metadata.name, back.metadata.name) = ("a".to_owned(), "d".to_owned());
+        let evicted = |reason: &str| {
+            let at = Timestamp::from_second(9).unwrap().to_string();
+            serde_json::from_value(serde_json::json!({
+                "type": "Evicted", "status": "True", "reason": reason, "lastTransitionTime": at,
+            }))
+            .unwrap()
+        };
+        back.status.conditions.push(evicted("PodsReadyTimeout"));
+        preempted.status.conditions.push(evicted("Preempted"));
+        let all = [first, second, back, preempted];
+        let order = ["b", "c", "d", "a"].map(|uid| place_among(all.iter(), uid).unwrap().position);
+        assert_eq!(order, [1, 2, 3, 4]);
+    }
+
+    #[test]
     fn places_are_told_when_something_moved() {
         let mut lines = Lines::default();
         lines.put(&workload("a", 0, 1, "False"));
@@ -217,17 +229,5 @@ mod tests {
         assert_eq!(words(21), "position ~30 of ~30");
         assert_eq!(words(131), "position ~140 of ~140");
         assert_eq!(words(98_765), "position ~99000 of ~99000");
-    }
-
-    #[test]
-    fn kueues_words_on_missing_quota() {
-        let one = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 400m more needed";
-        assert_eq!(shortage(one).as_deref(), Some("waiting for 400m more cpu"));
-        let two = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor a, 1 more needed, insufficient unused quota for memory in flavor a, 1Gi more needed";
-        assert_eq!(
-            shortage(two).as_deref(),
-            Some("waiting for 1 more cpu, 1Gi more memory")
-        );
-        assert_eq!(shortage("LocalQueue typo doesn't exist"), None);
     }
 }

@@ -9,6 +9,7 @@
 //! * Only Job conditions end a run. Counters in its status may precede the end or go back, and
 //!   `FailureTarget` or `SuccessCriteriaMet` mean that it is still finishing.
 
+mod admission;
 mod ending;
 mod episodes;
 mod files;

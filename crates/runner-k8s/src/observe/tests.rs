@@ -315,6 +315,11 @@ fn c15_a_pod_that_cannot_be_made_is_told() {
 
 /// A suspended Job with a Workload of these conditions, as (type, status, reason, message).
 fn queued(conditions: &[(&str, &str, &str, &str)]) -> String {
+    queued_with(conditions, |_| {})
+}
+
+/// The same, with more about the Workload.
+fn queued_with(conditions: &[(&str, &str, &str, &str)], more: impl FnOnce(&mut Value)) -> String {
     let mut recording = load("running");
     recording["pods"] = json!([]);
     recording["job"]["spec"]["suspend"] = json!(true);
@@ -327,8 +332,11 @@ fn queued(conditions: &[(&str, &str, &str, &str)]) -> String {
             json!({ "type": kind, "status": status, "reason": reason, "message": message })
         })
         .collect();
-    recording["workload"] =
-        json!({ "spec": { "queueName": "team" }, "status": { "conditions": conditions } });
+    recording["workload"] = json!({
+        "metadata": { "name": "job-x" },
+        "spec": { "queueName": "team" }, "status": { "conditions": conditions },
+    });
+    more(&mut recording["workload"]);
     let said = plainly(recording);
     let round = said.facts.iter().find_map(|seen| match seen.fact {
         Fact::Waiting { round, .. } => Some(round),
@@ -391,5 +399,65 @@ fn why_a_run_is_not_admitted() {
         format!(
             "queue team; waiting for 400m more cpu (WaitingForQuota: {quota}) (evicted before: Preempted: to make room)"
         )
+    );
+}
+
+/// In the words of the source of Kueue 0.19, its feature gates as they come.
+#[test]
+fn c24_what_an_eviction_left_behind_is_told() {
+    let stopped = (
+        "Evicted",
+        "True",
+        "ClusterQueueStopped",
+        "The ClusterQueue is stopped",
+    );
+    let out = ("QuotaReserved", "False", "Pending", "The ClusterQueue is stopped");
+    assert_eq!(
+        queued(&[out, stopped]),
+        "queue team: evicted: ClusterQueueStopped: The ClusterQueue is stopped"
+    );
+    let late = (
+        "Evicted",
+        "True",
+        "PodsReadyTimeout",
+        "Exceeded the PodsReady timeout n/job-x",
+    );
+    let out = (
+        "QuotaReserved",
+        "False",
+        "Pending",
+        "Exceeded the PodsReady timeout n/job-x",
+    );
+    let state = json!({ "count": 1, "requeueAt": "2027-01-01T00:01:00Z" });
+    assert_eq!(
+        queued_with(&[out, late], |workload| workload["status"]["requeueState"] =
+            state),
+        "queue team: evicted: PodsReadyTimeout: Exceeded the PodsReady timeout n/job-x; it may be admitted again from 2027-01-01T00:01:00Z"
+    );
+    let out = ("QuotaReserved", "False", "Pending", "The workload is deactivated");
+    let off = ("Evicted", "True", "Deactivated", "The workload is deactivated");
+    assert_eq!(
+        queued_with(&[out, off], |workload| workload["spec"]["active"] = json!(false)),
+        "queue team: the workload was deactivated: Deactivated: The workload is deactivated; it waits until somebody sets spec.active of Workload job-x to true"
+    );
+}
+
+#[test]
+fn an_admission_check_that_is_not_ready_is_named() {
+    let reserved = (
+        "QuotaReserved",
+        "True",
+        "QuotaReserved",
+        "Quota reserved in ClusterQueue cq",
+    );
+    let checks = json!([
+        { "name": "licence", "state": "Ready", "message": "" },
+        { "name": "prov", "state": "Pending", "message": "waiting for nodes" },
+        { "name": "budget", "state": "Retry" },
+    ]);
+    assert_eq!(
+        queued_with(&[reserved], |workload| workload["status"]["admissionChecks"] =
+            checks),
+        "queue team: quota is reserved; admission check prov is Pending: waiting for nodes; admission check budget is Retry"
     );
 }

@@ -2,9 +2,8 @@
 
 use qwex_core::{Fact, Observation, PendingCode};
 
-use super::{Evidence, PodEvidence, has_run};
-use crate::decode::{Condition, PodView, StateWaiting, WorkloadView};
-use crate::place::shortage;
+use super::{Evidence, PodEvidence, admission, has_run};
+use crate::decode::{Condition, PodView, StateWaiting};
 
 /// Waiting reasons of a container that are about its image.
 pub(super) const IMAGE_REASONS: [&str; 7] = [
@@ -26,7 +25,7 @@ pub(super) fn fact(evidence: &Evidence<'_>) -> Option<Observation> {
             .job
             .condition("Suspended")
             .and_then(|seen| seen.last_transition_time);
-        let message = admission(evidence.workload);
+        let message = admission::words(evidence.workload);
         return Some(waiting(evidence, since, PendingCode::Admission, message));
     }
     match current_pod(evidence.pods) {
@@ -134,58 +133,4 @@ pub(super) fn refusal(image: &str, waiting: &StateWaiting) -> String {
 
 pub(super) fn image_of(pod: &PodView) -> &str {
     pod.main_spec().map_or("", |container| container.image.as_str())
-}
-
-/// What Kueue says, newest decision first; unknown reasons are passed on as they are.
-fn admission(workload: Option<&WorkloadView>) -> String {
-    let Some(workload) = workload else {
-        return "suspended; the queue has not taken it up yet".to_owned();
-    };
-    let queue = &workload.spec.queue_name;
-    let reserved = workload.condition("QuotaReserved");
-    let admitted = workload.condition("Admitted");
-    let evicted = workload.condition("Evicted").filter(|seen| seen.is_true());
-    if workload.spec.active == Some(false) {
-        let why = evicted
-            .map(|seen| format!(": {}", seen.words()))
-            .unwrap_or_default();
-        return format!("queue {queue}: the workload was deactivated{why}");
-    }
-    match (reserved, admitted) {
-        (_, Some(admitted)) if admitted.is_true() => {
-            format!("queue {queue}: admitted, the Job is about to be started")
-        }
-        (Some(reserved), admitted) if reserved.is_true() => {
-            let check = admitted
-                .map(Condition::words)
-                .unwrap_or_else(|| "an admission check is pending".to_owned());
-            format!("queue {queue}: quota is reserved; {check}")
-        }
-        (Some(reserved), _) => {
-            let before = evicted
-                .map(|seen| format!(" (evicted before: {})", seen.words()))
-                .unwrap_or_default();
-            match shortage(&reserved.message) {
-                Some(shortage) => format!(
-                    "{}; {shortage} ({}){before}",
-                    standing(workload),
-                    reserved.words()
-                ),
-                None => format!("{}: {}{before}", standing(workload), reserved.words()),
-            }
-        }
-        (None, _) => match evicted {
-            Some(evicted) => format!("{}: evicted: {}", standing(workload), evicted.words()),
-            None => format!("{}: not looked at yet", standing(workload)),
-        },
-    }
-}
-
-/// `position 3 of 11 in queue team`, or only the queue where nobody knows the others.
-fn standing(workload: &WorkloadView) -> String {
-    let queue = &workload.spec.queue_name;
-    match workload.place {
-        Some(place) => format!("{} in queue {queue}", place.words()),
-        None => format!("queue {queue}"),
-    }
 }

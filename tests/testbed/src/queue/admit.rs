@@ -1,10 +1,11 @@
 //! Gives out quota: who is kept out and why, who fits, who waits, who is preempted. Pure.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::api::{Admission, ClusterQueueSpec, JOB_UID_LABEL, StopPolicy};
 use super::plan::{Draft, arrival, cluster_queue};
-use super::quota::{self, NoFit, Usage};
+use super::quota::{self, Amounts, NoFit, Usage};
 use super::world::World;
 
 /// Goes over every ClusterQueue, highest priority first, then oldest first.
@@ -26,12 +27,32 @@ pub fn admit(world: &World, drafts: &mut [Draft<'_>]) {
             queue: &queue.spec,
             claims: Usage::new(),
         };
+        let mut unfit = Vec::new();
         for at in waiting {
-            if !desk.reserve(drafts, at) && strict {
+            let shape = shape(&drafts[at]);
+            // What is new and asks for the same as one that does not fit is not tried, and is told no reason.
+            let is_new = drafts[at].status.condition("QuotaReserved").is_none();
+            if !strict && is_new && unfit.contains(&shape) {
+                continue;
+            }
+            if desk.reserve(drafts, at) {
+                continue;
+            }
+            if strict {
                 break;
+            }
+            let preempts = |reserved: &Condition| reserved.reason == "WaitingForPreemptedWorkloads";
+            if !drafts[at].status.condition("QuotaReserved").is_some_and(preempts) {
+                unfit.push(shape);
             }
         }
     }
+}
+
+/// What decides whether a Workload fits.
+fn shape(draft: &Draft<'_>) -> (i32, Vec<Amounts>) {
+    let sets = draft.spec.pod_sets.iter();
+    (draft.priority(), sets.map(quota::requests).collect())
 }
 
 /// Holds no quota, and would take part in queueing.
@@ -52,14 +73,14 @@ fn blocker(world: &World, draft: &Draft<'_>) -> Option<(&'static str, String)> {
         return Some(("Misconfigured", format!("LocalQueue {local} doesn't exist")));
     };
     if queue.spec.stop_policy != StopPolicy::None {
-        return Some(("Suspended", format!("LocalQueue {local} is stopped")));
+        return Some(("Suspended", format!("LocalQueue {local} is inactive")));
     }
     let name = &queue.spec.cluster_queue;
     let Some(cluster) = world.cluster_queues.get(&(String::new(), name.clone())) else {
         return Some(("Misconfigured", format!("ClusterQueue {name} doesn't exist")));
     };
     if cluster.spec.stop_policy != StopPolicy::None {
-        return Some(("Suspended", format!("ClusterQueue {name} is stopped")));
+        return Some(("Suspended", format!("ClusterQueue {name} is inactive")));
     }
     if !has_flavors(world, &cluster.spec) {
         return Some(("Suspended", format!("ClusterQueue {name} is inactive")));

@@ -157,9 +157,10 @@ fn finish(draft: &mut Draft<'_>) {
     }
 }
 
-/// Execution time used up, or `active: false` by anyone.
+/// Execution time used up, or `active: false` by anyone, also while it waits.
 fn deactivate(draft: &mut Draft<'_>, now: Timestamp, writes: &mut Vec<Write>) {
     const TOO_LONG: &str = "exceeding the maximum execution time";
+    const DEACTIVATED: &str = "The workload is deactivated";
     if deadline(draft.spec, &draft.status).is_some_and(|at| at <= now) {
         draft.set(
             "DeactivationTarget",
@@ -175,7 +176,7 @@ fn deactivate(draft: &mut Draft<'_>, now: Timestamp, writes: &mut Vec<Write>) {
         .cloned();
     match target {
         Some(_) if draft.spec.is_active() => writes.push(Write::Deactivate(draft.key.clone())),
-        _ if draft.spec.is_active() || draft.is("Evicted") || !draft.is("QuotaReserved") => {}
+        _ if draft.spec.is_active() || draft.is("Evicted") => {}
         Some(target) => {
             let reason = format!("DeactivatedDueTo{}", target.reason);
             draft.evict(
@@ -188,7 +189,10 @@ fn deactivate(draft: &mut Draft<'_>, now: Timestamp, writes: &mut Vec<Write>) {
                 .conditions
                 .retain(|condition| condition.type_ != "DeactivationTarget");
         }
-        None => draft.evict("Deactivated", "The workload is deactivated"),
+        None => draft.evict("Deactivated", DEACTIVATED),
+    }
+    if !draft.spec.is_active() && !draft.is("QuotaReserved") {
+        draft.refuse("Deactivated", DEACTIVATED);
     }
 }
 
@@ -328,10 +332,10 @@ pub fn cluster_queue<'a>(world: &'a World, draft: &Draft<'_>) -> Option<(String,
     Some((name, &queue.spec))
 }
 
-/// Order of arrival: older first, then by version, because creation times have whole seconds.
+/// Order of arrival: older first, then by UID as the real thing does, because creation times have whole seconds.
 pub fn arrival(draft: &Draft<'_>) -> (Option<Timestamp>, String) {
     (
         draft.workload.creation_timestamp().map(|time| time.0),
-        draft.workload.name_any(),
+        draft.workload.uid().unwrap_or_default(),
     )
 }

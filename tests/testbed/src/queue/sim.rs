@@ -261,3 +261,68 @@ fn random_histories() {
         }
     }
 }
+
+#[test]
+fn a_waiting_one_can_be_deactivated_and_comes_back() {
+    let mut sim = Sim::new();
+    sim.create("holds", 600, false);
+    sim.create("waits", 600, false);
+    sim.settle("one of two fits");
+    let key = ("n".to_owned(), "waits".to_owned());
+    let workload_key = jobs::workload_key(sim.world.jobs.get(&key).unwrap());
+    let activate = |sim: &mut Sim, active| {
+        let mut workload = sim.world.workloads.get(&workload_key).unwrap().clone();
+        workload.spec.active = Some(active);
+        sim.put_workload(workload);
+        sim.settle("active or not");
+        sim.world
+            .workloads
+            .get(&workload_key)
+            .unwrap()
+            .status
+            .clone()
+            .unwrap()
+    };
+    let off = activate(&mut sim, false);
+    assert!(
+        off.is("Evicted") && off.is_false_because("QuotaReserved", "Deactivated"),
+        "{off:?}"
+    );
+    let on = activate(&mut sim, true);
+    assert!(on.is_false_because("QuotaReserved", "WaitingForQuota"), "{on:?}");
+    sim.delete(&("n".into(), "holds".into()));
+    sim.settle("room again");
+    let status = sim
+        .world
+        .workloads
+        .get(&workload_key)
+        .unwrap()
+        .status
+        .clone()
+        .unwrap();
+    assert!(status.is("Admitted") && !status.is("Evicted"), "{status:?}");
+}
+
+#[test]
+fn what_is_like_one_that_does_not_fit_is_told_no_reason() {
+    let mut sim = Sim::new();
+    sim.create("holds", 600, false);
+    sim.settle("one that fits");
+    for name in ["waits", "alike", "other"] {
+        sim.create(name, if name == "other" { 500 } else { 600 }, false);
+        sim.settle(name);
+    }
+    let reason = |sim: &Sim, name: &str| {
+        let job = sim.world.jobs.get(&("n".into(), name.into())).unwrap();
+        let workload = sim.world.workloads.get(&jobs::workload_key(job)).unwrap();
+        let status = workload.status.clone().unwrap_or_default();
+        status.condition("QuotaReserved").map(|seen| seen.reason.clone())
+    };
+    assert_eq!(reason(&sim, "waits").as_deref(), Some("WaitingForQuota"));
+    assert_eq!(reason(&sim, "alike"), None);
+    assert_eq!(reason(&sim, "other").as_deref(), Some("WaitingForQuota"));
+    sim.delete(&("n".into(), "holds".into()));
+    sim.settle("room for one");
+    assert_eq!(reason(&sim, "waits").as_deref(), Some("QuotaReserved"));
+    assert_eq!(reason(&sim, "alike").as_deref(), Some("WaitingForQuota"));
+}

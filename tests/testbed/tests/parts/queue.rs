@@ -138,16 +138,18 @@ impl Bed {
             .find(|workload| workload.owner_references().iter().any(|owner| owner.uid == uid))
     }
 
-    /// Waits until a condition of the Job's Workload is like this, and gives its message.
+    /// Waits until a condition of the Job's Workload is like this, for one of these reasons (`A|B`: their names differ
+    /// between versions of Kueue), and gives its message.
     async fn condition(&self, job: &str, kind: &str, status: &str, reason: &str) -> Result<String> {
         let what = format!("{kind}={status} {reason} of {job}");
         let found = wait::until_ok(LIMIT, &what, || async {
             let workload = self.workload(job).await.ok_or("no Workload")?;
             let conditions = workload.data["status"]["conditions"].clone();
             let all = conditions.as_array().cloned().unwrap_or_default();
-            let one = all
-                .iter()
-                .find(|one| one["type"] == kind && one["status"] == status && one["reason"] == reason);
+            let one = all.iter().find(|one| {
+                let named = reason.split('|').any(|name| one["reason"] == name);
+                one["type"] == kind && one["status"] == status && named
+            });
             one.map(|one| one["message"].as_str().unwrap_or_default().to_owned())
                 .ok_or(conditions.to_string())
         });
@@ -201,7 +203,7 @@ async fn a_job_waits_for_quota_is_admitted_and_finishes() -> Result<()> {
 
     bed.job("second", json!({}), cpu("700m"), "100ms").await?;
     let message = bed
-        .condition("second", "QuotaReserved", "False", "WaitingForQuota")
+        .condition("second", "QuotaReserved", "False", "WaitingForQuota|Pending")
         .await?;
     let expected = format!(
         "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor {}, 400m more needed",
@@ -243,7 +245,7 @@ async fn the_quota_of_a_finished_job_goes_to_the_next() -> Result<()> {
         .await?;
     bed.job("modest", json!({}), gpu(), FOREVER).await?;
     let message = bed
-        .condition("greedy", "QuotaReserved", "False", "ExceedsMaxQuota")
+        .condition("greedy", "QuotaReserved", "False", "ExceedsMaxQuota|Pending")
         .await?;
     assert!(
         message.contains("nvidia.com/gpu") && message.contains("maximum capacity (1)"),
@@ -266,7 +268,7 @@ async fn a_missing_queue_keeps_the_job_until_it_is_there() -> Result<()> {
     )
     .await?;
     let message = bed
-        .condition("early", "QuotaReserved", "False", "Misconfigured")
+        .condition("early", "QuotaReserved", "False", "Misconfigured|Inadmissible")
         .await?;
     assert!(message.contains("LocalQueue later"), "{message}");
     bed.suspended("early", true).await?;
@@ -284,7 +286,7 @@ async fn a_stopped_queue_holds_and_a_drained_one_evicts() -> Result<()> {
     bed.stop_policy("Hold").await?;
     bed.job("held", json!({}), cpu("100m"), FOREVER).await?;
     let message = bed
-        .condition("held", "QuotaReserved", "False", "Suspended")
+        .condition("held", "QuotaReserved", "False", "Suspended|Inadmissible")
         .await?;
     assert!(message.contains("LocalQueue main"), "{message}");
     bed.condition("running", "Admitted", "True", "Admitted").await?;
@@ -297,7 +299,7 @@ async fn a_stopped_queue_holds_and_a_drained_one_evicts() -> Result<()> {
     );
     bed.suspended("running", true).await?;
     bed.pods("running", 0).await?;
-    bed.condition("running", "QuotaReserved", "False", "Suspended")
+    bed.condition("running", "QuotaReserved", "False", "Suspended|Inadmissible")
         .await?;
     bed.condition("running", "Requeued", "False", "LocalQueueStopped")
         .await?;
@@ -336,7 +338,7 @@ async fn a_higher_priority_preempts_and_the_loser_comes_back() -> Result<()> {
     bed.suspended("low", true).await?;
     bed.pods("low", 0).await?;
     bed.condition("high", "Admitted", "True", "Admitted").await?;
-    bed.condition("low", "QuotaReserved", "False", "WaitingForQuota")
+    bed.condition("low", "QuotaReserved", "False", "WaitingForQuota|Pending")
         .await?;
 
     bed.jobs().delete("high", &DeleteParams::background()).await?;

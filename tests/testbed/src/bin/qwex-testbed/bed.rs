@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -26,7 +26,9 @@ pub struct Bed {
 }
 
 impl Bed {
-    pub fn new(dir: PathBuf) -> Result<Self> {
+    /// The parts run elsewhere and are told where their files lie: a relative `dir` is one from here.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let dir = std::path::absolute(dir)?;
         fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
         Ok(Self { dir })
     }

@@ -81,7 +81,7 @@ async fn run() -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let Arguments { dir, order } = Arguments::parse();
-    let bed = Bed::new(dir)?;
+    let bed = Bed::new(&dir)?;
     match order {
         Order::Up { only, foreground } => {
             let only = if only.is_empty() {
