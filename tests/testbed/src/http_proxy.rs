@@ -118,8 +118,7 @@ impl HttpProxy {
             rules: Mutex::default(),
             ledger: Mutex::default(),
         });
-        let addr = ports::free_addr()?;
-        let listener = TcpListener::bind(addr).await.context("bind the HTTP proxy")?;
+        let (addr, listener) = ports::listen().await.context("bind the HTTP proxy")?;
         let (acceptor, certificate) = tls()?;
         let kubeconfig = kubeconfig(addr, &certificate, &config);
         let _task = AbortOnDropHandle::new(tokio::spawn(accept(listener, acceptor, shared.clone())));

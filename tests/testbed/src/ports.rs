@@ -12,6 +12,8 @@ use std::sync::Mutex;
 
 const FIRST: u16 = 20_000;
 const LAST: u16 = 32_000;
+/// Most ports that are tried for one listener.
+const BINDS: usize = 8;
 
 /// Held until the process ends: a part may be stopped and started again on its port.
 static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
@@ -52,6 +54,23 @@ pub fn free() -> io::Result<u16> {
 /// As [`free`].
 pub fn free_addr() -> io::Result<SocketAddr> {
     Ok((Ipv4Addr::LOCALHOST, free()?).into())
+}
+
+/// Listens on a free loopback port. A part that knows nothing of the locked files may take a port between the look at it
+/// and the bind; then it is another one.
+///
+/// # Errors
+/// As [`free`], or the port cannot be bound.
+pub async fn listen() -> io::Result<(SocketAddr, tokio::net::TcpListener)> {
+    for _ in 1..BINDS {
+        let addr = free_addr()?;
+        match tokio::net::TcpListener::bind(addr).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound.map(|listener| (addr, listener)),
+        }
+    }
+    let addr = free_addr()?;
+    Ok((addr, tokio::net::TcpListener::bind(addr).await?))
 }
 
 fn directory() -> io::Result<PathBuf> {

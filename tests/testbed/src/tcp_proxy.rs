@@ -154,8 +154,7 @@ impl TcpProxy {
     /// # Errors
     /// No port can be bound.
     pub async fn start(target: impl Into<Target>) -> Result<Self> {
-        let addr = ports::free_addr()?;
-        let listener = TcpListener::bind(addr).await.context("bind the TCP proxy")?;
+        let (addr, listener) = ports::listen().await.context("bind the TCP proxy")?;
         let shared = Arc::new(Shared {
             target: target.into(),
             faults: watch::Sender::new(Faults::NONE),

@@ -155,8 +155,7 @@ impl WebhookSink {
     /// # Errors
     /// No port can be bound.
     pub async fn start() -> Result<Self> {
-        let addr = ports::free_addr()?;
-        let listener = TcpListener::bind(addr).await.context("bind the webhook sink")?;
+        let (addr, listener) = ports::listen().await.context("bind the webhook sink")?;
         let shared = Arc::new(Shared {
             script: Mutex::default(),
             default: Mutex::new(Answer::status(204)),
