@@ -512,7 +512,7 @@ async fn what_a_server_refuses_has_a_way_out_whatever_it_says() {
         (403, "forbidden", 5, "qwexctl auth status"),
         (404, "not_found", 3, "--project"),
         (409, "in_use", 6, "qwexctl wait"),
-        (422, "cluster_check_failed", 2, "rbac.yaml"),
+        (422, "cluster_check_failed", 1, "rbac.yaml"),
         (500, "internal", 1, "request id"),
         (418, "code_of_the_future", 1, "qwexctl doctor"),
     ] {
