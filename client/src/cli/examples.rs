@@ -60,6 +60,7 @@ const ALL: &[Examples] = &[
         &[
             "qwexctl rerun @last-failed",
             "qwexctl rerun 0199f2 --backend docker -d     the same on another backend",
+            "qwexctl rerun 0199f2 --backend docker --image python:3.12-slim",
             "qwexctl rerun train --cluster beta --queue gpu-queue",
         ],
     ),

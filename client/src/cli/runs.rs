@@ -93,6 +93,9 @@ pub struct RerunArgs {
     /// On this backend instead: one of `run --backend`, but not auto
     #[arg(long, value_name = "BACKEND", conflicts_with = "cluster")]
     pub backend: Option<String>,
+    /// In this container image, where the other backend takes one
+    #[arg(long, value_name = "IMAGE", requires = "backend")]
+    pub image: Option<String>,
     /// On this cluster instead
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<ClusterName>,

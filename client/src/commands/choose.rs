@@ -107,9 +107,13 @@ pub async fn check(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<(
 }
 
 fn told(problem: &SpecProblem) -> CliError {
+    let way = match problem.code {
+        "required" => "give it, or name another backend: --backend NAME",
+        _ => "leave it out, or name another backend: --backend NAME",
+    };
     CliError::usage(problem.detail.clone())
         .why(format!("the field {} of the run", problem.pointer))
-        .fix("leave it out, or name another backend: --backend NAME")
+        .fix(way)
         .code(problem.code)
 }
 

@@ -32,10 +32,15 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
         raw: false,
     };
     let (client, old) = match (find(session, &args.run).await?, args.backend.as_deref()) {
-        (Target::Remote(client, id), None | Some(REMOTE)) => {
+        (Target::Remote(client, id), None | Some(REMOTE)) if args.image.is_none() => {
             // What the run asks for was checked when it was first submitted, wherever that was.
             guard.check_remote(session, &JobSpec::default())?;
             (client, id)
+        }
+        (Target::Remote(client, id), None | Some(REMOTE)) => {
+            let run = client.get_run(id, None).await?.value;
+            guard.check_remote(session, &run.spec)?;
+            return there(session, again(args, run)?, args, &options, interrupts).await;
         }
         (Target::Remote(client, id), Some(backend)) => {
             let direct = Direct::open()?;
@@ -151,12 +156,14 @@ fn again(args: &RerunArgs, old: Run) -> Result<NewRun, CliError> {
                 .fix("leave --cluster and --queue out, or submit it: `qwexctl run --remote …`"),
         );
     }
+    let mut spec = old.spec;
+    spec.image = args.image.clone().or(spec.image);
     Ok(NewRun {
         id: RunId::mint(),
         name: old.name,
         project: old.project,
         labels: old.labels,
-        spec: old.spec,
+        spec,
         provenance: provenance::of(Path::new(".")),
     })
 }

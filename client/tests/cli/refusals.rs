@@ -243,6 +243,18 @@ fn what_is_another_run_has_a_way_out() {
                 "leave --id out",
             ),
             met(&["rerun", "--backend", "tape", id], 125, "tape", "local"),
+            met(
+                &["rerun", "--image", "x", id],
+                2,
+                "--backend",
+                "qwexctl rerun --help",
+            ),
+            met(
+                &["rerun", "--backend", "docker", id],
+                125,
+                "--image",
+                "another backend",
+            ),
         ],
     );
     let running = seen(user.qwexctl(&["run", "-d", "--", "sleep", "600"])).out;
