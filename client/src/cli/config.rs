@@ -29,6 +29,9 @@ pub struct ContextAdd {
     /// Project of its runs [default: the token's own]
     #[arg(long = "default-project", value_name = "NAME")]
     pub default_project: Option<Project>,
+    /// Where runs go that name no backend [default: local]
+    #[arg(long = "default-backend", value_name = "BACKEND", value_parser = super::run::backends())]
+    pub default_backend: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,7 @@ use crate::direct::registry;
 pub const REMOTE: &str = "remote";
 pub const AUTO: &str = "auto";
 
-fn backends() -> PossibleValuesParser {
+pub(super) fn backends() -> PossibleValuesParser {
     let own = registry::REGISTRY
         .iter()
         .map(|entry| PossibleValue::new(entry.name).help(entry.about));
@@ -40,7 +40,7 @@ pub struct RunArgs {
     /// The same as --backend remote
     #[arg(long, conflicts_with = "backend")]
     pub remote: bool,
-    /// Where it runs [default: of qwex.yaml, else local]
+    /// Where it runs [default: of qwex.yaml, else of the context, else local]
     #[arg(short, long, value_parser = backends(), value_name = "BACKEND")]
     pub backend: Option<String>,
     /// Container image; not used by the backend local
@@ -86,9 +86,9 @@ pub struct RunArgs {
     /// Longest time it may run: 90s, 15m, 1h30m
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
-    /// Attempts after the first
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub retries: u32,
+    /// Attempts after the first [default: of qwex.yaml, else 0]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
     /// Failures worth another attempt, repeatable: oom, evicted, node_lost, exit_code…
     #[arg(long = "retry-on", value_name = "REASON", value_parser = failure_code)]
     pub retry_on: Vec<FailureCode>,

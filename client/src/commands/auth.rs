@@ -43,6 +43,7 @@ async fn login(session: &Session) -> Done {
     let known = file.find(&name).filter(|known| known.server == server);
     let context = Context {
         project: known.and_then(|known| known.project.clone()),
+        backend: known.and_then(|known| known.backend.clone()),
         name: if known.is_some() || file.find(&name).is_none() {
             name
         } else {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use qwex_api::run::SubmitRequest;
 use qwex_core::{JobSpec, SpecProblem};
 
+use super::direct_run::LOCAL;
 use super::guard::{Guard, asked};
+use super::request::request;
 use super::session::Session;
 use crate::cli::{AUTO, REMOTE, RunArgs};
 use crate::direct::{Direct, Placed, Sent, registry};
@@ -13,15 +15,15 @@ use crate::error::{CliError, Exit};
 
 const SSH: &str = "ssh";
 
-/// Where the run goes. With `auto` the first backend that has what is asked, is allowed, and works.
+/// Where the run goes, and what it is there. With `auto` the first backend that has what is asked, is allowed, and works.
 pub async fn place(
     session: &Session,
     direct: &Direct,
     guard: &Guard,
     args: &RunArgs,
-    request: &SubmitRequest,
+    asked: SubmitRequest,
     backend: &str,
-) -> Result<Placed, CliError> {
+) -> Result<(Placed, SubmitRequest), CliError> {
     let of_file = session
         .settings
         .file
@@ -29,20 +31,21 @@ pub async fn place(
         .as_ref()
         .map(|host| host.value.as_str());
     if backend != AUTO {
-        return placed(guard, args, backend, of_file);
+        return Ok((placed(guard, args, backend, of_file)?, asked));
     }
-    let spec = request.clone().into_spec();
+    let id = asked.id.expect("every request has an id");
     let mut reasons = Vec::new();
     for (name, host) in candidates(guard, of_file) {
         let placed = placed(guard, args, name, host)?;
         let words = placed.words();
-        match fits(direct, guard, &placed, &spec).await {
+        let request = request(&session.settings, args, id, name)?;
+        match fits(direct, guard, &placed, &request.clone().into_spec()).await {
             Ok(detail) => {
                 session.progress.stage(
                     "chosen",
                     &format!("backend {words}: {detail}{}", passed_over(&reasons)),
                 );
-                return Ok(placed);
+                return Ok((placed, request));
             }
             Err(reason) => reasons.push(format!("{words}: {reason}")),
         }
@@ -146,7 +149,8 @@ pub fn moved(guard: &Guard, placed: Placed, backend: &str) -> Result<Placed, Cli
 /// `host`: that of runs which name none, if the backend has any.
 fn placed(guard: &Guard, args: &RunArgs, backend: &str, host: Option<&str>) -> Result<Placed, CliError> {
     let place = &args.place;
-    let workspace = if place.no_workspace {
+    // A process of this machine works in a directory of this machine, whatever it was told to see.
+    let workspace = if place.no_workspace && backend != LOCAL {
         None
     } else {
         Some(workspace(place.workspace.as_deref())?)

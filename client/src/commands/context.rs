@@ -96,6 +96,7 @@ fn made(global: &Global, add: ContextAdd) -> Result<Context, CliError> {
         server,
         token,
         project: add.default_project.or_else(|| global.project.clone()),
+        backend: add.default_backend,
     })
 }
 
@@ -116,6 +117,7 @@ struct Shown {
     name: String,
     server: String,
     project: Option<String>,
+    backend: Option<String>,
     current: bool,
     has_token: bool,
 }
@@ -126,7 +128,7 @@ impl Row for Shown {
     }
 
     fn heads(_wide: bool) -> Vec<&'static str> {
-        vec!["CURRENT", "NAME", "SERVER", "PROJECT", "TOKEN"]
+        vec!["CURRENT", "NAME", "SERVER", "PROJECT", "BACKEND", "TOKEN"]
     }
 
     fn cells(&self, _wide: bool, _now: jiff::Timestamp) -> Vec<String> {
@@ -135,6 +137,7 @@ impl Row for Shown {
             self.name.clone(),
             self.server.clone(),
             self.project.clone().unwrap_or_default(),
+            self.backend.clone().unwrap_or_default(),
             if self.has_token { "set" } else { "none" }.to_owned(),
         ]
     }
@@ -148,6 +151,7 @@ fn list(global: &Global, file: &ContextFile) -> Done {
             name: context.name.clone(),
             server: context.server.clone(),
             project: context.project.as_ref().map(ToString::to_string),
+            backend: context.backend.clone(),
             current: file.current.as_ref() == Some(&context.name),
             has_token: context.token.is_some(),
         })

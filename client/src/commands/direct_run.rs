@@ -33,17 +33,17 @@ pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest, back
     let interrupts = Interrupts::listen()?;
     let guard = Guard::load()?;
     let direct = Direct::open()?;
-    let placed = choose::place(session, &direct, &guard, args, &request, backend).await?;
+    let (placed, request) = choose::place(session, &direct, &guard, args, request, backend).await?;
     let options = Options {
         cancel_on_interrupt: args.cancel_on_interrupt,
         tail: None,
         raw: false,
     };
-    let mut new = new(session, args, request, &placed);
+    let mut new = new(session, request, &placed);
     guard.check(session, &placed, &new.spec)?;
     choose::check(&direct, &placed, &new.spec).await?;
-    if !args.place.no_uv && placed.backend == LOCAL {
-        new.provenance.runs_by = uv::run_through(session, Path::new("."), &mut new.spec);
+    if !args.place.no_uv {
+        new.provenance.runs_by = uv::of_place(session, &placed, &mut new.spec);
     }
     let watched = (!args.detach).then_some((&options, interrupts));
     start(session, &direct, new, &placed, watched).await
@@ -86,15 +86,7 @@ fn not_taken(run: &Run, failure: &Failure) -> CliError {
         .code(failure.code.as_str())
 }
 
-/// What the project file says for containers and clusters is not meant for a process of a machine.
-fn new(session: &Session, args: &RunArgs, mut request: SubmitRequest, placed: &Placed) -> NewRun {
-    if ["local", "ssh"].contains(&placed.backend.as_str()) {
-        request.image = args.image.clone();
-    }
-    if !["k8s", "kueue"].contains(&placed.backend.as_str()) {
-        request.queue = args.queue.clone();
-    }
-    request.cluster = args.cluster.clone();
+fn new(session: &Session, request: SubmitRequest, placed: &Placed) -> NewRun {
     let project = session.project();
     NewRun {
         id: request.id.expect("every request has an id"),

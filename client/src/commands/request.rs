@@ -1,62 +1,92 @@
 //! Makes the request of `run` out of flags and the project file, and refuses early what can never work.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use qwex_api::run::{Command, SubmitRequest};
 use qwex_core::spec::Placement;
-use qwex_core::{Resources, RetryPolicy, RunId, validate_labels};
+use qwex_core::{JobSpec, Resources, RetryPolicy, RunId, validate_labels};
 
 use super::session::variable;
 use crate::cli::{Pair, RunArgs};
 use crate::config::Settings;
 use crate::error::CliError;
+use crate::project_file::{self, Source, Variables};
 
-/// The request, with an id minted before anything is sent.
-pub fn request(settings: &Settings, args: &RunArgs) -> Result<SubmitRequest, CliError> {
-    let file = &settings.file;
-    let image = args
-        .image
-        .clone()
-        .or_else(|| file.image.as_ref().map(|image| image.value.clone()));
-    let resources = Resources {
-        cpu: args.cpu.clone(),
-        memory: args.memory.clone(),
-        gpu: args.gpu,
-        pids: args.container.pids,
-    };
+/// The request for a run on `backend`: what the flags say, else what the project file says for runs there.
+pub fn request(
+    settings: &Settings,
+    args: &RunArgs,
+    id: RunId,
+    backend: &str,
+) -> Result<SubmitRequest, CliError> {
+    let usual = of_file(settings, id, backend)?;
+    let (place, container) = (&args.place, &args.container);
     let request = SubmitRequest {
-        id: Some(args.id.unwrap_or_else(RunId::mint)),
+        id: Some(id),
         name: args.name.clone(),
         project: settings.project.as_ref().map(|project| project.value.clone()),
         labels: pairs(&args.labels),
         command: Command::Exec(args.command.clone()),
-        image,
-        env: environment(&file.variables(), &args.env)?,
-        secrets: pairs(&args.secrets),
-        working_dir: args.workdir.clone(),
-        resources,
-        timeout: args.timeout,
+        image: args.image.clone().or(usual.image),
+        env: environment(usual.env, &args.env)?,
+        secrets: over(usual.secrets, &args.secrets),
+        working_dir: args.workdir.clone().or(usual.working_dir),
+        resources: Resources {
+            cpu: args.cpu.clone().or(usual.resources.cpu),
+            memory: args.memory.clone().or(usual.resources.memory),
+            gpu: args.gpu.or(usual.resources.gpu),
+            pids: container.pids.or(usual.resources.pids),
+        },
+        timeout: args.timeout.or(usual.timeout),
         retry: RetryPolicy {
-            limit: args.retries,
-            on: args.retry_on.clone(),
-            backoff: None,
+            limit: args.retries.unwrap_or(usual.retry.limit),
+            on: one_of(&args.retry_on, usual.retry.on),
+            backoff: usual.retry.backoff,
         },
-        queue: args.queue.clone().or_else(|| file.queue.clone()),
-        cluster: args.cluster.clone().or_else(|| file.cluster.clone()),
+        queue: args.queue.clone().or(usual.queue),
+        cluster: args.cluster.clone().or(usual.cluster),
         placement: Placement {
-            require: pairs(&args.require),
+            require: over(usual.placement.require, &args.require),
         },
-        pull_policy: args.pull,
-        mounts: args.container.mounts.clone(),
-        network: args.container.network.clone(),
-        ports: args.container.ports.clone(),
-        user: args.container.user.clone(),
-        ulimits: pairs(&args.container.ulimits),
-        service_account: args.container.service_account.clone(),
-        outputs: args.place.outputs.clone(),
+        pull_policy: args.pull.or(usual.pull_policy),
+        mounts: usual.mounts.into_iter().chain(container.mounts.clone()).collect(),
+        network: container.network.clone().or(usual.network),
+        ports: one_of(&container.ports, usual.ports),
+        user: container.user.clone().or(usual.user),
+        ulimits: over(usual.ulimits, &container.ulimits),
+        service_account: container.service_account.clone().or(usual.service_account),
+        outputs: place.outputs.clone(),
     };
     check(&request)?;
     Ok(request)
+}
+
+/// What the project file says for a run there; nothing without a file.
+fn of_file(settings: &Settings, id: RunId, backend: &str) -> Result<JobSpec, CliError> {
+    let Some(path) = &settings.file_path else {
+        return Ok(JobSpec::default());
+    };
+    let variables = Variables::of_this_process();
+    project_file::of_run(&settings.file, &variables, backend, id).or_else(|complaints| {
+        let path = path.display().to_string();
+        let text = project_file::text(Path::new(&path), &path)?;
+        let source = Source {
+            path: &path,
+            text: &text,
+        };
+        Err(project_file::refused(source, &complaints))
+    })
+}
+
+fn over(mut usual: BTreeMap<String, String>, flags: &[Pair]) -> BTreeMap<String, String> {
+    usual.extend(pairs(flags));
+    usual
+}
+
+/// The flags if there are any.
+fn one_of<T: Clone>(flags: &[T], usual: Vec<T>) -> Vec<T> {
+    if flags.is_empty() { usual } else { flags.to_vec() }
 }
 
 fn pairs(pairs: &[Pair]) -> BTreeMap<String, String> {
@@ -68,10 +98,9 @@ fn pairs(pairs: &[Pair]) -> BTreeMap<String, String> {
 
 /// The project file's variables, then those of `--env`; one without a value is taken from here.
 fn environment(
-    file: &BTreeMap<String, String>,
+    mut env: BTreeMap<String, String>,
     flags: &[String],
 ) -> Result<BTreeMap<String, String>, CliError> {
-    let mut env = file.clone();
     for flag in flags {
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qwex_api::run::{RerunRequest, SubmitRequest};
-use qwex_core::{JobSpec, Run, RunId};
+use qwex_core::{Run, RunId};
 
 use super::direct_run::LOCAL;
 use super::foreground::{Options, follow};
@@ -11,10 +11,13 @@ use super::guard::Guard;
 use super::interrupt::Interrupts;
 use super::session::Session;
 use super::target::{Target, find};
-use super::{Done, choose, direct_run, provenance};
+use super::{Done, choose, direct_run, provenance, uv};
 use crate::cli::{REMOTE, RerunArgs};
 use crate::direct::{Direct, NewRun, Placed};
 use crate::error::CliError;
+
+/// Labels by which a run belongs to a pipeline.
+const OF_STAGES: [&str; 2] = ["pipeline", "stage"];
 
 pub async fn rerun(session: &Session, args: &RerunArgs) -> Done {
     if args.detach {
@@ -32,35 +35,33 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
         raw: false,
     };
     let (client, old) = match (find(session, &args.run).await?, args.backend.as_deref()) {
-        (Target::Remote(client, id), None | Some(REMOTE)) if args.image.is_none() => {
-            // What the run asks for was checked when it was first submitted, wherever that was.
-            guard.check_remote(session, &JobSpec::default())?;
-            (client, id)
-        }
         (Target::Remote(client, id), None | Some(REMOTE)) => {
             let run = client.get_run(id, None).await?.value;
+            if args.image.is_some() {
+                let new = again(args, run)?;
+                return there(session, &guard, new, args, &options, interrupts).await;
+            }
             guard.check_remote(session, &run.spec)?;
-            return there(session, again(args, run)?, args, &options, interrupts).await;
+            (client, id)
         }
         (Target::Remote(client, id), Some(backend)) => {
             let direct = Direct::open()?;
             let run = client.get_run(id, None).await?.value;
             let placed = choose::moved(&guard, Placed::default(), backend)?;
             let new = again(args, run)?;
-            allowed(session, &guard, &direct, &placed, &new).await?;
             let watched = watched(args, &options, interrupts);
-            return direct_run::start(session, &direct, new, &placed, watched).await;
+            return here(session, &guard, &direct, new, &placed, watched).await;
         }
         (Target::Here(direct, id), Some(REMOTE)) => {
-            guard.check_remote(session, &direct.get(id)?.spec)?;
-            return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
+            let new = again(args, direct.get(id)?)?;
+            return there(session, &guard, new, args, &options, interrupts).await;
         }
         (Target::Here(direct, id), backend) => {
             let was = direct.placed(id)?;
             let is_of_server = was.backend == REMOTE;
             if is_of_server && backend.is_none() && session.settings.server.is_some() {
-                guard.check_remote(session, &direct.get(id)?.spec)?;
-                return there(session, again(args, direct.get(id)?)?, args, &options, interrupts).await;
+                let new = again(args, direct.get(id)?)?;
+                return there(session, &guard, new, args, &options, interrupts).await;
             }
             let new = again(args, direct.get(id)?)?;
             let placed = match backend {
@@ -74,9 +75,8 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
                 }
                 None => was,
             };
-            allowed(session, &guard, &direct, &placed, &new).await?;
             let watched = watched(args, &options, interrupts);
-            return direct_run::start(session, &direct, new, &placed, watched).await;
+            return here(session, &guard, &direct, new, &placed, watched).await;
         }
     };
     let request = RerunRequest {
@@ -106,26 +106,34 @@ fn watched<'a>(
     (!args.detach).then_some((options, interrupts))
 }
 
-/// Refuses what a policy or the backend does not take, before anything is recorded.
-async fn allowed(
+/// Starts the new run without a server. What a policy or the backend does not take is refused before anything is
+/// recorded.
+async fn here(
     session: &Session,
     guard: &Guard,
     direct: &Direct,
+    mut new: NewRun,
     placed: &Placed,
-    new: &NewRun,
-) -> Result<(), CliError> {
+    watched: Option<(&Options, Interrupts)>,
+) -> Done {
     guard.check(session, placed, &new.spec)?;
-    choose::check(direct, placed, &new.spec).await
+    choose::check(direct, placed, &new.spec).await?;
+    if new.provenance.runs_by.take().is_some() {
+        new.provenance.runs_by = uv::of_place(session, placed, &mut new.spec);
+    }
+    direct_run::start(session, direct, new, placed, watched).await
 }
 
-/// A run of this directory, submitted to the server.
+/// Submits the new run to the server, unless a policy forbids it.
 async fn there(
     session: &Session,
+    guard: &Guard,
     new: NewRun,
     args: &RerunArgs,
     options: &Options,
     interrupts: Interrupts,
 ) -> Done {
+    guard.check_remote(session, &new.spec)?;
     let client = session.client()?;
     let id = new.id;
     let request = SubmitRequest {
@@ -158,12 +166,21 @@ fn again(args: &RerunArgs, old: Run) -> Result<NewRun, CliError> {
     }
     let mut spec = old.spec;
     spec.image = args.image.clone().or(spec.image);
+    let mut provenance = provenance::of(Path::new("."));
+    provenance.runs_by = old.provenance.and_then(|known| known.runs_by);
+    if provenance.runs_by.is_some() {
+        // It was put there for the place where the run was; the new place decides anew.
+        uv::take_away(&mut spec);
+    }
+    let mut labels = old.labels;
+    // The new run is no stage: nobody drives it.
+    labels.retain(|label, _| !OF_STAGES.contains(&label.as_str()));
     Ok(NewRun {
         id: RunId::mint(),
         name: old.name,
         project: old.project,
-        labels: old.labels,
+        labels,
         spec,
-        provenance: provenance::of(Path::new(".")),
+        provenance,
     })
 }

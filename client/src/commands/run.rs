@@ -16,9 +16,11 @@ use crate::remote::{JobApiClient, Submission};
 
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let backend = backend(session, &args)?;
-    let request = request(&session.settings, &args)?;
+    let id = args.id.unwrap_or_else(RunId::mint);
+    // With `auto` it is made again for each that is tried; what is wrong in the flags themselves is told at once.
+    let request = request(&session.settings, &args, id, &backend)?;
     let done = match backend.as_str() {
-        REMOTE => remote(session, &args, request).await,
+        REMOTE => remote(session, &args, id, request).await,
         backend => direct_run::run(session, &args, request, backend).await,
     };
     if args.detach {
@@ -46,10 +48,9 @@ fn backend(session: &Session, args: &RunArgs) -> Result<String, CliError> {
         .fix(format!("choose {}, {REMOTE} or {AUTO}", names.join(", "))))
 }
 
-async fn remote(session: &Session, args: &RunArgs, request: SubmitRequest) -> Done {
+async fn remote(session: &Session, args: &RunArgs, id: RunId, request: SubmitRequest) -> Done {
     Guard::load()?.check_remote(session, &request.clone().into_spec())?;
     let client = session.client()?;
-    let id = request.id.expect("every request has an id");
     let mut interrupts = Interrupts::listen()?;
     let submission = tokio::select! {
         submission = client.submit(&request) => submission?,

@@ -5,14 +5,16 @@ use std::path::Path;
 
 use qwex_core::JobSpec;
 
+use super::direct_run::LOCAL;
 use super::session::Session;
+use crate::direct::Placed;
 use crate::pipeline::Pipeline;
 
 /// What the record says of it.
 const UV_RUN: &str = "uv run";
 
 /// Puts `uv run` before a python command of a uv project in `dir`. `Some`: what runs it now, for the record.
-pub fn run_through(session: &Session, dir: &Path, spec: &mut JobSpec) -> Option<String> {
+fn run_through(session: &Session, dir: &Path, spec: &mut JobSpec) -> Option<String> {
     if !is_meant(dir, spec) {
         return None;
     }
@@ -27,6 +29,29 @@ pub fn run_through(session: &Session, dir: &Path, spec: &mut JobSpec) -> Option<
         .note("this is a uv project: the command runs through `uv run` (--no-uv leaves it as it is)");
     put_before(spec);
     Some(UV_RUN.to_owned())
+}
+
+/// The same for a run in its place, if that is this machine.
+pub fn of_place(session: &Session, placed: &Placed, spec: &mut JobSpec) -> Option<String> {
+    if placed.backend != LOCAL {
+        return None;
+    }
+    let dir = placed.workspace.as_deref().unwrap_or(Path::new("."));
+    run_through(session, dir, spec)
+}
+
+/// Takes away what [`run_through`] put before a command.
+pub fn take_away(spec: &mut JobSpec) {
+    let words: Vec<&str> = UV_RUN.split(' ').collect();
+    if spec
+        .command
+        .iter()
+        .map(String::as_str)
+        .take(words.len())
+        .eq(words.iter().copied())
+    {
+        spec.command.drain(..words.len());
+    }
 }
 
 /// The same for every stage of a pipeline that runs on this machine. The record says it, so that the key under which

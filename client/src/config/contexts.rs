@@ -41,6 +41,9 @@ pub struct Context {
     /// Absent: the token's project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
+    /// Where runs go that name no backend; absent: here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
 }
 
 /// The file is the one place where a token is written out.
@@ -147,6 +150,7 @@ mod tests {
 
     fn dev() -> Context {
         Context {
+            backend: None,
             name: "dev".to_owned(),
             server: "http://127.0.0.1:8080".to_owned(),
             token: Some("qwx_secret".to_owned().into()),

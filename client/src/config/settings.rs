@@ -69,7 +69,7 @@ pub struct Settings {
     pub token: Option<Valued<SecretString>>,
     /// `None`: the token's own project.
     pub project: Option<Valued<Project>>,
-    /// `local` or `remote`.
+    /// Where runs go that name no backend.
     pub backend: Valued<String>,
     /// How long a submit is tried again while the server does not answer.
     pub retry_for: Valued<Span>,
@@ -139,6 +139,9 @@ impl Settings {
             file,
             name: context.name.clone(),
         };
+        if let (Some(backend), Origin::Default) = (&context.backend, &self.backend.origin) {
+            self.backend = Valued::new(backend.clone(), origin.clone());
+        }
         self.server = Some(Valued::new(context.server.clone(), origin.clone()));
         self.token = context
             .token

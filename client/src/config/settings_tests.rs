@@ -20,7 +20,7 @@ impl World {
         fs::create_dir(&config).unwrap();
         fs::write(
             config.join(contexts::FILE_NAME),
-            "current: dev\ncontexts:\n- {name: dev, server: 'http://dev', token: qwx_dev, project: team}\n- {name: ci, server: 'http://ci'}\n",
+            "current: dev\ncontexts:\n- {name: dev, server: 'http://dev', token: qwx_dev, project: team}\n- {name: ci, server: 'http://ci', backend: remote}\n",
         )
         .unwrap();
         let env = HashMap::from([("QWEX_CONFIG_DIR", config.display().to_string())]);
@@ -83,6 +83,24 @@ fn flag_beats_environment_beats_project_file_beats_context() {
     let settings = world.gather(&choices).unwrap();
     assert_eq!(settings.context.unwrap().origin, Origin::Flag("--context"));
     assert_eq!(settings.project.unwrap().origin, Origin::Flag("--project"));
+}
+
+#[test]
+fn a_backend_that_nothing_else_names_is_the_contexts() {
+    let backend = |world: World, context: &str| {
+        let settings = world
+            .set("QWEX_CONTEXT", context)
+            .gather(&Choices::default())
+            .unwrap();
+        settings.backend.value
+    };
+    assert_eq!(backend(World::new(), "dev"), "local");
+    assert_eq!(backend(World::new(), "ci"), "remote");
+    assert_eq!(
+        backend(World::new().project_file("backend: docker\n"), "ci"),
+        "docker"
+    );
+    assert_eq!(backend(World::new().set("QWEX_BACKEND", "k8s"), "ci"), "k8s");
 }
 
 #[test]

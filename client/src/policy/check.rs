@@ -1,6 +1,6 @@
 //! Compares a run with what one file allows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
 use qwex_core::resources::{cpu_millis, memory_bytes};
@@ -11,6 +11,7 @@ use super::{images, paths};
 use crate::config::file::Owner;
 use crate::project_file::{At, Source};
 
+const LOCAL: &str = "local";
 const REMOTE: &str = "remote";
 const SSH: &str = "ssh";
 const ENGINES: [&str; 2] = ["docker", "podman"];
@@ -31,6 +32,14 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The directory of this machine that the run works in.
+    fn directory(&self) -> Option<PathBuf> {
+        let workspace = self.workspace.filter(|_| self.backend != REMOTE)?;
+        // Elsewhere the directory in which the command starts is one of another machine or of an image.
+        let starts_in = self.spec.working_dir.as_deref().filter(|_| self.backend == LOCAL);
+        Some(starts_in.map_or_else(|| workspace.to_owned(), |dir| workspace.join(dir)))
+    }
+
     /// Whether the paths of its mounts are paths of this machine.
     fn mounts_from_here(&self) -> bool {
         let is_socket = |address: &str| address.starts_with('/') || address.starts_with("unix:");
@@ -200,9 +209,9 @@ impl Limits {
 
     fn workspace(&self, asked: &Asked<'_>) -> Option<Found> {
         let list = self.workspaces.as_ref()?;
-        let workspace = asked.workspace.filter(|_| asked.backend != REMOTE)?;
-        (!paths::is_below(workspace, &list.words)).then(|| {
-            let what = format!("work in the directory {}", workspace.display());
+        let directory = asked.directory()?;
+        (!paths::is_below(&directory, &list.words)).then(|| {
+            let what = format!("work in the directory {}", directory.display());
             list.found("/workspace", what, |_| {
                 "change to a directory below one of these, or name one: --workspace DIR".to_owned()
             })

@@ -43,13 +43,20 @@ pub fn default_backend<'a>(file: &'a ProjectFile<Vec<Stage>>, default: Option<&'
         .unwrap_or("local")
 }
 
+/// What is wrong with that which all runs have in common.
+#[must_use]
+pub fn of_top<S>(file: &ProjectFile<S>) -> Vec<Complaint> {
+    let mut complaints: Vec<Complaint> = file.retry.iter().flat_map(retry).collect();
+    complaints.extend(file.mounts.iter().filter_map(mount));
+    complaints
+}
+
 /// What is wrong with a file that could be read; nothing if it can be used.
 #[must_use]
 pub fn check(file: &ProjectFile<Vec<Stage>>, source: Source<'_>, default: Option<&str>) -> Vec<Complaint> {
     let mut complaints = graph::complaints(&file.stages);
+    complaints.extend(of_top(file));
     complaints.extend(backend_word(file.backend.as_ref()));
-    complaints.extend(file.retry.iter().flat_map(retry));
-    complaints.extend(file.mounts.iter().filter_map(mount));
     complaints.extend(parallel(file));
     let default = default_backend(file, default);
     for stage in &file.stages {

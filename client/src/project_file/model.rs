@@ -229,12 +229,3 @@ impl<S: Default> Default for ProjectFile<S> {
         }
     }
 }
-
-impl<S> ProjectFile<S> {
-    /// The variables of all runs, as they stand in the file.
-    #[must_use]
-    pub fn variables(&self) -> BTreeMap<String, String> {
-        let plain = |(name, value): (&String, &At<String>)| (name.clone(), value.value.clone());
-        self.env.iter().map(plain).collect()
-    }
-}

@@ -142,6 +142,35 @@ fn the_project_file_sets_variables_and_flags_beat_it() {
 }
 
 #[test]
+fn the_project_file_sets_times_retries_and_limits_too() {
+    let user = User::new();
+    let file = "timeout: 1s\nretry: { limit: 1, on: [exit_code], backoff: { initial: 1s } }\nnetwork: none\n";
+    std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
+    let late = seen(user.qwexctl(&["run", "--", "sleep", "60"]));
+    assert!(late.code != 0 && late.err.contains("timeout"), "{}", late.err);
+    let twice = seen(user.qwexctl(&["run", "--", "false"]));
+    assert!(twice.code == 1, "{}", twice.err);
+    let attempts = |user: &User| {
+        let run: Value =
+            serde_json::from_str(&seen(user.qwexctl(&["get", "@latest", "-o", "json"])).out).unwrap();
+        run["attempt"].as_u64()
+    };
+    assert_eq!(attempts(&user), Some(2));
+    assert_eq!(
+        seen(user.qwexctl(&["run", "--retries", "0", "--", "false"])).code,
+        1
+    );
+    assert_eq!(attempts(&user), Some(1), "a flag beats the file");
+    std::fs::write(user.dir().join("qwex.yaml"), "retry: { limit: 1, on: [oops] }\n").unwrap();
+    let bad = seen(user.qwexctl(&["run", "-d", "--", "true"]));
+    assert!(
+        bad.code == 2 && bad.err.contains("there is no failure `oops`"),
+        "{}",
+        bad.err
+    );
+}
+
+#[test]
 fn what_this_backend_has_not_is_refused_with_a_way_out() {
     let user = User::new();
     for flags in [

@@ -80,6 +80,33 @@ fn what_was_allowed_once_is_looked_at_again() {
 }
 
 #[test]
+fn an_image_that_rerun_puts_in_is_looked_at_wherever_it_goes() {
+    let user = with("policy: { images: ['python:*'] }\n");
+    let first = run(&user, &["run", "--", "true"]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    for backend in ["remote", "docker"] {
+        let again = run(
+            &user,
+            &["rerun", "@latest", "--backend", backend, "--image", "evil/x"],
+        );
+        assert!(
+            again.code == 2 && again.err.contains("does not allow the image evil/x"),
+            "{backend}: {}",
+            again.err
+        );
+    }
+}
+
+#[test]
+fn a_process_of_this_machine_works_in_an_allowed_directory_whatever_it_says() {
+    let user = with("policy: { workspaces: [/srv/allowed] }\n");
+    for flags in [&["--no-workspace"][..], &["--workdir", "/etc"], &[]] {
+        let said = ["does not allow work in the directory"];
+        refused(&user, &[&["run"], flags, &["--", "true"]].concat(), &said);
+    }
+}
+
+#[test]
 fn auto_passes_over_what_is_not_allowed() {
     let user = with("policy: { backends: [docker] }\n");
     let chosen = run(&user, &["run", "--backend", "auto", "--", "true"]);

@@ -95,3 +95,37 @@ fn uv_can_be_left_out_and_need_not_be_there() {
     let run = qwexctl(&user, &["run", "--", "python", "a.py"]);
     assert_eq!((run.code, run.out.as_str()), (0, "python a.py\n"), "{}", run.err);
 }
+
+#[test]
+fn the_same_again_goes_through_uv_once_and_as_it_did_before() {
+    let user = project();
+    assert_eq!(
+        qwexctl(&user, &["run", "--", "python", "a.py"]).out,
+        "uv run\npython a.py\n"
+    );
+    assert_eq!(qwexctl(&user, &["rerun", "@latest"]).out, "uv run\npython a.py\n");
+    std::fs::remove_file(user.dir().join("uv.lock")).unwrap();
+    let elsewhere = qwexctl(&user, &["rerun", "@latest"]);
+    assert_eq!(
+        elsewhere.out, "python a.py\n",
+        "no uv project any more: {}",
+        elsewhere.err
+    );
+    std::fs::write(user.dir().join("uv.lock"), "version = 1\n").unwrap();
+    assert_eq!(
+        qwexctl(&user, &["run", "--no-uv", "--", "python", "a.py"]).out,
+        "python a.py\n"
+    );
+    assert_eq!(qwexctl(&user, &["rerun", "@latest"]).out, "python a.py\n");
+}
+
+#[test]
+fn the_project_is_looked_for_where_the_command_works() {
+    let user = project();
+    let inner = user.dir().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let words = ["run", "--workspace", "inner", "--", "python", "a.py"];
+    assert_eq!(qwexctl(&user, &words).out, "python a.py\n");
+    std::fs::write(inner.join("pyproject.toml"), "").unwrap();
+    assert_eq!(qwexctl(&user, &words).out, "uv run\npython a.py\n");
+}
