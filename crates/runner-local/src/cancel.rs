@@ -32,6 +32,7 @@ impl LocalBackend {
         if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(CancelProgress::Stopped);
         }
+        self.inner.seen(&snapshot)?;
         let progress = self
             .inner
             .stop(key, &snapshot)
@@ -51,6 +52,7 @@ impl LocalBackend {
         if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(());
         }
+        self.inner.seen(&snapshot)?;
         if !snapshot.is_silent() {
             return Err(RunnerError::Failed {
                 message: format!(
@@ -112,6 +114,10 @@ impl Inner {
                 ask(&dir)?;
                 end_unattended(&dir)
             }
+            // Refused before this is asked.
+            Stage::Elsewhere => Ok(CancelProgress::Stopping {
+                message: "it is on another machine".to_owned(),
+            }),
             Stage::Attended => {
                 ask(&dir)?;
                 if let Some(supervisor) = &snapshot.supervisor {
@@ -166,7 +172,7 @@ impl Inner {
                 continue;
             }
             let supervisor: Option<SupervisorRecord> = records::read(&dir, SUPERVISOR)?;
-            let alive = supervisor.filter(|supervisor| supervisor.process.life() == Life::Alive);
+            let alive = supervisor.filter(|supervisor| supervisor.life() == Life::Alive);
             attended.extend(alive.map(|supervisor| (key, supervisor.process)));
         }
         Ok(attended)
@@ -229,7 +235,6 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
             message: "its supervisor has just started".to_owned(),
         });
     }
-    let now = Timestamp::now();
     let end = EndRecord {
         cause: EndCause::Cancelled,
         exit_code: None,
@@ -237,18 +242,14 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
         core_dumped: false,
         message: "cancelled before its command started".to_owned(),
         start: None,
-        ended_at: now,
+        ended_at: Timestamp::now(),
         max_rss_bytes: None,
         cpu_ms: None,
         leftovers: 0,
     };
     // The end first: a supervisor record without an end would read as a lost run.
     records::write(dir, END, &end, Durability::Machine)?;
-    let own = SupervisorRecord {
-        process: ProcessId::own()?,
-        started_at: now,
-        limits: Vec::new(),
-    };
+    let own = SupervisorRecord::now(ProcessId::own()?, Vec::new());
     records::write(dir, SUPERVISOR, &own, Durability::Machine)?;
     Ok(CancelProgress::Stopped)
 }

@@ -38,6 +38,8 @@ pub enum Stage {
     /// No supervisor has begun yet.
     Unattended,
     Attended,
+    /// Its supervisor is on a machine that shares its files with the one that answered (`THERE HERE`), and left no end yet.
+    Elsewhere(String),
     Ended(EndRecord),
     /// Its supervisor is gone and left no end.
     Lost {
@@ -73,6 +75,7 @@ impl Snapshot {
             (Some(end), _) => Stage::Ended(end),
             (None, None) => Stage::Unattended,
             (None, Some("alive")) => Stage::Attended,
+            (None, Some("elsewhere")) => Stage::Elsewhere(find("elsewhere").unwrap_or_default().to_owned()),
             (None, Some(life)) => Stage::Lost {
                 rebooted: life == "reboot",
                 left: left.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -97,7 +100,7 @@ impl Snapshot {
     #[must_use]
     pub fn is_over(&self) -> bool {
         match &self.stage {
-            Stage::Unattended | Stage::Attended => false,
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) => false,
             Stage::Ended(_) | Stage::Lost { .. } => true,
         }
     }
@@ -116,7 +119,7 @@ impl Snapshot {
             node: Some(config.host.clone()),
             start: self.start.as_ref(),
             end: match &self.stage {
-                Stage::Unattended | Stage::Attended => End::None,
+                Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) => End::None,
                 Stage::Ended(end) => End::Recorded(end),
                 Stage::Lost { rebooted, left } => {
                     End::Lost(lost(config, &supervisor.process, *rebooted, left))

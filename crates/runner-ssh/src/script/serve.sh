@@ -26,8 +26,9 @@ look() {
   life=
   if line_of "$d/supervisor.json"; then
     say "supervisor $line"
-    process_of "$line"; life_of "$process"
+    life_in "$line"
     say "life $life"
+    [ "$life" != elsewhere ] || blind
   fi
   if line_of "$d/end.json"; then say "end $line"; return; fi
   if line_of "$d/start.json"; then say "start $line"; fi
@@ -120,6 +121,10 @@ another() {
 cancel() {
   d=$runs/$1; object=$1; grace=$3
   [ -d "$d" ] && [ ! -e "$d/end.json" ] && ! another "$1" "$2" || { say stopped; return; }
+  if line_of "$d/supervisor.json"; then
+    life_in "$line"
+    [ "$life" != elsewhere ] || { blind; return; }
+  fi
   now=$(date +%s)
   if [ ! -e "$d/cancel.json" ]; then
     say "$now" > "$d/.cancelled_at.$$" && mv "$d/.cancelled_at.$$" "$d/cancelled_at"
@@ -129,8 +134,9 @@ cancel() {
   # Nobody supervises it: one that begins now finds the wish and ends it before its command starts.
   [ -e "$d/supervisor.json" ] || supervise "$object" > /dev/null
   line_of "$d/supervisor.json" || { fail "its supervisor does not start; see $d/supervisor.log"; return; }
-  process_of "$line"; life_of "$process"
+  life_in "$line"
   case $life in
+    elsewhere) blind ;;
     alive) kill -s USR1 "$pid" 2>/dev/null; say "stopping its supervisor was told to stop it" ;;
     reboot) say stopped ;;
     *) if [ -e "$d/end.json" ]; then say stopped; else end_survivors; fi ;;
@@ -151,10 +157,11 @@ end_survivors() {
 # Whether nothing will be written any more.
 silent() {
   d=$runs/$1
+  life=
   [ ! -e "$d/end.json" ] || return 0
   line_of "$d/supervisor.json" || return 1
-  process_of "$line"; life_of "$process"
-  case $life in alive) return 1 ;; esac
+  life_in "$line"
+  case $life in alive|elsewhere) return 1 ;; esac
   [ ! -e "$d/end.json" ] || return 0
   marked "$1"
   [ -z "$found" ]
@@ -175,12 +182,16 @@ read_log() {
 
 release() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
-  if silent "$1"; then printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1"; else fail "it has not ended; cancel it first"; fi
+  silent "$1" || { refuse; return; }
+  printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1"
 }
+
+# Why what may still run is neither released nor removed.
+refuse() { if [ "$life" = elsewhere ]; then blind; else fail "it has not ended; cancel it first"; fi; }
 
 discard() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
-  silent "$1" || { fail "it has not ended; cancel it first"; return; }
+  silent "$1" || { refuse; return; }
   gone=$runs/.gone-$1-$$
   mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1"; return; }
   rm -rf "$gone" 2>/dev/null || { chmod -R u+rwx "$gone"; rm -rf "$gone"; } 2>/dev/null

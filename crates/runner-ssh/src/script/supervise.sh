@@ -70,7 +70,9 @@ trap "ring" ALRM
 
 # A hard link appears at most once: whoever made it may start the command.
 stamp
-printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$own" "$moment" > "$d/.supervisor.$$"
+see_space
+printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
+  "$own" "$moment" "$node" "$space" > "$d/.supervisor.$$"
 if ! ln "$d/.supervisor.$$" "$d/supervisor.json" 2>/dev/null; then
   rm -f "$d/.supervisor.$$"
   line_of "$d/supervisor.json"; process_of "$line"; say "$process"

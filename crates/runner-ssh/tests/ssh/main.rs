@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod conformance;
+mod elsewhere;
 mod faults;
 mod housekeeping;
 mod jump;
