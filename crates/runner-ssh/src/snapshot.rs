@@ -108,13 +108,19 @@ impl Snapshot {
     /// Everything that can be said of it now. A later snapshot of the same attempt only appends.
     #[must_use]
     pub fn observations(&self, config: &SshConfig) -> Vec<Observation> {
-        let (Some(supervisor), Some(uid)) = (&self.supervisor, self.uid()) else {
+        // One that no supervisor could begin may have an end all the same.
+        let unattended = match &self.stage {
+            Stage::Ended(end) => Some(end.ended_at),
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) | Stage::Lost { .. } => None,
+        };
+        let supervised = self.supervisor.as_ref().map(|supervisor| supervisor.started_at);
+        let Some(attended_at) = supervised.or(unattended) else {
             return Vec::new();
         };
         let story = Story {
             key: self.key,
-            backend: backend(self.key, config, Some(uid)),
-            attended_at: supervisor.started_at,
+            backend: backend(self.key, config, self.uid()),
+            attended_at,
             starting: format!("starting on {}", config.host),
             node: Some(config.host.clone()),
             start: self.start.as_ref(),
@@ -122,7 +128,8 @@ impl Snapshot {
                 Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) => End::None,
                 Stage::Ended(end) => End::Recorded(end),
                 Stage::Lost { rebooted, left } => {
-                    End::Lost(lost(config, &supervisor.process, *rebooted, left))
+                    let supervisor = self.supervisor.as_ref().map(|record| record.process.as_str());
+                    End::Lost(lost(config, supervisor.unwrap_or_default(), *rebooted, left))
                 }
             },
         };

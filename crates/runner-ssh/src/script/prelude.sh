@@ -106,6 +106,23 @@ place() {
   cache=$decoded
 }
 
+# The time now, as records have it.
+stamp() {
+  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
+  case $moment in *N*) moment=$(date -u +%Y-%m-%dT%H:%M:%SZ) ;; esac
+}
+
+# What comes as input becomes this file, whole or not at all, also after a crash of the machine or on a full disk.
+record() {
+  temporary=${1%/*}/.${1##*/}.$$
+  if dd of="$temporary" conv=fsync 2>/dev/null && mv "$temporary" "$1"; then return 0; fi
+  rm -f "$temporary"
+  return 1
+}
+
+# Why a host cannot write, as far as we know.
+full="is the disk of this host full, or its quota used up? Make room there and try again"
+
 # Our own identity, as life_of reads it.
 identify() {
   IFS= read -r status < "/proc/$$/stat"

@@ -50,21 +50,30 @@ stage() {
   mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1"
 }
 
+# Lines into a file of it. All of them are taken from our input whatever becomes of the file: they are no requests.
 file() {
   count=$3
+  bad=
+  into=$runs/.new-$1/$2
+  printf "" 2>/dev/null > "$into" || { bad=yes; into=/dev/null; }
   while [ "$count" -gt 0 ]; do
     IFS= read -r body || exit 1
-    printf "%s\n" "$body"
+    printf "%s\n" "$body" 2>/dev/null || bad=yes
     count=$((count - 1))
-  done > "$runs/.new-$1/$2" || fail "cannot write $2"
+  done > "$into" || exit 1
+  [ -z "$bad" ] || fail "cannot write $into: $full"
 }
+
+# Whether the files of a staged run have so many bytes: not every printf tells of a full disk.
+whole() { [ "$(($(cat "$1/work.json" "$1/mode" "$1/command" 2>/dev/null | wc -c)))" -eq "$2" ]; }
 
 unstage() { rm -rf "$runs/.new-$1"; }
 
-# Moves a staged directory into place, unless one is there, and sees that it is supervised.
+# Moves a staged directory of so many bytes into place, unless one is there, and sees that it is supervised.
 start() {
   new=$runs/.new-$1; d=$runs/$2; adopted=yes
   if [ ! -d "$d" ]; then
+    whole "$new" "$3" || { rm -rf "$new"; fail "cannot write $new: $full"; return; }
     if trouble=$(mv -T "$new" "$d" 2>&1); then adopted=no
     elif [ ! -d "$d" ]; then fail "cannot make $d: $trouble"; rm -rf "$new"; return
     fi
@@ -96,7 +105,11 @@ supervise() {
       ;;
     *)
       # Whole at any moment: others start it, and a shell reads what it runs as it goes.
-      supervise_script > "$d/.supervise.$$" && mv -f "$d/.supervise.$$" "$d/supervise.sh"
+      if ! supervise_script 2>/dev/null > "$d/.supervise.$$" || ! mv -f "$d/.supervise.$$" "$d/supervise.sh"; then
+        rm -f "$d/.supervise.$$"
+        fail "cannot write $d/supervise.sh: $full"
+        return
+      fi
       set -- setsid sh "$d/supervise.sh" "$d" "$umask_was"
       ;;
   esac
@@ -127,13 +140,15 @@ cancel() {
   fi
   now=$(date +%s)
   if [ ! -e "$d/cancel.json" ]; then
-    say "$now" > "$d/.cancelled_at.$$" && mv "$d/.cancelled_at.$$" "$d/cancelled_at"
-    printf "{\"asked_at\":\"%s\"}\n" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" > "$d/.cancel.$$"
-    mv "$d/.cancel.$$" "$d/cancel.json" || { fail "cannot write to $d"; return; }
+    say "$now" | record "$d/cancelled_at"
+    stamp
+    # On a full disk the name alone is the wish.
+    printf "{\"asked_at\":\"%s\"}\n" "$moment" | record "$d/cancel.json" || ln "$d/work.json" "$d/cancel.json"
+    [ -e "$d/cancel.json" ] || { fail "cannot write to $d: $full"; return; }
   fi
   # Nobody supervises it: one that begins now finds the wish and ends it before its command starts.
   [ -e "$d/supervisor.json" ] || supervise "$object" > /dev/null
-  line_of "$d/supervisor.json" || { fail "its supervisor does not start; see $d/supervisor.log"; return; }
+  line_of "$d/supervisor.json" || { end_alone; return; }
   life_in "$line"
   case $life in
     elsewhere) blind ;;
@@ -152,6 +167,25 @@ end_survivors() {
   [ $((now - line)) -lt "$grace" ] || signal=KILL
   kill -s $signal $found 2>/dev/null
   say "stopping its supervisor is gone; sent $signal to what it left:$found"
+}
+
+# The end of a run that no supervisor could begin, or whose supervisor could not say who it is. Whoever begins one after
+# the wish was there starts nothing.
+end_alone() {
+  marked "$object"
+  [ -z "$found" ] || { end_survivors; return; }
+  if ! unstarted | record "$d/end.json"; then
+    # Nobody runs it, so this is room.
+    rm -f "$d/supervise.sh" "$d/.reserve"
+    unstarted | record "$d/end.json" || { fail "cannot write $d/end.json: $full"; return; }
+  fi
+  say stopped
+}
+
+# The end of a run whose command never started.
+unstarted() {
+  stamp
+  printf "{\"cause\":\"cancelled\",\"exit_code\":null,\"signal\":null,\"message\":\"cancelled before its command started\",\"start\":null,\"ended_at\":\"%s\"}\n" "$moment"
 }
 
 # Whether nothing will be written any more.

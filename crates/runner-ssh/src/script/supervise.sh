@@ -5,25 +5,22 @@ umask_was=$2
 object=$QWEX_SUPERVISES
 identify
 asked=
+begun=
+encoded=
 timer=
 hit=
 
-stamp() {
-  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
-  case $moment in *N*) moment=$(date -u +%Y-%m-%dT%H:%M:%SZ) ;; esac
-}
-
-# Whole or absent, also after a crash of the machine.
-record() { dd of="$d/.$1.$$" conv=fsync 2>/dev/null && mv "$d/.$1.$$" "$d/$1"; }
-
-# An end: cause, exit code, signal, what was left, message.
+# An end: cause, exit code, signal, what was left, message. Room for it was set aside.
 finish() {
   stamp
   message=$(printf "%s" "$5" | tr -d "\000-\037\177\"" | tr "\134" "/")
-  started=null
-  if line_of "$d/start.json"; then started=$line; fi
-  printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
-    "$1" "$2" "$3" "$message" "$started" "$moment" "$4" | record end.json
+  end=$(printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
+    "$1" "$2" "$3" "$message" "${begun:-null}" "$moment" "$4")
+  if ! say "$end" | record "$d/end.json"; then
+    rm -f "$d/.reserve"
+    say "$end" | record "$d/end.json" || say "$moment cannot write $d/end.json: $full" >&2
+  fi
+  rm -f "$d/.reserve"
   exit 0
 }
 
@@ -71,8 +68,12 @@ trap "ring" ALRM
 # A hard link appears at most once: whoever made it may start the command.
 stamp
 see_space
-printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
-  "$own" "$moment" "$node" "$space" > "$d/.supervisor.$$"
+if ! printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
+  "$own" "$moment" "$node" "$space" | dd of="$d/.supervisor.$$" conv=fsync 2>/dev/null; then
+  rm -f "$d/.supervisor.$$"
+  say "error: cannot write to $d: $full"
+  exit 1
+fi
 if ! ln "$d/.supervisor.$$" "$d/supervisor.json" 2>/dev/null; then
   rm -f "$d/.supervisor.$$"
   line_of "$d/supervisor.json"; process_of "$line"; say "$process"
@@ -82,10 +83,13 @@ rm -f "$d/.supervisor.$$"
 say "$own"
 exec > /dev/null
 
+# Nobody could begin, and that was written down.
+[ ! -e "$d/end.json" ] || exit 0
+cp "$d/supervise.sh" "$d/.reserve" 2>/dev/null || rm -f "$d/.reserve"
 if [ -e "$d/cancel.json" ]; then finish cancelled null null 0 "cancelled before its command started"; fi
 
 # What to run is data, a word a line, and never read as shell.
-word() { IFS= read -r encoded && plain "$encoded"; }
+word() { IFS= read -r encoded && [ "$encoded" != "# whole" ] && plain "$encoded"; }
 {
   word && directory=$decoded
   word && timeout=$decoded
@@ -95,6 +99,7 @@ word() { IFS= read -r encoded && plain "$encoded"; }
   set --
   while word; do set -- "$@" "$decoded"; done
 } < "$d/command"
+[ "$encoded" = "# whole" ] || finish start_error 126 null 0 "what to run did not arrive whole"
 [ $# -gt "$variables" ] || finish start_error 127 null 0 "the command is empty"
 cd "$directory" 2>/dev/null || finish start_error 126 null 0 "the working directory $directory is not there"
 
@@ -151,8 +156,8 @@ stamp
 status=
 { IFS= read -r status < "/proc/$child/stat"; } 2>/dev/null
 set -- ${status##*) }
-printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$boot/$child/${20:-0}" "$moment" > "$d/.start.$$"
-mv "$d/.start.$$" "$d/start.json"
+begun=$(printf "{\"process\":\"%s\",\"started_at\":\"%s\"}" "$boot/$child/${20:-0}" "$moment")
+if say "$begun" 2>/dev/null > "$d/.start.$$"; then mv "$d/.start.$$" "$d/start.json"; else rm -f "$d/.start.$$"; fi
 if [ -n "$asked" ]; then everything TERM; alarm "$grace"; elif [ "$timeout" != none ]; then alarm "$timeout"; fi
 
 # A wait that a signal interrupted says nothing of the command.

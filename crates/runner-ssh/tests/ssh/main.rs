@@ -6,6 +6,7 @@
 mod conformance;
 mod elsewhere;
 mod faults;
+mod full;
 mod housekeeping;
 mod jump;
 mod line;
