@@ -1,6 +1,7 @@
 //! Stops an attempt for good, and forgets it when told to.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,10 +15,11 @@ use qwex_runner::{CancelProgress, Handle, Key, RunnerError};
 use crate::backend::{Inner, LocalBackend, failed};
 use crate::identity::{Life, ProcessId};
 use crate::records::{
-    self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord,
+    self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord, WORK,
+    WorkRecord,
 };
 use crate::snapshot::{self, Lost, Snapshot, Stage};
-use crate::{supervise, survivors};
+use crate::{submit, supervise, survivors};
 
 /// Removing what was released long ago looks at every attempt.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
@@ -26,6 +28,12 @@ impl LocalBackend {
     /// [`qwex_runner::Runner::cancel`] without a runtime.
     pub fn cancel_sync(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
         let key = Key::of(handle);
+        if self.inner.snapshot(key)?.is_none() && handle.backend.uid.is_none() {
+            // Never heard of by its UID: a submit of it may still be on its way.
+            self.inner
+                .forestall(key)
+                .map_err(|error| failed("cancel", key, &error))?;
+        }
         let Some(snapshot) = self.inner.snapshot(key)? else {
             return Ok(CancelProgress::Stopped);
         };
@@ -104,6 +112,21 @@ impl LocalBackend {
 }
 
 impl Inner {
+    /// Takes the place of an attempt that is not there: a submit that arrives later finds one that was cancelled, and
+    /// starts nothing.
+    fn forestall(&self, key: Key) -> io::Result<()> {
+        let layout = self.config.layout;
+        let (parent, name) = layout.ensure_place(&self.root, key)?;
+        let work = WorkRecord::forestalled(key, layout.log_place(key), self.config.output);
+        // None: a submit was quicker.
+        submit::in_place(&parent, &name, |dir| {
+            records::write(dir, WORK, &work, Durability::Whole)?;
+            ask(dir)?;
+            write_unstarted(dir)
+        })
+        .map(drop)
+    }
+
     fn stop(&self, key: Key, snapshot: &Snapshot) -> io::Result<CancelProgress> {
         let Some(dir) = self.config.layout.open(&self.root, key)? else {
             return Ok(CancelProgress::Stopped);
@@ -193,7 +216,7 @@ impl Inner {
             let Some(dir) = self.config.layout.open(&self.root, key)? else {
                 continue;
             };
-            let Ok(mark) = dir.open_file(RELEASED, OFlag::O_RDONLY) else {
+            let Some(mark) = over_for_good(&dir)? else {
                 continue;
             };
             let age = SystemTime::now()
@@ -210,6 +233,17 @@ impl Inner {
         let (parent, name) = self.config.layout.place(&self.root, key)?;
         parent.remove_tree(&name)
     }
+}
+
+/// The file whose age is that of an attempt which nobody needs any more: it was released, or never was one.
+fn over_for_good(dir: &Dir) -> io::Result<Option<File>> {
+    if let Ok(released) = dir.open_file(RELEASED, OFlag::O_RDONLY) {
+        return Ok(Some(released));
+    }
+    let work: Option<WorkRecord> = records::read_or_absent(dir, WORK)?;
+    Ok(work
+        .filter(WorkRecord::is_forestalled)
+        .and_then(|_| dir.open_file(END, OFlag::O_RDONLY).ok()))
 }
 
 /// Writes the wish down before anybody is told of it; the first one counts.
@@ -235,6 +269,12 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
             message: "its supervisor has just started".to_owned(),
         });
     }
+    write_unstarted(dir)?;
+    Ok(CancelProgress::Stopped)
+}
+
+/// The end of an attempt whose command never started.
+fn write_unstarted(dir: &Dir) -> io::Result<()> {
     let end = EndRecord {
         cause: EndCause::Cancelled,
         exit_code: None,
@@ -250,6 +290,5 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
     // The end first: a supervisor record without an end would read as a lost run.
     records::write(dir, END, &end, Durability::Machine)?;
     let own = SupervisorRecord::now(ProcessId::own()?, Vec::new());
-    records::write(dir, SUPERVISOR, &own, Durability::Machine)?;
-    Ok(CancelProgress::Stopped)
+    records::write(dir, SUPERVISOR, &own, Durability::Machine)
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use qwex_core::{Attempt, RunId};
+use qwex_runner::Key;
 use qwex_runner::durable::{Dir, Durability};
 use qwex_runner::supervised;
 pub use qwex_runner::supervised::EndCause;
@@ -91,6 +92,34 @@ pub struct SupervisorRecord {
     /// How the limits of the spec are kept, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+}
+
+impl WorkRecord {
+    /// What a cancel leaves in the place of an attempt that is not there: work without a command, which nobody submits.
+    #[must_use]
+    pub fn forestalled(key: Key, log_place: LogPlace, output: OutputMode) -> Self {
+        Self {
+            run_id: key.run_id,
+            attempt: key.attempt,
+            spec_hash: String::new(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: PathBuf::from("/"),
+            timeout_ms: None,
+            grace_ms: 0,
+            memory_bytes: None,
+            cpu_millis: None,
+            output,
+            log_place,
+            unused: Vec::new(),
+            created_at: Timestamp::now(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_forestalled(&self) -> bool {
+        self.command.is_empty()
+    }
 }
 
 impl SupervisorRecord {

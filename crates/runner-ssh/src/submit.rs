@@ -120,7 +120,8 @@ fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted
         .find("work")
         .and_then(|text| serde_json::from_str(text).ok());
     match there {
-        Some(there) if there.spec_hash == work.spec.hash() => {}
+        // Without a command it is what a cancel put there before anything was submitted.
+        Some(there) if there.spec_hash == work.spec.hash() || there.command.is_empty() => {}
         Some(_) => {
             return Err(RunnerError::NameConflict {
                 object: key.object(),

@@ -133,6 +133,8 @@ another() {
 
 cancel() {
   d=$runs/$1; object=$1; grace=$3
+  # Never heard of by its UID: a submit of it may still be on its way.
+  if [ ! -d "$d" ] && [ "$2" = - ]; then forestall || return; fi
   [ -d "$d" ] && [ ! -e "$d/end.json" ] && ! another "$1" "$2" || { say stopped; return; }
   if line_of "$d/supervisor.json"; then
     life_in "$line"
@@ -156,6 +158,26 @@ cancel() {
     reboot) say stopped ;;
     *) if [ -e "$d/end.json" ]; then say stopped; else end_survivors; fi ;;
   esac
+}
+
+# Takes the place of a run that is not there: a submit that arrives later finds one that was cancelled, and starts nothing.
+forestall() {
+  new=$runs/.new-$object-$node-$$
+  mkdir -p "$new" 2>/dev/null
+  number=${object#qwex-}
+  stamp
+  identify
+  see_space
+  if printf "{\"run_id\":\"%s\",\"attempt\":%s,\"spec_hash\":\"\",\"command\":[],\"env\":{},\"working_dir\":\"/\",\"timeout_ms\":null,\"grace_ms\":0,\"output\":\"split\",\"log_place\":\"within\",\"unused\":[],\"created_at\":\"%s\"}\n" \
+      "${number%-a*}" "${number##*-a}" "$moment" | record "$new/work.json" &&
+    printf "{\"asked_at\":\"%s\"}\n" "$moment" | record "$new/cancel.json" &&
+    unstarted | record "$new/end.json" && printf "" > "$new/forestalled" &&
+    printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
+      "$own" "$moment" "$node" "$space" | record "$new/supervisor.json" &&
+    mv -T "$new" "$d" 2>/dev/null; then return 0; fi
+  rm -rf "$new"
+  # A submit was quicker.
+  [ -d "$d" ] || { fail "cannot make $d: $full"; return 1; }
 }
 
 # What the supervisor would have done: TERM, and KILL after the grace.
@@ -252,6 +274,9 @@ sweep() {
     set +f
     for old in "$runs"/qwex-*/released; do
       [ -n "$(find "$old" -mtime "+$days" 2>/dev/null)" ] && rm -rf "${old%/released}"
+    done
+    for old in "$runs"/qwex-*/forestalled; do
+      [ -n "$(find "$old" -mtime "+$days" 2>/dev/null)" ] && rm -rf "${old%/forestalled}"
     done
     find "$runs" -maxdepth 1 -name ".*-*" -mtime +1 -exec rm -rf {} +
     for old in "$cache"/supervisor/*/ok "$cache"/supervisor/*/bad; do

@@ -19,7 +19,9 @@ impl SmallDisk {
     fn mounted() -> Option<Self> {
         let temp = tempfile::Builder::new().prefix("qd").tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(temp.path());
+        mount
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .arg(temp.path());
         mount.status().unwrap().success().then_some(Self(temp))
     }
 
@@ -61,7 +63,10 @@ fn unheard(work: &Work, bench: &Bench) -> Handle {
         object: work.object_name(),
         uid: None,
     };
-    let submitted = qwex_runner::Submitted { backend, adopted: false };
+    let submitted = qwex_runner::Submitted {
+        backend,
+        adopted: false,
+    };
     handle(work, &submitted)
 }
 
