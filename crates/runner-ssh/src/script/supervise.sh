@@ -134,22 +134,34 @@ if env --default-signal=INT,QUIT true 2>/dev/null; then undo=--default-signal=IN
 
 (
   unset QWEX_SUPERVISES
-  if [ -n "$carrier" ]; then
-    # The words of the command go behind the variables and a shell that hands them on.
-    count=$#
-    seen=0
-    for each in "$@"; do
-      if [ $seen -eq "$variables" ]; then set -- "$@" sh -c "exec \"\$0\" \"\$@\""; fi
-      set -- "$@" "$each"
-      seen=$((seen + 1))
-    done
-    shift "$count"
-  fi
   : >> "$d/stdout.log"
   : >> "$d/stderr.log"
   exec >> "$d/stdout.log" 2>> "$d/stderr.log" < /dev/null
   umask "$umask_was"
-  exec setsid env $undo "$@"
+  _qwex_undo=$undo
+  _qwex_carrier=$carrier
+  _qwex_words=$(($# - variables))
+  _qwex_left=$variables
+  # Anybody may read the words of a process, so values are exported here and are none of the words of env; but for names
+  # that a shell uses itself, and these of ours. Those go behind the command, which is then put behind them.
+  while [ "$_qwex_left" -gt 0 ]; do
+    _qwex_left=$((_qwex_left - 1))
+    case $1 in
+      _=*|_qwex_*|BASH*|COLUMNS=*|DIRSTACK=*|ENV=*|EPOCH*|EUID=*|FUNCNAME=*|GROUPS=*|HIST*|IFS=*|KSH*|LANG=*|LC_*|LD_*|LINENO=*|LINES=*|MAIL*|OLDPWD=*|OPTARG=*|OPTERR=*|OPTIND=*|PATH=*|PIPESTATUS=*|POSIXLY_CORRECT=*|PPID=*|PS1=*|PS2=*|PS4=*|PWD=*|RANDOM=*|SECONDS=*|SHELLOPTS=*|SHLVL=*|SRANDOM=*|TMOUT=*|UID=*)
+        set -- "$@" "$1" ;;
+      *) export "$1" ;;
+    esac
+    shift
+  done
+  if [ $# -gt "$_qwex_words" ] || [ -n "$_qwex_carrier" ]; then
+    if [ -n "$_qwex_carrier" ]; then set -- "$@" sh -c "exec \"\$0\" \"\$@\""; fi
+    while [ "$_qwex_words" -gt 0 ]; do
+      _qwex_words=$((_qwex_words - 1))
+      set -- "$@" "$1"
+      shift
+    done
+  fi
+  exec setsid env $_qwex_undo "$@"
 ) &
 child=$!
 stamp
