@@ -131,13 +131,19 @@ fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted
         None => {
             return Err(RunnerError::NameConflict {
                 object: key.object(),
-                message: format!("its directory on {} holds no work of ours", config.host),
+                message: format!(
+                    "its directory on {} holds no work of ours; remove it there if nobody needs it",
+                    config.host
+                ),
             });
         }
     }
-    let uid = reply
-        .find("uid")
-        .ok_or_else(|| error::refused(config, "its supervisor says no name"))?;
+    let uid = reply.find("uid").ok_or_else(|| {
+        error::refused(
+            config,
+            "its supervisor says no name; submitting it again tries again",
+        )
+    })?;
     Ok(Submitted {
         backend: snapshot::backend(key, config, Some(ObjectUid(uid.to_owned()))),
         adopted: reply.find("adopted") == Some("yes"),

@@ -121,7 +121,7 @@ record() {
 }
 
 # Why a host cannot write, as far as we know.
-full="is the disk of this host full, or its quota used up? Make room there and try again"
+full="its disk may be full or a quota used up; make room there and try again"
 
 # Our own identity, as life_of reads it.
 identify() {

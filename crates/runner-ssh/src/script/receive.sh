@@ -6,7 +6,7 @@ against=$4
 work=$runs/.new-$5/work
 new=$kept/.new-$5
 identify
-mkdir -p "$kept" && cd "$kept" && mkdir "$new" || { fail "cannot make $kept"; exit; }
+mkdir -p "$kept" && cd "$kept" && mkdir "$new" || { fail "cannot make $kept: $full"; exit; }
 
 mine="$own $node"
 
@@ -49,8 +49,8 @@ lock() {
   done
 }
 
-(umask "$umask_was"; tar -xf - -C "$new" -o) || { fail "the files did not arrive whole"; exit; }
-[ -e "$new/meta/end" ] || { fail "the files did not arrive whole"; exit; }
+(umask "$umask_was"; tar -xf - -C "$new" -o) || { fail "the files did not arrive whole; $full"; exit; }
+[ -e "$new/meta/end" ] || { fail "the files did not arrive whole; $full"; exit; }
 lock
 generation=-
 if line_of generation; then generation=$line; fi
@@ -58,10 +58,10 @@ if line_of generation; then generation=$line; fi
 # Until the new manifest is there, nobody may believe the old one.
 rm -f generation
 if [ "$against" = - ]; then rm -rf tree; fi
-mkdir -p tree "$new/tree" || { fail "cannot make $kept/tree"; exit; }
+mkdir -p tree "$new/tree" || { fail "cannot make $kept/tree: $full"; exit; }
 (cd tree && xargs -0 rm -rf -- < "$new/meta/delete") &&
   cp -RPp "$new/tree/." tree/ &&
   mv "$new/meta/manifest" manifest &&
-  cp -RPp tree/. "$work/" || { fail "cannot copy the files on the host; is its disk full?"; exit; }
+  cp -RPp tree/. "$work/" || { fail "cannot copy the files on the host: $full"; exit; }
 say "${new##*/.new-}" > .generation && mv .generation generation
 say received

@@ -3,8 +3,8 @@
 
 hello() {
   place "$1" "$2"
-  [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s))"; return; }
-  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs"; return; }
+  [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s)), by which runs are supervised; name a Linux host"; return; }
+  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; set remote_dir of this host to a directory that you may write to; $full"; return; }
   say "root $root"
   say "uname $(uname -snm)"
   say "boot $boot"
@@ -47,7 +47,7 @@ scan() {
 
 # A directory that nobody sees yet, to be filled and then moved into place.
 stage() {
-  mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1"
+  mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1: $full"
 }
 
 # Lines into a file of it. All of them are taken from our input whatever becomes of the file: they are no requests.
@@ -75,7 +75,7 @@ start() {
   if [ ! -d "$d" ]; then
     whole "$new" "$3" || { rm -rf "$new"; fail "cannot write $new: $full"; return; }
     if trouble=$(mv -T "$new" "$d" 2>&1); then adopted=no
-    elif [ ! -d "$d" ]; then fail "cannot make $d: $trouble"; rm -rf "$new"; return
+    elif [ ! -d "$d" ]; then fail "cannot make $d ($trouble): $full"; rm -rf "$new"; return
     fi
   fi
   [ $adopted = no ] || rm -rf "$new"
@@ -93,7 +93,7 @@ supervise() {
   d=$runs/$1
   if line_of "$d/work.json"; then say "work $line"; fi
   if line_of "$d/supervisor.json"; then process_of "$line"; say "uid $process"; return; fi
-  line_of "$d/mode" || { fail "$d holds no work of ours"; return; }
+  line_of "$d/mode" || { fail "$d holds no work of ours; remove that directory there if nobody needs it"; return; }
   object=$1
   set -- $line
   case $1 in
@@ -118,9 +118,9 @@ supervise() {
     QWEX_SUPERVISES=$object "$@" < /dev/null 2>> "$d/supervisor.log" &
   ) )
   case $greeting in
-    error:*) fail "its supervisor does not start: $greeting" ;;
+    error:*) fail "its supervisor does not start (${greeting#error: }); submitting it again tries again" ;;
     "$boot"/*/*) say "uid $greeting" ;;
-    *) line_of "$d/supervisor.log"; fail "its supervisor does not start: $greeting $line" ;;
+    *) line_of "$d/supervisor.log"; fail "its supervisor does not start ($greeting $line); see $d/supervisor.log there, and submit it again" ;;
   esac
 }
 
@@ -197,8 +197,8 @@ end_alone() {
   marked "$object"
   [ -z "$found" ] || { end_survivors; return; }
   if ! unstarted | record "$d/end.json"; then
-    # Nobody runs it, so this is room.
-    rm -f "$d/supervise.sh" "$d/.reserve"
+    # Nobody runs it and nobody will, so this is room.
+    rm -f "$d/supervise.sh" "$d/.reserve" "$d/command" "$d/cancelled_at" "$d/supervisor.log"
     unstarted | record "$d/end.json" || { fail "cannot write $d/end.json: $full"; return; }
   fi
   say stopped
@@ -239,7 +239,7 @@ read_log() {
 release() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
   silent "$1" || { refuse; return; }
-  printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1"
+  printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1: $full"
 }
 
 # Why what may still run is neither released nor removed.
@@ -249,9 +249,9 @@ discard() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
   silent "$1" || { refuse; return; }
   gone=$runs/.gone-$1-$$
-  mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1"; return; }
+  mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1; see there to whom it belongs"; return; }
   rm -rf "$gone" 2>/dev/null || { chmod -R u+rwx "$gone"; rm -rf "$gone"; } 2>/dev/null
-  [ ! -e "$gone" ] || fail "cannot remove $gone"
+  [ ! -e "$gone" ] || fail "cannot remove $gone; see there to whom the files in it belong"
 }
 
 manifest() {

@@ -10,7 +10,7 @@ use qwex_core::Ending;
 use qwex_runner::{Backend, CancelProgress, Handle, Runner, RunnerError, Watcher, Work};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, ending, handle, script, until, work};
+use crate::support::{Bench, bench_over, ending, handle, script, unheard, until, work};
 
 /// A small file system of its own, gone with the test.
 struct SmallDisk(tempfile::TempDir);
@@ -51,23 +51,6 @@ fn wordy(out: &std::path::Path) -> (Work, String) {
     let mut words = vec!["sh", "-c", &script, "sh"];
     words.extend(given.iter().map(String::as_str));
     (work(&words), given.join("\n") + "\n")
-}
-
-/// As one that was submitted by somebody who heard no answer.
-fn unheard(work: &Work, bench: &Bench) -> Handle {
-    let backend = qwex_core::BackendInfo {
-        kind: qwex_core::BackendKind::Ssh,
-        cluster: None,
-        address: Some(bench.backend.address().to_owned()),
-        namespace: None,
-        object: work.object_name(),
-        uid: None,
-    };
-    let submitted = qwex_runner::Submitted {
-        backend,
-        adopted: false,
-    };
-    handle(work, &submitted)
 }
 
 async fn cancelled(bench: &Bench, handle: &Handle) {
