@@ -17,7 +17,8 @@ use qwex_runner::{
 use tokio::sync::Notify;
 
 use crate::config::LocalConfig;
-use crate::snapshot::Snapshot;
+use crate::identity::Place;
+use crate::snapshot::{Snapshot, Stage};
 use crate::{logs, watch};
 
 /// Runs commands as processes of this machine. Cheap to clone; all clones are one.
@@ -70,6 +71,7 @@ impl LocalBackend {
         let uid = || handle.backend.uid.clone();
         match self.inner.snapshot(key)? {
             Some(snapshot) if handle.is_about(snapshot.uid().as_ref()) => {
+                self.inner.seen(&snapshot)?;
                 Ok(snapshot.observations(&self.inner.backend_info(key)))
             }
             Some(_) => Ok(vec![key.gone(uid(), "another process took its place")]),
@@ -97,6 +99,32 @@ impl Inner {
             None => Ok(None),
         };
         read().map_err(|error| failed("read", key, &error))
+    }
+
+    /// Refuses an attempt of another machine: of its processes nothing can be known here. A watch waits for its end, which
+    /// comes by the shared files.
+    pub fn seen(&self, snapshot: &Snapshot) -> Result<(), RunnerError> {
+        let there = match &snapshot.stage {
+            Stage::Elsewhere => snapshot.supervisor.as_ref().and_then(|it| it.machine.as_deref()),
+            Stage::Unattended | Stage::Attended | Stage::Ended(_) | Stage::Lost(_) => return Ok(()),
+        };
+        let there = there.unwrap_or_default();
+        let here = &Place::own().machine;
+        let (there, here) = if there == here {
+            (format!("{there} itself"), format!("a container on {here}"))
+        } else {
+            (there.to_owned(), here.clone())
+        };
+        let key = snapshot.key;
+        let dir = self.config.layout.path(&self.config.root, key);
+        Err(RunnerError::Unreachable {
+            message: format!(
+                "run {} is on {there}, and this is {here}, which sees its files and not its processes. Ask on {there}; if \
+                 there is no such machine or container any more, remove {}",
+                key.run_id,
+                dir.display()
+            ),
+        })
     }
 
     pub fn backend_info(&self, key: Key) -> BackendInfo {

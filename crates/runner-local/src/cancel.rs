@@ -1,6 +1,7 @@
 //! Stops an attempt for good, and forgets it when told to.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,10 +15,11 @@ use qwex_runner::{CancelProgress, Handle, Key, RunnerError};
 use crate::backend::{Inner, LocalBackend, failed};
 use crate::identity::{Life, ProcessId};
 use crate::records::{
-    self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord,
+    self, CANCEL, CancelRecord, END, EndCause, EndRecord, RELEASED, SUPERVISOR, SupervisorRecord, WORK,
+    WorkRecord,
 };
 use crate::snapshot::{self, Lost, Snapshot, Stage};
-use crate::{supervise, survivors};
+use crate::{submit, supervise, survivors};
 
 /// Removing what was released long ago looks at every attempt.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
@@ -26,12 +28,19 @@ impl LocalBackend {
     /// [`qwex_runner::Runner::cancel`] without a runtime.
     pub fn cancel_sync(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
         let key = Key::of(handle);
+        if self.inner.snapshot(key)?.is_none() && handle.backend.uid.is_none() {
+            // Never heard of by its UID: a submit of it may still be on its way.
+            self.inner
+                .forestall(key)
+                .map_err(|error| failed("cancel", key, &error))?;
+        }
         let Some(snapshot) = self.inner.snapshot(key)? else {
             return Ok(CancelProgress::Stopped);
         };
         if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(CancelProgress::Stopped);
         }
+        self.inner.seen(&snapshot)?;
         let progress = self
             .inner
             .stop(key, &snapshot)
@@ -51,6 +60,7 @@ impl LocalBackend {
         if !handle.is_about(snapshot.uid().as_ref()) {
             return Ok(());
         }
+        self.inner.seen(&snapshot)?;
         if !snapshot.is_silent() {
             return Err(RunnerError::Failed {
                 message: format!(
@@ -102,6 +112,21 @@ impl LocalBackend {
 }
 
 impl Inner {
+    /// Takes the place of an attempt that is not there: a submit that arrives later finds one that was cancelled, and
+    /// starts nothing.
+    fn forestall(&self, key: Key) -> io::Result<()> {
+        let layout = self.config.layout;
+        let (parent, name) = layout.ensure_place(&self.root, key)?;
+        let work = WorkRecord::forestalled(key, layout.log_place(key), self.config.output);
+        // None: a submit was quicker.
+        submit::in_place(&parent, &name, |dir| {
+            records::write(dir, WORK, &work, Durability::Whole)?;
+            ask(dir)?;
+            write_unstarted(dir)
+        })
+        .map(drop)
+    }
+
     fn stop(&self, key: Key, snapshot: &Snapshot) -> io::Result<CancelProgress> {
         let Some(dir) = self.config.layout.open(&self.root, key)? else {
             return Ok(CancelProgress::Stopped);
@@ -112,6 +137,10 @@ impl Inner {
                 ask(&dir)?;
                 end_unattended(&dir)
             }
+            // Refused before this is asked.
+            Stage::Elsewhere => Ok(CancelProgress::Stopping {
+                message: "it is on another machine".to_owned(),
+            }),
             Stage::Attended => {
                 ask(&dir)?;
                 if let Some(supervisor) = &snapshot.supervisor {
@@ -166,7 +195,7 @@ impl Inner {
                 continue;
             }
             let supervisor: Option<SupervisorRecord> = records::read(&dir, SUPERVISOR)?;
-            let alive = supervisor.filter(|supervisor| supervisor.process.life() == Life::Alive);
+            let alive = supervisor.filter(|supervisor| supervisor.life() == Life::Alive);
             attended.extend(alive.map(|supervisor| (key, supervisor.process)));
         }
         Ok(attended)
@@ -187,7 +216,7 @@ impl Inner {
             let Some(dir) = self.config.layout.open(&self.root, key)? else {
                 continue;
             };
-            let Ok(mark) = dir.open_file(RELEASED, OFlag::O_RDONLY) else {
+            let Some(mark) = over_for_good(&dir)? else {
                 continue;
             };
             let age = SystemTime::now()
@@ -204,6 +233,17 @@ impl Inner {
         let (parent, name) = self.config.layout.place(&self.root, key)?;
         parent.remove_tree(&name)
     }
+}
+
+/// The file whose age is that of an attempt which nobody needs any more: it was released, or never was one.
+fn over_for_good(dir: &Dir) -> io::Result<Option<File>> {
+    if let Ok(released) = dir.open_file(RELEASED, OFlag::O_RDONLY) {
+        return Ok(Some(released));
+    }
+    let work: Option<WorkRecord> = records::read_or_absent(dir, WORK)?;
+    Ok(work
+        .filter(WorkRecord::is_forestalled)
+        .and_then(|_| dir.open_file(END, OFlag::O_RDONLY).ok()))
 }
 
 /// Writes the wish down before anybody is told of it; the first one counts.
@@ -229,7 +269,12 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
             message: "its supervisor has just started".to_owned(),
         });
     }
-    let now = Timestamp::now();
+    write_unstarted(dir)?;
+    Ok(CancelProgress::Stopped)
+}
+
+/// The end of an attempt whose command never started.
+fn write_unstarted(dir: &Dir) -> io::Result<()> {
     let end = EndRecord {
         cause: EndCause::Cancelled,
         exit_code: None,
@@ -237,18 +282,13 @@ fn end_unattended(dir: &Dir) -> io::Result<CancelProgress> {
         core_dumped: false,
         message: "cancelled before its command started".to_owned(),
         start: None,
-        ended_at: now,
+        ended_at: Timestamp::now(),
         max_rss_bytes: None,
         cpu_ms: None,
         leftovers: 0,
     };
     // The end first: a supervisor record without an end would read as a lost run.
     records::write(dir, END, &end, Durability::Machine)?;
-    let own = SupervisorRecord {
-        process: ProcessId::own()?,
-        started_at: now,
-        limits: Vec::new(),
-    };
-    records::write(dir, SUPERVISOR, &own, Durability::Machine)?;
-    Ok(CancelProgress::Stopped)
+    let own = SupervisorRecord::now(ProcessId::own()?, Vec::new());
+    records::write(dir, SUPERVISOR, &own, Durability::Machine)
 }

@@ -129,7 +129,7 @@ impl Foreground {
             // The pidfd may be of a stranger if the supervisor has ended; then the identity is not alive.
             self.supervisor = sys::pidfd_open(supervisor.process.pid)
                 .ok()
-                .filter(|_| supervisor.process.life() == Life::Alive);
+                .filter(|_| supervisor.life() == Life::Alive);
         }
     }
 

@@ -31,6 +31,66 @@ pub enum Life {
     Dead,
     /// The machine was started anew since.
     OtherBoot,
+    /// It is of another machine or container than this one, which sees the files of it and not its processes.
+    Elsewhere,
+}
+
+/// From where the processes of a machine can be seen: its name, and the namespace of process numbers. Several machines
+/// and containers may share the files of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub machine: String,
+    /// As `/proc/self/ns/pid` reads; `None` where it does not.
+    pub pid_namespace: Option<String>,
+}
+
+/// The namespace that a machine has from its start to its end; any other goes with its container.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
+impl Place {
+    /// That of this process.
+    pub fn own() -> &'static Self {
+        static OWN: OnceLock<Place> = OnceLock::new();
+        OWN.get_or_init(|| {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let namespace = std::fs::read_link("/proc/self/ns/pid").ok();
+            Self {
+                machine: plain(name.trim()).to_owned(),
+                pid_namespace: namespace.and_then(|path| path.into_os_string().into_string().ok()),
+            }
+        })
+    }
+
+    /// What became of a process of `there`, as it can be told from here: a name alone does not make another machine,
+    /// because machines are renamed, nor does a namespace, because a container that is started anew has another.
+    #[must_use]
+    pub fn life_of(&self, process: &ProcessId, there: &Self) -> Life {
+        let renamed = there.machine != self.machine;
+        let inside = match (&there.pid_namespace, &self.pid_namespace) {
+            (Some(theirs), Some(ours)) => (theirs != ours).then_some(theirs),
+            (Some(_) | None, _) => None,
+        };
+        let elsewhere = if process.boot_id == boot_id() {
+            inside.is_some_and(|theirs| renamed || theirs == FIRST_NAMESPACE)
+        } else {
+            renamed
+        };
+        if elsewhere {
+            Life::Elsewhere
+        } else {
+            process.life()
+        }
+    }
+}
+
+/// A name that any reader of our records reads, also one that is a shell.
+fn plain(name: &str) -> &str {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(is_plain) {
+        name
+    } else {
+        "unnamed"
+    }
 }
 
 /// Why a string names no process.
@@ -211,6 +271,39 @@ mod tests {
         for bad in ["", "b/1", "b/0/1", "b/-1/1", "b/1/x", "b/1/1/1"] {
             assert!(bad.parse::<ProcessId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_another_machine_or_container_is_elsewhere() {
+        let own = ProcessId::own().unwrap();
+        let before = ProcessId {
+            boot_id: "0b5b2a66-0000-0000-0000-000000000000".to_owned(),
+            ..own.clone()
+        };
+        let place = |machine: &str, namespace: Option<&str>| Place {
+            machine: machine.to_owned(),
+            pid_namespace: namespace.map(str::to_owned),
+        };
+        let inside = Some("pid:[4026532000]");
+        let outside = Some(FIRST_NAMESPACE);
+        for (process, there, here, life) in [
+            (&own, place("a", inside), place("a", inside), Life::Alive),
+            (&own, place("renamed", inside), place("a", inside), Life::Alive),
+            (&own, place("a", None), place("b", inside), Life::Alive),
+            (&own, place("a", inside), place("b", outside), Life::Elsewhere),
+            (&own, place("a", outside), place("a", inside), Life::Elsewhere),
+            (&before, place("a", inside), place("a", outside), Life::OtherBoot),
+            (&before, place("a", outside), place("b", outside), Life::Elsewhere),
+        ] {
+            assert_eq!(here.life_of(process, &there), life, "{there:?} from {here:?}");
+        }
+        // A container that was started again under its name: what ran in it went with its namespace.
+        let gone = ProcessId {
+            start_ticks: 1,
+            ..own
+        };
+        let life = place("a", Some("pid:[4026532001]")).life_of(&gone, &place("a", inside));
+        assert_eq!(life, Life::Dead);
     }
 
     #[test]

@@ -80,13 +80,19 @@ impl Layout {
         }
     }
 
+    /// Path of the directory of an attempt, for people.
+    #[must_use]
+    pub fn path(self, root: &Path, key: Key) -> PathBuf {
+        match self {
+            Self::ByObject => root.join(key.object()),
+            Self::ByRun => root.join(key.run_id.to_string()).join(attempt_name(key.attempt)),
+        }
+    }
+
     /// Path of a log file, for people.
     #[must_use]
     pub fn log_path(self, root: &Path, key: Key, stream: &str) -> PathBuf {
-        let within = match self {
-            Self::ByObject => root.join(key.object()),
-            Self::ByRun => root.join(key.run_id.to_string()).join(attempt_name(key.attempt)),
-        };
+        let within = self.path(root, key);
         let dir = match self.log_place(key) {
             LogPlace::Within => within.as_path(),
             LogPlace::Above => within.parent().unwrap_or(root),

@@ -15,13 +15,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use qwex_core::{Attempt, RunId};
+use qwex_runner::Key;
 use qwex_runner::durable::{Dir, Durability};
 use qwex_runner::supervised;
 pub use qwex_runner::supervised::EndCause;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::ProcessId;
+use crate::identity::{Life, Place, ProcessId};
 use crate::layout::LogPlace;
 
 pub const WORK: &str = "work.json";
@@ -83,9 +84,72 @@ impl OutputMode {
 pub struct SupervisorRecord {
     pub process: ProcessId,
     pub started_at: Timestamp,
+    /// The machine that it is on; none in records of earlier versions, which count as of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<String>,
     /// How the limits of the spec are kept, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+}
+
+impl WorkRecord {
+    /// What a cancel leaves in the place of an attempt that is not there: work without a command, which nobody submits.
+    #[must_use]
+    pub fn forestalled(key: Key, log_place: LogPlace, output: OutputMode) -> Self {
+        Self {
+            run_id: key.run_id,
+            attempt: key.attempt,
+            spec_hash: String::new(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: PathBuf::from("/"),
+            timeout_ms: None,
+            grace_ms: 0,
+            memory_bytes: None,
+            cpu_millis: None,
+            output,
+            log_place,
+            unused: Vec::new(),
+            created_at: Timestamp::now(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_forestalled(&self) -> bool {
+        self.command.is_empty()
+    }
+}
+
+impl SupervisorRecord {
+    /// Of a process of this machine that begins now.
+    #[must_use]
+    pub fn now(process: ProcessId, limits: Vec<String>) -> Self {
+        let place = Place::own().clone();
+        Self {
+            process,
+            started_at: Timestamp::now(),
+            machine: Some(place.machine),
+            pid_namespace: place.pid_namespace,
+            limits,
+        }
+    }
+
+    /// What became of it, as far as that can be seen from here.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        match &self.machine {
+            None => self.process.life(),
+            Some(machine) => {
+                let there = Place {
+                    machine: machine.clone(),
+                    pid_namespace: self.pid_namespace.clone(),
+                };
+                Place::own().life_of(&self.process, &there)
+            }
+        }
+    }
 }
 
 /// Who runs the command.

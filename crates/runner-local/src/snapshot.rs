@@ -31,6 +31,8 @@ pub enum Stage {
     Unattended,
     /// Its supervisor lives.
     Attended,
+    /// Its supervisor is on another machine or in another container, and left no end yet.
+    Elsewhere,
     Ended(EndRecord),
     /// Its supervisor is gone and left no end.
     Lost(Lost),
@@ -52,7 +54,7 @@ impl Snapshot {
         };
         let supervisor: Option<SupervisorRecord> = records::read(dir, SUPERVISOR)?;
         // First whether it lives, then whether there is an end: it writes the end before it goes.
-        let life = supervisor.as_ref().map(|supervisor| supervisor.process.life());
+        let life = supervisor.as_ref().map(SupervisorRecord::life);
         let end: Option<EndRecord> = records::read_or_absent(dir, END)?;
         let start: Option<StartRecord> = match &end {
             Some(end) => end.start.clone(),
@@ -62,6 +64,7 @@ impl Snapshot {
             (Some(end), _) => Stage::Ended(end),
             (None, None) => Stage::Unattended,
             (None, Some(Life::Alive)) => Stage::Attended,
+            (None, Some(Life::Elsewhere)) => Stage::Elsewhere,
             (None, Some(Life::OtherBoot)) => Stage::Lost(Lost {
                 rebooted: true,
                 survivors: Vec::new(),
@@ -91,7 +94,7 @@ impl Snapshot {
     #[must_use]
     pub fn is_over(&self) -> bool {
         match &self.stage {
-            Stage::Unattended | Stage::Attended => false,
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere => false,
             Stage::Ended(_) | Stage::Lost(_) => true,
         }
     }
@@ -100,7 +103,7 @@ impl Snapshot {
     #[must_use]
     pub fn is_silent(&self) -> bool {
         match &self.stage {
-            Stage::Unattended | Stage::Attended => false,
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere => false,
             Stage::Ended(_) => true,
             Stage::Lost(lost) => lost.survivors.is_empty(),
         }
@@ -111,7 +114,7 @@ impl Snapshot {
     pub fn usage(&self) -> Option<Usage> {
         match &self.stage {
             Stage::Ended(end) => end.usage(),
-            Stage::Unattended | Stage::Attended | Stage::Lost(_) => None,
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere | Stage::Lost(_) => None,
         }
     }
 
@@ -131,7 +134,7 @@ impl Snapshot {
             node: None,
             start: self.start.as_ref(),
             end: match &self.stage {
-                Stage::Unattended | Stage::Attended => End::None,
+                Stage::Unattended | Stage::Attended | Stage::Elsewhere => End::None,
                 Stage::Ended(end) => End::Recorded(end),
                 Stage::Lost(lost) => End::Lost(self.lost(lost)),
             },

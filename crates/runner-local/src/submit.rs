@@ -68,28 +68,13 @@ impl Inner {
         }
     }
 
-    /// Fills a directory under a temporary name and renames it into place; `None` if somebody was
-    /// quicker. A power failure may leave it empty, which nothing else does: the supervisor syncs it before its
-    /// command runs. Such a one is replaced.
+    /// Makes the directory with its work; `None` if somebody was quicker.
     fn make(&self, key: Key, work: &Work, parent: &Dir, name: &str) -> io::Result<Option<Dir>> {
-        let number = NEXT_NEW.fetch_add(1, Ordering::Relaxed);
-        let temp = format!(".new-{name}-{}-{number}", std::process::id());
-        parent.remove_tree(&temp)?;
-        let dir = parent.create_dir(&temp)?;
-        let working_dir = self.working_dir(work, &dir, &parent.path().join(name))?;
-        let record = self.work_record(key, work, working_dir);
-        records::write(&dir, WORK, &record, Durability::Whole)?;
-        match renameat(parent.as_fd(), temp.as_str(), parent.as_fd(), name) {
-            Ok(()) => {
-                parent.sync()?;
-                Ok(Some(parent.open_dir(name)?))
-            }
-            Err(nix::Error::EEXIST | nix::Error::ENOTEMPTY | nix::Error::ENOTDIR) => {
-                parent.remove_tree(&temp)?;
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        in_place(parent, name, |dir| {
+            let working_dir = self.working_dir(work, dir, &parent.path().join(name))?;
+            let record = self.work_record(key, work, working_dir);
+            records::write(dir, WORK, &record, Durability::Whole)
+        })
     }
 
     fn working_dir(&self, work: &Work, dir: &Dir, place: &std::path::Path) -> io::Result<PathBuf> {
@@ -134,7 +119,7 @@ impl Inner {
         let record: Option<WorkRecord> =
             records::read(&dir, WORK).map_err(|error| failed("read", key, &error))?;
         match record {
-            Some(record) if record.spec_hash == work.spec.hash() => Ok(dir),
+            Some(record) if record.spec_hash == work.spec.hash() || record.is_forestalled() => Ok(dir),
             Some(_) => Err(conflict("it was submitted with another spec")),
             None => Err(conflict("its directory holds no work of ours")),
         }
@@ -190,6 +175,31 @@ impl Inner {
         }
         command.env(SUPERVISES, key.run_id.object_name(key.attempt));
         Ok(command)
+    }
+}
+
+/// Fills a directory under a temporary name and renames it into place; `None` if somebody was quicker. A power failure may
+/// leave it empty, which nothing else does: the supervisor syncs it before its command runs. Such a one is replaced.
+pub(crate) fn in_place(
+    parent: &Dir,
+    name: &str,
+    fill: impl FnOnce(&Dir) -> io::Result<()>,
+) -> io::Result<Option<Dir>> {
+    let number = NEXT_NEW.fetch_add(1, Ordering::Relaxed);
+    let temp = format!(".new-{name}-{}-{number}", std::process::id());
+    parent.remove_tree(&temp)?;
+    let dir = parent.create_dir(&temp)?;
+    fill(&dir)?;
+    match renameat(parent.as_fd(), temp.as_str(), parent.as_fd(), name) {
+        Ok(()) => {
+            parent.sync()?;
+            Ok(Some(parent.open_dir(name)?))
+        }
+        Err(nix::Error::EEXIST | nix::Error::ENOTEMPTY | nix::Error::ENOTDIR) => {
+            parent.remove_tree(&temp)?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

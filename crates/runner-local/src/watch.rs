@@ -177,7 +177,7 @@ impl Seen {
         let attended = last
             .supervisor
             .as_ref()
-            .is_some_and(|supervisor| supervisor.process.life() == Life::Alive);
+            .is_some_and(|supervisor| supervisor.life() == Life::Alive);
         last.start.is_some() && attended
     }
 }

@@ -15,7 +15,7 @@ use qwex_runner::{
 use crate::config::{SshConfig, SshSettings, Supervisor};
 use crate::serve::{Binary, Host, Served};
 use crate::snapshot::{Snapshot, Stage};
-use crate::{cancel, collect, install, logs, submit, watch};
+use crate::{cancel, collect, error, install, logs, submit, watch};
 
 /// The word of `--backend`.
 pub const NAME: &str = "ssh";
@@ -110,7 +110,13 @@ impl Watcher for SshBackend {
 
     async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
         Ok(match self.look(handle).await? {
-            Some(snapshot) => snapshot.observations(self.config()),
+            Some(snapshot) => match &snapshot.stage {
+                // A watch waits for the end, which comes by the shared files; who asks now is told.
+                Stage::Elsewhere(places) => return Err(error::elsewhere(self.config(), places)),
+                Stage::Unattended | Stage::Attended | Stage::Ended(_) | Stage::Lost { .. } => {
+                    snapshot.observations(self.config())
+                }
+            },
             None => vec![watch::gone(Key::of(handle), handle.backend.uid.clone())],
         })
     }
@@ -182,7 +188,9 @@ impl Backend for SshBackend {
         let snapshot = self.look(handle).await?;
         let usage = match snapshot.map(|snapshot| snapshot.stage) {
             Some(Stage::Ended(end)) => end.usage(),
-            Some(Stage::Unattended | Stage::Attended | Stage::Lost { .. }) | None => None,
+            Some(Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) | Stage::Lost { .. }) | None => {
+                None
+            }
         };
         Ok(Details {
             image_digest: None,

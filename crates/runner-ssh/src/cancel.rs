@@ -2,12 +2,14 @@
 
 use qwex_runner::{CancelProgress, Handle, Key, RunnerError};
 
-use crate::serve::Served;
+use crate::error;
+use crate::serve::{Reply, Served};
 
 pub async fn cancel(served: &Served, handle: &Handle) -> Result<CancelProgress, RunnerError> {
     let grace = served.config().grace.as_secs_f64().ceil() as u64;
     let request = format!("cancel {} {grace}", named(handle));
     let replies = served.ask(&[request]).await?;
+    seen(served, &replies)?;
     let stopping = replies.first().and_then(|reply| reply.find("stopping"));
     Ok(match stopping {
         Some(message) => CancelProgress::Stopping {
@@ -21,14 +23,22 @@ pub async fn cancel(served: &Served, handle: &Handle) -> Result<CancelProgress, 
 pub async fn release(served: &Served, handle: &Handle) -> Result<(), RunnerError> {
     let days = served.config().retention.as_secs().div_ceil(24 * 3600);
     let requests = [format!("release {}", named(handle)), format!("sweep {days}")];
-    served.ask(&requests).await.map(drop)
+    seen(served, &served.ask(&requests).await?)
 }
 
 /// Removes an attempt that is over, with all it wrote.
 pub async fn remove(served: &Served, handle: &Handle) -> Result<(), RunnerError> {
     let days = served.config().retention.as_secs().div_ceil(24 * 3600);
     let requests = [format!("discard {}", named(handle)), format!("sweep {days}")];
-    served.ask(&requests).await.map(drop)
+    seen(served, &served.ask(&requests).await?)
+}
+
+/// Refuses what was asked of a run on another machine than the one that answered.
+fn seen(served: &Served, replies: &[Reply]) -> Result<(), RunnerError> {
+    match replies.iter().find_map(|reply| reply.find("elsewhere")) {
+        Some(places) => Err(error::elsewhere(served.config(), places)),
+        None => Ok(()),
+    }
 }
 
 /// Object and UID, `-` where it is not known.

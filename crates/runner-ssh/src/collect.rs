@@ -40,16 +40,13 @@ pub async fn collect(
     let line = scripts::fetch(&[&root, &cache, &object]);
     let config = served.config();
     let mut pipe = served.link.start(Instant::now(), &line, "").await?;
-    if let Some(mut stdin) = pipe.stdin.take() {
-        stdin
-            .write_all(&wanted)
-            .await
-            .map_err(|error| error::broken(config, &error))?;
-        stdin
-            .shutdown()
-            .await
-            .map_err(|error| error::broken(config, &error))?;
-    }
+    let stdin = pipe.stdin.take();
+    // Beside the reading: a host that cannot send takes no more names, however many there are.
+    let named = tokio::spawn(async move {
+        let Some(mut stdin) = stdin else { return Ok(()) };
+        stdin.write_all(&wanted).await?;
+        stdin.shutdown().await
+    });
     let dir = workspace.to_owned();
     let handle = tokio::runtime::Handle::current();
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -64,8 +61,14 @@ pub async fn collect(
         message: format!("cannot bring the outputs from {}: {error}", config.host),
     });
     match written {
-        Ok(written) => pipe.end(config).await.map(|()| written),
+        Ok(written) => {
+            // Whoever did not hear all names sent an archive that is whole and too small.
+            let named = named.await.map_err(std::io::Error::other).flatten();
+            named.map_err(|error| error::broken(config, &error))?;
+            pipe.end(config).await.map(|()| written)
+        }
         Err(error) => {
+            named.abort();
             let said = pipe.said().await;
             tracing::debug!(said, "an archive of outputs did not arrive whole");
             Err(error)

@@ -77,6 +77,21 @@ pub fn refused(config: &SshConfig, message: &str) -> RunnerError {
     }
 }
 
+/// The host's name led to another machine than the one that the run is on (`THERE HERE`), of which we see the files and no
+/// process. Nothing is known of the run.
+pub fn elsewhere(config: &SshConfig, places: &str) -> RunnerError {
+    let host = &config.host;
+    let (there, here) = places.split_once(' ').unwrap_or((places, "another machine"));
+    RunnerError::Unreachable {
+        message: format!(
+            "the run is on {there}, and {host} led to {here}, which sees its files and not its processes. Have {host} lead \
+             to {there} (`HostName {there}` in ~/.ssh/config) and ask again; if there is no {there} any more, remove the \
+             directory of the run below {} there",
+            config.remote_dir
+        ),
+    }
+}
+
 /// The lines that say something, as one.
 pub fn one_line(text: &str) -> String {
     let lines = text

@@ -125,7 +125,7 @@ fn script(host: &Host, why: &str) -> Result<Mode, RunnerError> {
         Some(missing) => Err(RunnerError::Unsupported {
             message: format!(
                 "{} cannot supervise runs: the program of qwex does not run there ({why}), and the script \
-                 needs `{missing}`, which is not there",
+                 needs `{missing}`, which is not there; install it there (util-linux has it)",
                 host.node
             ),
         }),

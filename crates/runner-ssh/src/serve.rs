@@ -111,7 +111,10 @@ impl Served {
         }
         self.ask(&[]).await?;
         self.host.lock().await.clone().ok_or_else(|| RunnerError::Failed {
-            message: format!("{} says nothing of itself", self.config().host),
+            message: format!(
+                "{0} says nothing of itself; try `ssh {0} true`",
+                self.config().host
+            ),
         })
     }
 
@@ -136,7 +139,7 @@ impl Served {
             let said = reply.lines.join("; ");
             error::refused(
                 self.config(),
-                &format!("its shell answers in another way: {said}"),
+                &format!("its shell answers in another way ({said}); the login shell there has to run `sh -c COMMAND` as it is"),
             )
         })
     }

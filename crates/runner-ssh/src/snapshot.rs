@@ -38,6 +38,8 @@ pub enum Stage {
     /// No supervisor has begun yet.
     Unattended,
     Attended,
+    /// Its supervisor is on a machine that shares its files with the one that answered (`THERE HERE`), and left no end yet.
+    Elsewhere(String),
     Ended(EndRecord),
     /// Its supervisor is gone and left no end.
     Lost {
@@ -73,6 +75,7 @@ impl Snapshot {
             (Some(end), _) => Stage::Ended(end),
             (None, None) => Stage::Unattended,
             (None, Some("alive")) => Stage::Attended,
+            (None, Some("elsewhere")) => Stage::Elsewhere(find("elsewhere").unwrap_or_default().to_owned()),
             (None, Some(life)) => Stage::Lost {
                 rebooted: life == "reboot",
                 left: left.split_ascii_whitespace().map(str::to_owned).collect(),
@@ -97,7 +100,7 @@ impl Snapshot {
     #[must_use]
     pub fn is_over(&self) -> bool {
         match &self.stage {
-            Stage::Unattended | Stage::Attended => false,
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) => false,
             Stage::Ended(_) | Stage::Lost { .. } => true,
         }
     }
@@ -105,21 +108,28 @@ impl Snapshot {
     /// Everything that can be said of it now. A later snapshot of the same attempt only appends.
     #[must_use]
     pub fn observations(&self, config: &SshConfig) -> Vec<Observation> {
-        let (Some(supervisor), Some(uid)) = (&self.supervisor, self.uid()) else {
+        // One that no supervisor could begin may have an end all the same.
+        let unattended = match &self.stage {
+            Stage::Ended(end) => Some(end.ended_at),
+            Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) | Stage::Lost { .. } => None,
+        };
+        let supervised = self.supervisor.as_ref().map(|supervisor| supervisor.started_at);
+        let Some(attended_at) = supervised.or(unattended) else {
             return Vec::new();
         };
         let story = Story {
             key: self.key,
-            backend: backend(self.key, config, Some(uid)),
-            attended_at: supervisor.started_at,
+            backend: backend(self.key, config, self.uid()),
+            attended_at,
             starting: format!("starting on {}", config.host),
             node: Some(config.host.clone()),
             start: self.start.as_ref(),
             end: match &self.stage {
-                Stage::Unattended | Stage::Attended => End::None,
+                Stage::Unattended | Stage::Attended | Stage::Elsewhere(_) => End::None,
                 Stage::Ended(end) => End::Recorded(end),
                 Stage::Lost { rebooted, left } => {
-                    End::Lost(lost(config, &supervisor.process, *rebooted, left))
+                    let supervisor = self.supervisor.as_ref().map(|record| record.process.as_str());
+                    End::Lost(lost(config, supervisor.unwrap_or_default(), *rebooted, left))
                 }
             },
         };

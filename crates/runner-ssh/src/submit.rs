@@ -68,6 +68,8 @@ struct Stage {
     name: String,
     object: String,
     files: Vec<String>,
+    /// Bytes of all files, by which the host knows that it has them whole.
+    bytes: usize,
 }
 
 impl Stage {
@@ -77,22 +79,24 @@ impl Stage {
         let json = serde_json::to_string(&record).map_err(|error| RunnerError::Failed {
             message: format!("cannot write the work down: {error}"),
         })?;
-        let mut files = vec![
-            format!("file {name} work.json 1\n{json}"),
-            format!("file {name} mode 1\n{}", mode.words()),
-        ];
+        let mut contents = vec![("work.json", vec![json]), ("mode", vec![mode.words()])];
         if let Mode::Script { .. } = mode {
-            let words = command(&record);
-            files.push(format!(
-                "file {name} command {}\n{}",
-                words.len(),
-                words.join("\n")
-            ));
+            contents.push(("command", command(&record)));
         }
+        let bytes = contents
+            .iter()
+            .flat_map(|(_, lines)| lines)
+            .map(|line| line.len() + 1);
+        let bytes = bytes.sum();
+        let file = |(file, lines): (&str, Vec<String>)| {
+            format!("file {name} {file} {}\n{}", lines.len(), lines.join("\n"))
+        };
+        let files = contents.into_iter().map(file).collect();
         Ok(Self {
             name,
             object: work.object_name(),
             files,
+            bytes,
         })
     }
 
@@ -103,7 +107,7 @@ impl Stage {
     async fn finish(&self, served: &Served, begin: bool) -> Result<Reply, crate::serve::Unanswered> {
         let mut requests: Vec<String> = begin.then(|| self.begin()).into_iter().collect();
         requests.extend(self.files.iter().cloned());
-        requests.push(format!("start {} {}", self.name, self.object));
+        requests.push(format!("start {} {} {}", self.name, self.object, self.bytes));
         let replies = served.ask_once(&requests).await?;
         Ok(replies.into_iter().next_back().unwrap_or_default())
     }
@@ -116,7 +120,8 @@ fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted
         .find("work")
         .and_then(|text| serde_json::from_str(text).ok());
     match there {
-        Some(there) if there.spec_hash == work.spec.hash() => {}
+        // Without a command it is what a cancel put there before anything was submitted.
+        Some(there) if there.spec_hash == work.spec.hash() || there.command.is_empty() => {}
         Some(_) => {
             return Err(RunnerError::NameConflict {
                 object: key.object(),
@@ -126,13 +131,19 @@ fn submitted(config: &SshConfig, work: &Work, reply: &Reply) -> Result<Submitted
         None => {
             return Err(RunnerError::NameConflict {
                 object: key.object(),
-                message: format!("its directory on {} holds no work of ours", config.host),
+                message: format!(
+                    "its directory on {} holds no work of ours; remove it there if nobody needs it",
+                    config.host
+                ),
             });
         }
     }
-    let uid = reply
-        .find("uid")
-        .ok_or_else(|| error::refused(config, "its supervisor says no name"))?;
+    let uid = reply.find("uid").ok_or_else(|| {
+        error::refused(
+            config,
+            "its supervisor says no name; submitting it again tries again",
+        )
+    })?;
     Ok(Submitted {
         backend: snapshot::backend(key, config, Some(ObjectUid(uid.to_owned()))),
         adopted: reply.find("adopted") == Some("yes"),
@@ -159,6 +170,9 @@ fn record(config: &SshConfig, host: &Host, work: &Work) -> WorkRecord {
     }
 }
 
+/// The last line of a command; no word can be this.
+const WHOLE: &str = "# whole";
+
 /// The same for the script, which reads no JSON: a word a line, the command behind its variables.
 fn command(record: &WorkRecord) -> Vec<String> {
     let seconds = |millis: u64| format!("{}.{:03}", millis / 1000, millis % 1000);
@@ -184,7 +198,8 @@ fn command(record: &WorkRecord) -> Vec<String> {
         .iter()
         .map(|(name, value)| encode(format!("{name}={value}").as_bytes()));
     let words = record.command.iter().map(|word| encode(word.as_bytes()));
-    head.into_iter().chain(variables).chain(words).collect()
+    let all = head.into_iter().chain(variables).chain(words);
+    all.chain([WHOLE.to_owned()]).collect()
 }
 
 /// Refuses what no process over there can be given, before anything is sent.
@@ -250,7 +265,7 @@ mod tests {
         assert_eq!(words[..5], [r"/w\0040d", "1.500", "0.010", "3", ""]);
         assert_eq!(
             words[7..],
-            [r"X=1\00732", r"a\0040b", r"\0044\0050x\0051\0012", ""]
+            [r"X=1\00732", r"a\0040b", r"\0044\0050x\0051\0012", "", WHOLE]
         );
     }
 }

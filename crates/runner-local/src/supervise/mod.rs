@@ -71,11 +71,7 @@ fn supervise(dir: &Path) -> io::Result<()> {
         cpu_millis: work.cpu_millis,
     };
     let held = Held::make(&Key::new(work.run_id, work.attempt).object(), wanted);
-    let own = SupervisorRecord {
-        process: process.clone(),
-        started_at: Timestamp::now(),
-        limits: held.words.clone(),
-    };
+    let own = SupervisorRecord::now(process.clone(), held.words.clone());
     records::write(&dir, SUPERVISOR, &own, Durability::Machine)?;
     greet(&process.to_string());
     if dir.has(END)? {

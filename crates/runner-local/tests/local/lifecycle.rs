@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use qwex_core::{Ending, Fact, FailureCode, ObjectUid};
+use qwex_core::{BackendInfo, BackendKind, Ending, Fact, FailureCode, ObjectUid};
 use qwex_runner::{CancelProgress, Runner, RunnerError, Sighting, Watcher};
 
 use crate::support::{embedded, embedded_with, laptop, shell, skip, work};
@@ -252,4 +252,55 @@ fn limits_are_a_control_group_that_is_said_and_gone_afterwards() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "a group is left");
+}
+
+#[test]
+fn a_submit_that_arrives_after_a_cancel_starts_nothing() {
+    for bench in [embedded(), laptop()] {
+        let ran = bench.dir().join("ran");
+        let run = shell(&format!("echo x >> {}", ran.display()));
+        let mut handle = qwex_runner::conformance::handle(
+            &run,
+            &qwex_runner::Submitted {
+                backend: BackendInfo {
+                    kind: BackendKind::Local,
+                    cluster: None,
+                    address: None,
+                    namespace: None,
+                    object: run.object_name(),
+                    uid: None,
+                },
+                adopted: false,
+            },
+        );
+        for _ in 0..2 {
+            let progress = bench.backend.cancel_sync(&handle).unwrap();
+            assert_eq!(progress, CancelProgress::Stopped);
+        }
+        // It was on its way all the time, twice.
+        for _ in 0..2 {
+            let submitted = bench.backend.submit_sync(&run).unwrap();
+            assert!(submitted.adopted, "{submitted:?}");
+            handle.backend = submitted.backend;
+        }
+        let end = bench.wait(&handle);
+        assert!(matches!(end, Ending::Stopped { .. }), "{end:?}");
+        assert!(!ran.exists());
+        bench.backend.release_sync(&handle).unwrap();
+    }
+}
+
+#[test]
+fn what_was_submitted_and_removed_is_not_made_again_by_a_cancel() {
+    let bench = embedded();
+    let run = work(&["true"]);
+    let handle = bench.submit(&run);
+    bench.wait(&handle);
+    let place = bench.backend.config().root.join(run.object_name());
+    std::fs::remove_dir_all(&place).unwrap();
+    assert_eq!(
+        bench.backend.cancel_sync(&handle).unwrap(),
+        CancelProgress::Stopped
+    );
+    assert!(!place.exists());
 }

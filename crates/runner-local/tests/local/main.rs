@@ -5,6 +5,7 @@
 
 mod conformance;
 mod disk_faults;
+mod elsewhere;
 mod faults;
 mod foreground;
 mod lifecycle;

@@ -6,6 +6,11 @@ unset QWEX_RUN_ID QWEX_ATTEMPT CDPATH
 set -f
 boot=
 { IFS= read -r boot < /proc/sys/kernel/random/boot_id; } 2>/dev/null
+# Which of the machines that share these files this is; a name that is none stands for all of its kind.
+node=
+{ IFS= read -r node < /proc/sys/kernel/hostname; } 2>/dev/null
+case $node in *[!A-Za-z0-9._-]*) node=unnamed ;; esac
+space=
 
 say() { printf "%s\n" "$*"; }
 fail() { say "err $*"; }
@@ -33,6 +38,38 @@ life_of() {
   case $1 in Z|X|x) return ;; esac
   if [ "${20}" = "$ticks" ]; then life=alive; fi
 }
+
+# The namespace of our process numbers, asked for once.
+see_space() { [ -n "$space" ] || space=$(readlink /proc/self/ns/pid 2>/dev/null); }
+
+# The same for one of a machine and a namespace, either empty where it is not known. Of another machine that shares our
+# files we see no process, and a boot id that is not ours is no reboot.
+life_at() {
+  there=$2
+  case $1 in
+    "$boot"/*)
+      see_space
+      if [ -n "$3" ] && [ -n "$space" ] && [ "$3" != "$space" ]; then
+        # The first namespace of a machine lasts as long as the machine; any other goes with its container.
+        if [ "$2" != "$node" ] || [ "$3" = "pid:[4026531836]" ]; then life=elsewhere; return; fi
+      fi
+      ;;
+    *) if [ -n "$2" ] && [ "$2" != "$node" ]; then life=elsewhere; return; fi ;;
+  esac
+  life_of "$1"
+}
+
+# The same for the supervisor of a record; a record without a machine is of this one.
+life_in() {
+  process_of "$1"
+  machine=; within=
+  case $1 in *\"machine\":\"*) machine=${1#*\"machine\":\"}; machine=${machine%%\"*} ;; esac
+  case $1 in *\"pid_namespace\":\"*) within=${1#*\"pid_namespace\":\"}; within=${within%%\"*} ;; esac
+  life_at "$process" "$machine" "$within"
+}
+
+# That we cannot see it from here.
+blind() { say "elsewhere $there $node"; }
 
 # Processes that carry the mark of an object, wherever they are; not those that supervise others.
 marked() {
@@ -68,6 +105,23 @@ place() {
   absolute "$2"
   cache=$decoded
 }
+
+# The time now, as records have it.
+stamp() {
+  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
+  case $moment in *N*) moment=$(date -u +%Y-%m-%dT%H:%M:%SZ) ;; esac
+}
+
+# What comes as input becomes this file, whole or not at all, also after a crash of the machine or on a full disk.
+record() {
+  temporary=${1%/*}/.${1##*/}.$$
+  if dd of="$temporary" conv=fsync 2>/dev/null && mv "$temporary" "$1"; then return 0; fi
+  rm -f "$temporary"
+  return 1
+}
+
+# Why a host cannot write, as far as we know.
+full="its disk may be full or a quota used up; make room there and try again"
 
 # Our own identity, as life_of reads it.
 identify() {

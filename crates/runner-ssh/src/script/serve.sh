@@ -3,8 +3,8 @@
 
 hello() {
   place "$1" "$2"
-  [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s))"; return; }
-  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs"; return; }
+  [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s)), by which runs are supervised; name a Linux host"; return; }
+  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; set remote_dir of this host to a directory that you may write to; $full"; return; }
   say "root $root"
   say "uname $(uname -snm)"
   say "boot $boot"
@@ -26,8 +26,9 @@ look() {
   life=
   if line_of "$d/supervisor.json"; then
     say "supervisor $line"
-    process_of "$line"; life_of "$process"
+    life_in "$line"
     say "life $life"
+    [ "$life" != elsewhere ] || blind
   fi
   if line_of "$d/end.json"; then say "end $line"; return; fi
   if line_of "$d/start.json"; then say "start $line"; fi
@@ -46,26 +47,35 @@ scan() {
 
 # A directory that nobody sees yet, to be filled and then moved into place.
 stage() {
-  mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1"
+  mkdir "$runs/.new-$1" && mkdir "$runs/.new-$1/work" || fail "cannot make $runs/.new-$1: $full"
 }
 
+# Lines into a file of it. All of them are taken from our input whatever becomes of the file: they are no requests.
 file() {
   count=$3
+  bad=
+  into=$runs/.new-$1/$2
+  printf "" 2>/dev/null > "$into" || { bad=yes; into=/dev/null; }
   while [ "$count" -gt 0 ]; do
     IFS= read -r body || exit 1
-    printf "%s\n" "$body"
+    printf "%s\n" "$body" 2>/dev/null || bad=yes
     count=$((count - 1))
-  done > "$runs/.new-$1/$2" || fail "cannot write $2"
+  done > "$into" || exit 1
+  [ -z "$bad" ] || fail "cannot write $into: $full"
 }
+
+# Whether the files of a staged run have so many bytes: not every printf tells of a full disk.
+whole() { [ "$(($(cat "$1/work.json" "$1/mode" "$1/command" 2>/dev/null | wc -c)))" -eq "$2" ]; }
 
 unstage() { rm -rf "$runs/.new-$1"; }
 
-# Moves a staged directory into place, unless one is there, and sees that it is supervised.
+# Moves a staged directory of so many bytes into place, unless one is there, and sees that it is supervised.
 start() {
   new=$runs/.new-$1; d=$runs/$2; adopted=yes
   if [ ! -d "$d" ]; then
+    whole "$new" "$3" || { rm -rf "$new"; fail "cannot write $new: $full"; return; }
     if trouble=$(mv -T "$new" "$d" 2>&1); then adopted=no
-    elif [ ! -d "$d" ]; then fail "cannot make $d: $trouble"; rm -rf "$new"; return
+    elif [ ! -d "$d" ]; then fail "cannot make $d ($trouble): $full"; rm -rf "$new"; return
     fi
   fi
   [ $adopted = no ] || rm -rf "$new"
@@ -83,7 +93,7 @@ supervise() {
   d=$runs/$1
   if line_of "$d/work.json"; then say "work $line"; fi
   if line_of "$d/supervisor.json"; then process_of "$line"; say "uid $process"; return; fi
-  line_of "$d/mode" || { fail "$d holds no work of ours"; return; }
+  line_of "$d/mode" || { fail "$d holds no work of ours; remove that directory there if nobody needs it"; return; }
   object=$1
   set -- $line
   case $1 in
@@ -95,7 +105,11 @@ supervise() {
       ;;
     *)
       # Whole at any moment: others start it, and a shell reads what it runs as it goes.
-      supervise_script > "$d/.supervise.$$" && mv -f "$d/.supervise.$$" "$d/supervise.sh"
+      if ! supervise_script 2>/dev/null > "$d/.supervise.$$" || ! mv -f "$d/.supervise.$$" "$d/supervise.sh"; then
+        rm -f "$d/.supervise.$$"
+        fail "cannot write $d/supervise.sh: $full"
+        return
+      fi
       set -- setsid sh "$d/supervise.sh" "$d" "$umask_was"
       ;;
   esac
@@ -104,9 +118,9 @@ supervise() {
     QWEX_SUPERVISES=$object "$@" < /dev/null 2>> "$d/supervisor.log" &
   ) )
   case $greeting in
-    error:*) fail "its supervisor does not start: $greeting" ;;
+    error:*) fail "its supervisor does not start (${greeting#error: }); submitting it again tries again" ;;
     "$boot"/*/*) say "uid $greeting" ;;
-    *) line_of "$d/supervisor.log"; fail "its supervisor does not start: $greeting $line" ;;
+    *) line_of "$d/supervisor.log"; fail "its supervisor does not start ($greeting $line); see $d/supervisor.log there, and submit it again" ;;
   esac
 }
 
@@ -119,22 +133,51 @@ another() {
 
 cancel() {
   d=$runs/$1; object=$1; grace=$3
+  # Never heard of by its UID: a submit of it may still be on its way.
+  if [ ! -d "$d" ] && [ "$2" = - ]; then forestall || return; fi
   [ -d "$d" ] && [ ! -e "$d/end.json" ] && ! another "$1" "$2" || { say stopped; return; }
+  if line_of "$d/supervisor.json"; then
+    life_in "$line"
+    [ "$life" != elsewhere ] || { blind; return; }
+  fi
   now=$(date +%s)
   if [ ! -e "$d/cancel.json" ]; then
-    say "$now" > "$d/.cancelled_at.$$" && mv "$d/.cancelled_at.$$" "$d/cancelled_at"
-    printf "{\"asked_at\":\"%s\"}\n" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" > "$d/.cancel.$$"
-    mv "$d/.cancel.$$" "$d/cancel.json" || { fail "cannot write to $d"; return; }
+    say "$now" | record "$d/cancelled_at"
+    stamp
+    # On a full disk the name alone is the wish.
+    printf "{\"asked_at\":\"%s\"}\n" "$moment" | record "$d/cancel.json" || ln "$d/work.json" "$d/cancel.json"
+    [ -e "$d/cancel.json" ] || { fail "cannot write to $d: $full"; return; }
   fi
   # Nobody supervises it: one that begins now finds the wish and ends it before its command starts.
   [ -e "$d/supervisor.json" ] || supervise "$object" > /dev/null
-  line_of "$d/supervisor.json" || { fail "its supervisor does not start; see $d/supervisor.log"; return; }
-  process_of "$line"; life_of "$process"
+  line_of "$d/supervisor.json" || { end_alone; return; }
+  life_in "$line"
   case $life in
+    elsewhere) blind ;;
     alive) kill -s USR1 "$pid" 2>/dev/null; say "stopping its supervisor was told to stop it" ;;
     reboot) say stopped ;;
     *) if [ -e "$d/end.json" ]; then say stopped; else end_survivors; fi ;;
   esac
+}
+
+# Takes the place of a run that is not there: a submit that arrives later finds one that was cancelled, and starts nothing.
+forestall() {
+  new=$runs/.new-$object-$node-$$
+  mkdir -p "$new" 2>/dev/null
+  number=${object#qwex-}
+  stamp
+  identify
+  see_space
+  if printf "{\"run_id\":\"%s\",\"attempt\":%s,\"spec_hash\":\"\",\"command\":[],\"env\":{},\"working_dir\":\"/\",\"timeout_ms\":null,\"grace_ms\":0,\"output\":\"split\",\"log_place\":\"within\",\"unused\":[],\"created_at\":\"%s\"}\n" \
+      "${number%-a*}" "${number##*-a}" "$moment" | record "$new/work.json" &&
+    printf "{\"asked_at\":\"%s\"}\n" "$moment" | record "$new/cancel.json" &&
+    unstarted | record "$new/end.json" && printf "" > "$new/forestalled" &&
+    printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
+      "$own" "$moment" "$node" "$space" | record "$new/supervisor.json" &&
+    mv -T "$new" "$d" 2>/dev/null; then return 0; fi
+  rm -rf "$new"
+  # A submit was quicker.
+  [ -d "$d" ] || { fail "cannot make $d: $full"; return 1; }
 }
 
 # What the supervisor would have done: TERM, and KILL after the grace.
@@ -148,13 +191,33 @@ end_survivors() {
   say "stopping its supervisor is gone; sent $signal to what it left:$found"
 }
 
+# The end of a run that no supervisor could begin, or whose supervisor could not say who it is. Whoever begins one after
+# the wish was there starts nothing.
+end_alone() {
+  marked "$object"
+  [ -z "$found" ] || { end_survivors; return; }
+  if ! unstarted | record "$d/end.json"; then
+    # Nobody runs it and nobody will, so this is room.
+    rm -f "$d/supervise.sh" "$d/.reserve" "$d/command" "$d/cancelled_at" "$d/supervisor.log"
+    unstarted | record "$d/end.json" || { fail "cannot write $d/end.json: $full"; return; }
+  fi
+  say stopped
+}
+
+# The end of a run whose command never started.
+unstarted() {
+  stamp
+  printf "{\"cause\":\"cancelled\",\"exit_code\":null,\"signal\":null,\"message\":\"cancelled before its command started\",\"start\":null,\"ended_at\":\"%s\"}\n" "$moment"
+}
+
 # Whether nothing will be written any more.
 silent() {
   d=$runs/$1
+  life=
   [ ! -e "$d/end.json" ] || return 0
   line_of "$d/supervisor.json" || return 1
-  process_of "$line"; life_of "$process"
-  case $life in alive) return 1 ;; esac
+  life_in "$line"
+  case $life in alive|elsewhere) return 1 ;; esac
   [ ! -e "$d/end.json" ] || return 0
   marked "$1"
   [ -z "$found" ]
@@ -175,16 +238,20 @@ read_log() {
 
 release() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
-  if silent "$1"; then printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1"; else fail "it has not ended; cancel it first"; fi
+  silent "$1" || { refuse; return; }
+  printf "" > "$runs/$1/released" || fail "cannot write to $runs/$1: $full"
 }
+
+# Why what may still run is neither released nor removed.
+refuse() { if [ "$life" = elsewhere ]; then blind; else fail "it has not ended; cancel it first"; fi; }
 
 discard() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
-  silent "$1" || { fail "it has not ended; cancel it first"; return; }
+  silent "$1" || { refuse; return; }
   gone=$runs/.gone-$1-$$
-  mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1"; return; }
+  mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1; see there to whom it belongs"; return; }
   rm -rf "$gone" 2>/dev/null || { chmod -R u+rwx "$gone"; rm -rf "$gone"; } 2>/dev/null
-  [ ! -e "$gone" ] || fail "cannot remove $gone"
+  [ ! -e "$gone" ] || fail "cannot remove $gone; see there to whom the files in it belong"
 }
 
 manifest() {
@@ -207,6 +274,9 @@ sweep() {
     set +f
     for old in "$runs"/qwex-*/released; do
       [ -n "$(find "$old" -mtime "+$days" 2>/dev/null)" ] && rm -rf "${old%/released}"
+    done
+    for old in "$runs"/qwex-*/forestalled; do
+      [ -n "$(find "$old" -mtime "+$days" 2>/dev/null)" ] && rm -rf "${old%/forestalled}"
     done
     find "$runs" -maxdepth 1 -name ".*-*" -mtime +1 -exec rm -rf {} +
     for old in "$cache"/supervisor/*/ok "$cache"/supervisor/*/bad; do

@@ -5,25 +5,22 @@ umask_was=$2
 object=$QWEX_SUPERVISES
 identify
 asked=
+begun=
+encoded=
 timer=
 hit=
 
-stamp() {
-  moment=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
-  case $moment in *N*) moment=$(date -u +%Y-%m-%dT%H:%M:%SZ) ;; esac
-}
-
-# Whole or absent, also after a crash of the machine.
-record() { dd of="$d/.$1.$$" conv=fsync 2>/dev/null && mv "$d/.$1.$$" "$d/$1"; }
-
-# An end: cause, exit code, signal, what was left, message.
+# An end: cause, exit code, signal, what was left, message. Room for it was set aside.
 finish() {
   stamp
   message=$(printf "%s" "$5" | tr -d "\000-\037\177\"" | tr "\134" "/")
-  started=null
-  if line_of "$d/start.json"; then started=$line; fi
-  printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
-    "$1" "$2" "$3" "$message" "$started" "$moment" "$4" | record end.json
+  end=$(printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
+    "$1" "$2" "$3" "$message" "${begun:-null}" "$moment" "$4")
+  if ! say "$end" | record "$d/end.json"; then
+    rm -f "$d/.reserve"
+    say "$end" | record "$d/end.json" || say "$moment cannot write $d/end.json: $full" >&2
+  fi
+  rm -f "$d/.reserve"
   exit 0
 }
 
@@ -70,7 +67,13 @@ trap "ring" ALRM
 
 # A hard link appears at most once: whoever made it may start the command.
 stamp
-printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$own" "$moment" > "$d/.supervisor.$$"
+see_space
+if ! printf "{\"process\":\"%s\",\"started_at\":\"%s\",\"machine\":\"%s\",\"pid_namespace\":\"%s\"}\n" \
+  "$own" "$moment" "$node" "$space" | dd of="$d/.supervisor.$$" conv=fsync 2>/dev/null; then
+  rm -f "$d/.supervisor.$$"
+  say "error: cannot write to $d: $full"
+  exit 1
+fi
 if ! ln "$d/.supervisor.$$" "$d/supervisor.json" 2>/dev/null; then
   rm -f "$d/.supervisor.$$"
   line_of "$d/supervisor.json"; process_of "$line"; say "$process"
@@ -80,10 +83,13 @@ rm -f "$d/.supervisor.$$"
 say "$own"
 exec > /dev/null
 
+# Nobody could begin, and that was written down.
+[ ! -e "$d/end.json" ] || exit 0
+cp "$d/supervise.sh" "$d/.reserve" 2>/dev/null || rm -f "$d/.reserve"
 if [ -e "$d/cancel.json" ]; then finish cancelled null null 0 "cancelled before its command started"; fi
 
 # What to run is data, a word a line, and never read as shell.
-word() { IFS= read -r encoded && plain "$encoded"; }
+word() { IFS= read -r encoded && [ "$encoded" != "# whole" ] && plain "$encoded"; }
 {
   word && directory=$decoded
   word && timeout=$decoded
@@ -93,6 +99,7 @@ word() { IFS= read -r encoded && plain "$encoded"; }
   set --
   while word; do set -- "$@" "$decoded"; done
 } < "$d/command"
+[ "$encoded" = "# whole" ] || finish start_error 126 null 0 "what to run did not arrive whole"
 [ $# -gt "$variables" ] || finish start_error 127 null 0 "the command is empty"
 cd "$directory" 2>/dev/null || finish start_error 126 null 0 "the working directory $directory is not there"
 
@@ -127,30 +134,42 @@ if env --default-signal=INT,QUIT true 2>/dev/null; then undo=--default-signal=IN
 
 (
   unset QWEX_SUPERVISES
-  if [ -n "$carrier" ]; then
-    # The words of the command go behind the variables and a shell that hands them on.
-    count=$#
-    seen=0
-    for each in "$@"; do
-      if [ $seen -eq "$variables" ]; then set -- "$@" sh -c "exec \"\$0\" \"\$@\""; fi
-      set -- "$@" "$each"
-      seen=$((seen + 1))
-    done
-    shift "$count"
-  fi
   : >> "$d/stdout.log"
   : >> "$d/stderr.log"
   exec >> "$d/stdout.log" 2>> "$d/stderr.log" < /dev/null
   umask "$umask_was"
-  exec setsid env $undo "$@"
+  _qwex_undo=$undo
+  _qwex_carrier=$carrier
+  _qwex_words=$(($# - variables))
+  _qwex_left=$variables
+  # Anybody may read the words of a process, so values are exported here and are none of the words of env; but for names
+  # that a shell uses itself, and these of ours. Those go behind the command, which is then put behind them.
+  while [ "$_qwex_left" -gt 0 ]; do
+    _qwex_left=$((_qwex_left - 1))
+    case $1 in
+      _=*|_qwex_*|BASH*|COLUMNS=*|DIRSTACK=*|ENV=*|EPOCH*|EUID=*|FUNCNAME=*|GROUPS=*|HIST*|IFS=*|KSH*|LANG=*|LC_*|LD_*|LINENO=*|LINES=*|MAIL*|OLDPWD=*|OPTARG=*|OPTERR=*|OPTIND=*|PATH=*|PIPESTATUS=*|POSIXLY_CORRECT=*|PPID=*|PS1=*|PS2=*|PS4=*|PWD=*|RANDOM=*|SECONDS=*|SHELLOPTS=*|SHLVL=*|SRANDOM=*|TMOUT=*|UID=*)
+        set -- "$@" "$1" ;;
+      *) export "$1" ;;
+    esac
+    shift
+  done
+  if [ $# -gt "$_qwex_words" ] || [ -n "$_qwex_carrier" ]; then
+    if [ -n "$_qwex_carrier" ]; then set -- "$@" sh -c "exec \"\$0\" \"\$@\""; fi
+    while [ "$_qwex_words" -gt 0 ]; do
+      _qwex_words=$((_qwex_words - 1))
+      set -- "$@" "$1"
+      shift
+    done
+  fi
+  exec setsid env $_qwex_undo "$@"
 ) &
 child=$!
 stamp
 status=
 { IFS= read -r status < "/proc/$child/stat"; } 2>/dev/null
 set -- ${status##*) }
-printf "{\"process\":\"%s\",\"started_at\":\"%s\"}\n" "$boot/$child/${20:-0}" "$moment" > "$d/.start.$$"
-mv "$d/.start.$$" "$d/start.json"
+begun=$(printf "{\"process\":\"%s\",\"started_at\":\"%s\"}" "$boot/$child/${20:-0}" "$moment")
+if say "$begun" 2>/dev/null > "$d/.start.$$"; then mv "$d/.start.$$" "$d/start.json"; else rm -f "$d/.start.$$"; fi
 if [ -n "$asked" ]; then everything TERM; alarm "$grace"; elif [ "$timeout" != none ]; then alarm "$timeout"; fi
 
 # A wait that a signal interrupted says nothing of the command.

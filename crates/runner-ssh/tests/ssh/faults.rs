@@ -1,15 +1,18 @@
 //! What lies between two machines goes wrong, and what comes from a caller is hostile.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use qwex_core::{Ending, FailureCode};
-use qwex_runner::{Backend, Runner, RunnerError, Transfer, Watcher, Workspace};
+use qwex_runner::{Backend, CancelProgress, Runner, RunnerError, Transfer, Watcher, Workspace};
 use qwex_runner_ssh::{SshBackend, SshSettings};
+use qwex_testbed::sshd::Sshd;
 
-use crate::support::{bench_over, bench_with, code, host_config, program, script, shell, until, work};
+use crate::support::{
+    bench_over, bench_with, code, host_config, program, script, shell, unheard, until, work,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i01_a_dropped_link_ends_no_run() {
@@ -236,4 +239,107 @@ fn a_host_that_is_an_option_is_none() {
     };
     let error = SshBackend::open(Some("build1"), "supervise", &nowhere).unwrap_err();
     assert!(error.to_string().contains("remote_dir"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i03_a_submit_that_arrives_after_a_cancel_starts_nothing() {
+    for bench in [program().await, script().await] {
+        let here = tempfile::tempdir().unwrap();
+        let ran = bench.temp.path().join("ran");
+        let mut work = shell(&format!("echo x >> {}", ran.display()));
+        for send in [false, true] {
+            work.run_id = qwex_core::RunId::mint();
+            work.workspace = send.then(|| Workspace {
+                dir: here.path().to_owned(),
+                send: Transfer::Everything,
+            });
+            for _ in 0..2 {
+                let progress = bench.backend.cancel(&unheard(&work, &bench)).await.unwrap();
+                assert_eq!(progress, CancelProgress::Stopped);
+            }
+            // It was on its way all the time.
+            let submitted = bench.backend.submit(&work).await.unwrap();
+            assert!(submitted.adopted, "{submitted:?}");
+            let handle = crate::support::handle(&work, &submitted);
+            let ending = bench.wait(&handle).await;
+            assert!(matches!(ending, Ending::Stopped { .. }), "{ending:?}");
+            assert!(!ran.exists());
+            bench.backend.remove(&handle).await.unwrap();
+            // What was known by its UID and removed is not made again.
+            bench.backend.cancel(&handle).await.unwrap();
+            assert!(!bench.there(&work).exists());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_outputs_come_back() {
+    let bench = script().await;
+    // Their names alone are more than all that lies between two ends of a connection holds, and so are they.
+    let name = "n".repeat(200);
+    let script =
+        format!("mkdir out && i=0 && while [ $i -lt 25000 ]; do echo $i > out/{name}$i; i=$((i + 1)); done");
+    let here = tempfile::tempdir().unwrap();
+    let mut work = shell(&script);
+    work.workspace = Some(Workspace {
+        dir: here.path().to_owned(),
+        send: Transfer::Everything,
+    });
+    let handle = bench.submit(&work).await;
+    let ending = bench.wait(&handle).await;
+    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let outputs = ["out".to_owned()];
+    let collected = bench.backend.collect(&handle, here.path(), &outputs);
+    let brought = tokio::time::timeout(crate::support::LIMIT, collected)
+        .await
+        .unwrap();
+    assert_eq!(brought.unwrap().len(), 25000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_variables_stand_in_nobodys_command_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let seen = temp.path().join("seen");
+    // The first program that the script starts; whatever is in its words was in everybody's sight.
+    let spy = format!(
+        "#!/bin/sh\nprintf '%s|' \"$@\" >> {}\nexec /usr/bin/setsid \"$@\"\n",
+        seen.display()
+    );
+    let setsid = temp.path().join("setsid");
+    fs::write(&setsid, spy).unwrap();
+    fs::set_permissions(&setsid, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("SetEnv PATH={}:/usr/bin:/bin", temp.path().display());
+    let sshd = Sshd::start_with(&path).await.unwrap();
+    let bench = bench_over(sshd.config(), |_| {});
+    let out = bench.temp.path().join("out");
+    let names = ["TOKEN", "d", "count", "undo", "variables", "each", "_qwex_left", "LC_ODD"];
+    let shown: Vec<String> = names.iter().map(|name| format!("printenv {name}")).collect();
+    for command in ["sh", "./a=b"] {
+        let dir = bench.temp.path().join("d");
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy("/bin/sh", dir.join("a=b")).unwrap();
+        let script = format!(
+            "({}) > {}; printf '%s|' \"$@\" >> {}",
+            shown.join("; "),
+            out.display(),
+            out.display()
+        );
+        let mut work = work(&[command, "-c", &script, "sh", "X=1", "two words", ""]);
+        work.spec.working_dir = Some(dir.display().to_string());
+        for name in names {
+            work.spec.env.insert(name.to_owned(), format!("secret of {name}"));
+        }
+        let ending = bench.run(&work).await;
+        assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+        let told: Vec<String> = names.iter().map(|name| format!("secret of {name}\n")).collect();
+        assert_eq!(
+            fs::read_to_string(&out).unwrap(),
+            told.concat() + "X=1|two words||"
+        );
+    }
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("two words|"), "{seen}");
+    for name in ["TOKEN", "d", "count", "undo", "variables", "each"] {
+        assert!(!seen.contains(&format!("secret of {name}|")), "{seen}");
+    }
 }

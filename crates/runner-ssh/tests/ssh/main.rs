@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod conformance;
+mod elsewhere;
 mod faults;
+mod full;
 mod housekeeping;
 mod jump;
 mod line;

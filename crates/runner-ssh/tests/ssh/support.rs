@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use qwex_core::{Ending, FailureCode, Observation};
+use qwex_core::{BackendInfo, BackendKind, Ending, FailureCode, Observation};
 pub use qwex_runner::conformance::{handle, shell, work};
-use qwex_runner::{Handle, Runner, Watcher, Work};
+use qwex_runner::{Handle, Runner, Submitted, Watcher, Work};
 use qwex_runner_ssh::{SshBackend, SshConfig, Supervisor};
 use qwex_testbed::sshd::Sshd;
 use qwex_testbed::tcp_proxy::TcpProxy;
@@ -123,6 +123,23 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
         assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// As one that was submitted by somebody who heard no answer.
+pub fn unheard(work: &Work, bench: &Bench) -> Handle {
+    let backend = BackendInfo {
+        kind: BackendKind::Ssh,
+        cluster: None,
+        address: Some(bench.backend.address().to_owned()),
+        namespace: None,
+        object: work.object_name(),
+        uid: None,
+    };
+    let submitted = Submitted {
+        backend,
+        adopted: false,
+    };
+    handle(work, &submitted)
 }
 
 impl Bench {
