@@ -95,7 +95,7 @@ impl LocalBackend {
 impl Inner {
     pub fn snapshot(&self, key: Key) -> Result<Option<Snapshot>, RunnerError> {
         let read = || match self.config.layout.open(&self.root, key)? {
-            Some(dir) => Snapshot::read(&dir, key),
+            Some(dir) => Snapshot::read(&dir, key, self.config.shared),
             None => Ok(None),
         };
         read().map_err(|error| failed("read", key, &error))

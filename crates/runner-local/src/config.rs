@@ -23,6 +23,8 @@ pub struct LocalConfig {
     pub output: OutputMode,
     /// Name of the registered cluster; `None` on a laptop.
     pub cluster: Option<ClusterName>,
+    /// Whether other machines or containers may keep runs in the same directory.
+    pub shared: bool,
     /// Run the command here even if the spec names an image, and say so; else such a spec is refused.
     pub ignore_image: bool,
     pub environment: Environment,
@@ -67,6 +69,7 @@ impl LocalConfig {
             supervisor,
             output: OutputMode::Split,
             cluster: None,
+            shared: true,
             ignore_image: false,
             environment: Environment::Inherit,
             working_dir: Some(working_dir),
@@ -85,6 +88,7 @@ impl LocalConfig {
             supervisor,
             output: OutputMode::Merged,
             cluster: Some(cluster),
+            shared: false,
             ignore_image: true,
             environment: Environment::Clean,
             working_dir: None,

@@ -39,7 +39,7 @@ pub enum Stage {
 }
 
 /// An attempt about whose end nobody can know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Lost {
     pub rebooted: bool,
     /// What of it still runs.
@@ -47,8 +47,8 @@ pub struct Lost {
 }
 
 impl Snapshot {
-    /// Reads an attempt; `None` if its directory holds no work yet.
-    pub fn read(dir: &Dir, key: Key) -> io::Result<Option<Self>> {
+    /// Reads an attempt; `None` if its directory holds no work yet. `shared`: whether other machines may have put it there.
+    pub fn read(dir: &Dir, key: Key, shared: bool) -> io::Result<Option<Self>> {
         let Some(work) = records::read::<WorkRecord>(dir, WORK)? else {
             return Ok(None);
         };
@@ -64,7 +64,9 @@ impl Snapshot {
             (Some(end), _) => Stage::Ended(end),
             (None, None) => Stage::Unattended,
             (None, Some(Life::Alive)) => Stage::Attended,
-            (None, Some(Life::Elsewhere)) => Stage::Elsewhere,
+            (None, Some(Life::Elsewhere)) if shared => Stage::Elsewhere,
+            // The machine or container that this was before is gone.
+            (None, Some(Life::Elsewhere)) => Stage::Lost(Lost::default()),
             (None, Some(Life::OtherBoot)) => Stage::Lost(Lost {
                 rebooted: true,
                 survivors: Vec::new(),

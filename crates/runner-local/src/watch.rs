@@ -156,7 +156,7 @@ impl Seen {
         if self.is_running_on() && !supervise::has_end(&dir)? {
             return Ok(Some(Vec::new()));
         }
-        let Some(snapshot) = Snapshot::read(&dir, key)? else {
+        let Some(snapshot) = Snapshot::read(&dir, key, inner.config.shared)? else {
             return Ok(Some(Vec::new()));
         };
         let news = self.told.news(Look {

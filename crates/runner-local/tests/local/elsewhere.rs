@@ -4,13 +4,14 @@
 use qwex_core::{Ending, FailureCode};
 use qwex_runner::{CancelProgress, RunnerError};
 
-use crate::support::{Bench, embedded, embedded_with, ending, shell, skip, supervisor, until, work};
+use crate::support::{Bench, embedded_with, ending, shell, skip, supervisor, until, work};
 
 /// Supervises in a container of this name, as far as a process can tell.
 fn contained(name: &str) -> Bench {
     let inside = format!("hostname {name} && exec \"$0\" \"$@\"");
     let unshare = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "sh", "-c"];
     embedded_with(|config| {
+        config.shared = true;
         let words = unshare.iter().map(Into::into).chain([inside.into()]);
         config.supervisor = words.chain(supervisor()).collect();
     })
@@ -53,7 +54,7 @@ fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
 
 #[test]
 fn g01_another_boot_of_another_machine_is_no_reboot_of_this_one() {
-    let bench = embedded();
+    let bench = embedded_with(|config| config.shared = true);
     let run = work(&["sleep", "300"]);
     let mut handle = bench.submit(&run);
     let record = bench.file(&run, "supervisor.json");
@@ -87,4 +88,24 @@ fn g01_another_boot_of_another_machine_is_no_reboot_of_this_one() {
         let progress = bench.backend.cancel_sync(&handle).unwrap();
         (progress == CancelProgress::Stopped).then_some(())
     });
+}
+
+#[test]
+fn a_server_whose_container_was_made_anew_has_lost_what_ran_in_the_old_one() {
+    let bench = contained("before");
+    let go = bench.dir().join("go");
+    let run = shell(&format!("until [ -e {} ]; do sleep 0.02; done", go.display()));
+    let Ok(submitted) = bench.backend.submit_sync(&run) else {
+        return skip("no process can be put into namespaces of its own; run the tests as root");
+    };
+    let handle = crate::support::handle(&run, &submitted);
+    let mut config = bench.backend.config().clone();
+    config.shared = false;
+    let server = qwex_runner_local::LocalBackend::new(config).unwrap();
+    let end = ending(&server.observe_sync(&handle).unwrap());
+    assert!(
+        matches!(&end, Some(Ending::Failed { failure }) if failure.code == FailureCode::Lost),
+        "{end:?}"
+    );
+    std::fs::write(go, "").unwrap();
 }
