@@ -73,4 +73,28 @@ mod tests {
             assert!(!script.contains("\\\\"));
         }
     }
+
+    /// Every holder dies with the lock, so that all that wait see the same dead holder and break it.
+    #[test]
+    fn a_lock_whose_holder_died_passes_to_one_alone() {
+        let (taking, _) = RECEIVE.split_once("(umask").unwrap();
+        let hold =
+            "lock\nmkdir inside 2>/dev/null || echo two >> two\nsleep 0.01\nrmdir inside\ntrap - EXIT\n";
+        let script = format!("{PRELUDE}{taking}{hold}");
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().display().to_string();
+        let start = |number: i32| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script, "qwex", &root, &root, "key", "-"]);
+            shell.arg(number.to_string()).spawn().unwrap()
+        };
+        let shells: Vec<_> = (0..40).map(start).collect();
+        for mut shell in shells {
+            assert!(shell.wait().unwrap().success());
+        }
+        let kept = temp.path().join("workspace/key");
+        assert!(kept.join("lock").is_symlink(), "the last one died with it too");
+        assert!(!kept.join("two").exists(), "two held it at once");
+        assert!(!kept.join("breaking").is_symlink());
+    }
 }
