@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use qwex_core::{BackendInfo, BackendKind, FailureCode, ObjectUid, Observation, Run, RunId, RunStatus};
+use qwex_core::{
+    BackendInfo, BackendKind, Fact, FailureCode, ObjectUid, Observation, Run, RunId, RunStatus,
+};
 use qwex_runner::durable::Durability;
 use qwex_runner::{
     Backend, CancelProgress, Feature, Handle, LogItem, LogPosition, LogSource, Probe, Runner, RunnerError,
@@ -14,9 +16,11 @@ use qwex_runner::{
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::{Patience, begun};
 use crate::direct::drive::Drive;
+use crate::direct::facts::about;
 use crate::direct::placed::Placed;
 
 type Answer<T> = Result<T, RunnerError>;
@@ -25,7 +29,11 @@ type Answer<T> = Result<T, RunnerError>;
 struct Scripted {
     submits: Mutex<VecDeque<Answer<()>>>,
     cancels: Mutex<VecDeque<Answer<CancelProgress>>>,
+    /// Whether the object is there.
+    observes: Mutex<VecDeque<Answer<bool>>>,
     submitted: Mutex<u32>,
+    /// A submit answers once this is told.
+    slow: Option<Notify>,
 }
 
 fn next<T: Clone>(answers: &Mutex<VecDeque<T>>) -> T {
@@ -45,6 +53,9 @@ impl Runner for Scripted {
 
     async fn submit(&self, work: &Work) -> Answer<Submitted> {
         *self.submitted.lock().unwrap() += 1;
+        if let Some(slow) = &self.slow {
+            slow.notified().await;
+        }
         next(&self.submits).map(|()| Submitted {
             backend: BackendInfo {
                 kind: BackendKind::Ssh,
@@ -73,8 +84,22 @@ impl Watcher for Scripted {
         unreachable!("nothing is watched")
     }
 
-    async fn observe(&self, _: &Handle) -> Answer<Vec<Observation>> {
-        unreachable!("nothing is watched")
+    async fn observe(&self, handle: &Handle) -> Answer<Vec<Observation>> {
+        let is_there = next(&self.observes)?;
+        let fact = if is_there {
+            Fact::Running { round: 0 }
+        } else {
+            Fact::Gone {
+                message: "there is none".to_owned(),
+            }
+        };
+        Ok(vec![Observation {
+            run_id: handle.run_id,
+            attempt: handle.attempt,
+            uid: is_there.then(|| ObjectUid("1".to_owned())),
+            at: jiff::Timestamp::now(),
+            fact,
+        }])
     }
 
     async fn list_logs(&self, _: &Handle) -> Answer<Vec<LogSource>> {
@@ -117,6 +142,20 @@ struct Bench {
 }
 
 fn bench(submits: Vec<Answer<()>>, cancels: Vec<Answer<CancelProgress>>) -> Bench {
+    bench_of(scripted(submits, cancels))
+}
+
+fn scripted(submits: Vec<Answer<()>>, cancels: Vec<Answer<CancelProgress>>) -> Scripted {
+    Scripted {
+        submits: Mutex::new(submits.into()),
+        cancels: Mutex::new(cancels.into()),
+        observes: Mutex::new([Ok(false)].into()),
+        submitted: Mutex::default(),
+        slow: None,
+    }
+}
+
+fn bench_of(backend: Scripted) -> Bench {
     let dir = TempDir::new().unwrap();
     let run: Run = serde_json::from_value(json!({
         "id": RunId::mint(), "project": "default", "spec": {"command": ["true"]}, "status": "pending",
@@ -124,11 +163,7 @@ fn bench(submits: Vec<Answer<()>>, cancels: Vec<Answer<CancelProgress>>) -> Benc
     }))
     .unwrap();
     let journal = Store::open(dir.path()).unwrap().create(&run).unwrap();
-    let backend = Arc::new(Scripted {
-        submits: Mutex::new(submits.into()),
-        cancels: Mutex::new(cancels.into()),
-        submitted: Mutex::default(),
-    });
+    let backend = Arc::new(backend);
     let drive = Drive {
         journal,
         placed: Placed::default(),
@@ -231,4 +266,57 @@ async fn a_backend_that_answers_no_is_made_to_say_that_nothing_runs() {
     let run = bench.hand_over().await;
     assert_eq!(failure(&run), Some(FailureCode::StartError));
     assert_eq!(bench.backend.cancels.lock().unwrap().len(), 1);
+}
+
+fn quota() -> Answer<()> {
+    Err(RunnerError::Rejected {
+        message: "exceeded quota".to_owned(),
+    })
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_adopts_what_runs() {
+    let bench = bench(vec![lost(), quota()], vec![]);
+    *bench.backend.observes.lock().unwrap() = [Ok(true)].into();
+    let run = bench.hand_over().await;
+    assert_eq!((run.status, failure(&run)), (RunStatus::Running, None));
+    assert_eq!(run.backend.unwrap().uid, Some(ObjectUid("1".to_owned())));
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_ends_a_run_only_once_nothing_of_it_can_start() {
+    let stopping = CancelProgress::Stopping {
+        message: "soon".to_owned(),
+    };
+    let cancels = vec![lost(), Ok(stopping), Ok(CancelProgress::Stopped)];
+    let bench = bench(vec![lost(), quota()], cancels);
+    *bench.backend.observes.lock().unwrap() = [lost(), Ok(false)].into();
+    let run = bench.hand_over().await;
+    assert_eq!(failure(&run), Some(FailureCode::Rejected));
+    assert_eq!(bench.backend.cancels.lock().unwrap().len(), 1, "it was asked to the end");
+    assert_eq!(bench.tries(), 5);
+}
+
+#[tokio::test]
+async fn a_cancel_waits_for_the_answer_of_a_submit_on_its_way() {
+    let mut bench = bench_of(Scripted {
+        slow: Some(Notify::new()),
+        ..scripted(vec![Ok(())], vec![])
+    });
+    bench.drive.patience.limit = Duration::from_secs(10);
+    let run = bench.drive.journal.read().unwrap();
+    let by = "local:me".to_owned();
+    let (handed_over, ()) = tokio::join!(bench.drive.hand_over(&run), async {
+        while bench.tries() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let asked = about(&run, Fact::CancelRequested { by });
+        bench.drive.journal.apply(&[asked]).unwrap();
+        // Longer than it takes to hear of the cancel.
+        tokio::time::sleep(crate::direct::drive::LOOK * 2).await;
+        bench.backend.slow.as_ref().unwrap().notify_one();
+    });
+    handed_over.unwrap();
+    let run = bench.drive.journal.read().unwrap();
+    assert!(run.backend.is_some_and(|backend| backend.uid.is_some()), "what there is to stop is known");
 }

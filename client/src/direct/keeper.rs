@@ -106,5 +106,8 @@ async fn keep(dir: &Path, id: RunId) -> Result<(), DirectError> {
     let Some(_lock) = take(&journal)? else {
         return Ok(());
     };
-    Drive::begin(&direct, journal).await?.run().await
+    match Drive::begin(&direct, journal).await? {
+        Some(drive) => drive.run().await,
+        None => Ok(()),
+    }
 }

@@ -14,6 +14,7 @@ mod hand_over;
 mod history;
 pub mod keeper;
 mod log_files;
+mod open;
 mod placed;
 mod plain;
 mod receive;
