@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use qwex_core::{
-    Attempt, BackendInfo, Ending, Fact, Failure, Flag, Observation, Provenance, Run,
-};
+use qwex_core::{Attempt, BackendInfo, Failure, Flag, Observation, Provenance, Run};
 use qwex_runner::store::state_of;
 use qwex_runner::{Backend, CancelProgress, Handle, Journal, RunnerError, wait_with};
 use tokio::sync::Notify;
@@ -81,7 +79,7 @@ impl Drive {
                 if run.logs.is_none() {
                     self.seal(&run).await?;
                 }
-                return Ok(());
+                return self.bring_late(&run, &self.handle(&run)).await;
             }
             let taken = if run.backend.is_some() {
                 self.attend(&run).await
@@ -245,7 +243,7 @@ impl Drive {
             run.attempt.0.saturating_sub(1)
         };
         for attempt in (1..=last).map(Attempt) {
-            if run.logs.is_none() && !log_files::read_index(&self.journal, attempt)?.complete {
+            if run.logs.is_none() && self.journal.read_file(&stored(attempt))?.is_none() {
                 self.store(run, attempt).await?;
                 return Ok(false);
             }
@@ -253,28 +251,36 @@ impl Drive {
         Ok(true)
     }
 
-    /// Log, outputs, details, then nothing is left on the backend. Each is tried a few times: no trouble with
-    /// them may keep the end of a run from being told.
+    /// Log, outputs, details, then nothing is left on the backend but outputs that could not be brought. Each is tried
+    /// for a while: no trouble with them may keep the end of a run from being told.
     async fn store(&self, run: &Run, attempt: Attempt) -> Result<()> {
-        let mut handle = self.handle(run);
-        if handle.attempt != attempt {
-            handle.attempt = attempt;
-            handle.backend.object = run.id.object_name(attempt);
-            handle.backend.uid = None;
+        let handle = self.handle_of(run, attempt);
+        if !log_files::read_index(&self.journal, attempt)?.complete {
+            CopyLogs::open(self.backend.clone(), &self.journal, handle.clone())?
+                .rest()
+                .await?;
         }
-        CopyLogs::open(self.backend.clone(), &self.journal, handle.clone())?
-            .rest()
-            .await?;
+        let mut stays = false;
         if attempt == run.attempt {
-            self.bring(run, &handle).await?;
+            self.note_details(&handle).await?;
+            stays = self.bring_outputs(run, &handle).await?;
         }
-        if let Err(error) = self.trying(|| self.backend.remove(&handle)).await {
-            note(&format!("what the run left on its backend stays there: {error}"));
+        if !stays {
+            self.discard(&handle).await;
         }
+        let durability = qwex_runner::durable::Durability::Process;
+        self.journal.write_file(&stored(attempt), b"", durability)?;
         Ok(())
     }
 
-    async fn bring(&self, run: &Run, handle: &Handle) -> Result<()> {
+    /// Nothing of an attempt is needed on the backend any more.
+    pub(super) async fn discard(&self, handle: &Handle) {
+        if let Err(error) = self.trying(|| self.backend.remove(handle)).await {
+            note(&format!("what the run left on its backend stays there: {error}"));
+        }
+    }
+
+    async fn note_details(&self, handle: &Handle) -> Result<()> {
         if let Ok(details) = self.trying(|| self.backend.details(handle)).await {
             let provenance = Provenance {
                 image_digest: details.image_digest,
@@ -283,27 +289,6 @@ impl Drive {
             };
             self.journal.note(provenance, details.usage)?;
         }
-        let Some(workspace) = self
-            .placed
-            .workspace
-            .as_ref()
-            .filter(|_| !run.spec.outputs.is_empty() && run.started_at.is_some())
-        else {
-            return Ok(());
-        };
-        let collected = self
-            .trying(|| self.backend.collect(handle, workspace, &run.spec.outputs))
-            .await;
-        let told = match collected {
-            Ok(paths) => serde_json::json!({ "collected": paths }),
-            Err(error) => {
-                note(&format!("the outputs cannot be brought back: {error}"));
-                serde_json::json!({ "failed": error.to_string() })
-            }
-        };
-        let durability = qwex_runner::durable::Durability::Machine;
-        self.journal
-            .write_file("outputs.json", told.to_string().as_bytes(), durability)?;
         Ok(())
     }
 
@@ -333,4 +318,9 @@ impl Drive {
         self.journal.seal_logs(summary)?;
         Ok(())
     }
+}
+
+/// The file that says that an attempt was stored and what had to go is gone.
+fn stored(attempt: Attempt) -> String {
+    format!("stored-{attempt}")
 }

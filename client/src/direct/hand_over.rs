@@ -79,10 +79,7 @@ impl Drive {
 
     /// Hands over once. What is on its way cannot be called back, and only its answer says what there is to stop: a
     /// cancel waits for it, within a limit. `None`: cancelled, and no answer came.
-    async fn submit(
-        &self,
-        work: &Work,
-    ) -> Result<Option<std::result::Result<Submitted, RunnerError>>> {
+    async fn submit(&self, work: &Work) -> Result<Option<std::result::Result<Submitted, RunnerError>>> {
         let mut submit = self.backend.submit(work);
         tokio::select! {
             submitted = &mut submit => return Ok(Some(submitted)),
