@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use qwex_api::{ErrorCode, FieldProblem, Problem};
 use qwex_runner::{RunnerError, StoreError};
 
-use crate::direct::DirectError;
+use crate::direct::{DirectError, Unkept};
 use crate::output::escape::one_line;
 use crate::remote::ApiError;
 
@@ -251,6 +251,34 @@ impl From<DirectError> for CliError {
         match error {
             DirectError::Store(error) => from_store(&error),
             DirectError::Runner(error) => from_runner(&error),
+            DirectError::Unkept { id, ref why } => {
+                let told = Self::new(Exit::Failure, format!("run {id} is not kept")).why(why.to_string());
+                match why {
+                    Unkept::Foreign { .. } => told
+                        .fix(format!(
+                            "start it anew, as yours, if you trust it: `qwexctl rerun {id}`"
+                        ))
+                        .fix(format!("remove its record: `qwexctl rm --force {id}`")),
+                    Unkept::Failing { .. } => told
+                        .fix("mend what that line says; all of them are in keeper.log beside the record")
+                        .fix(format!(
+                            "give it up and remove its record: `qwexctl rm --force {id}`"
+                        )),
+                }
+                .code("run_not_kept")
+            }
+            DirectError::Unstored { id, ref why } => Self::new(
+                Exit::Conflict,
+                format!("run {id} is over, but not all of it is stored here"),
+            )
+            .why(why.clone())
+            .fix(format!(
+                "wait until it is: `qwexctl get {id}` says how far that is"
+            ))
+            .fix(format!(
+                "give up what is missing, also where it ran: `qwexctl rm --force {id}`"
+            ))
+            .code("wrong_state"),
             DirectError::Told(_) => Self::new(Exit::Failure, error.to_string())
                 .fix("try again; nothing of it was recorded here")
                 .code("record_mismatch"),
@@ -275,6 +303,7 @@ fn from_store(error: &StoreError) -> CliError {
         StoreError::Conflict { .. } => (Exit::Conflict, "run_id_taken"),
         StoreError::Active { .. } => (Exit::Conflict, "wrong_state"),
         StoreError::Io { .. } => (Exit::Failure, "run_store"),
+        StoreError::Foreign { .. } => (Exit::Forbidden, "foreign_directory"),
         StoreError::Damaged { .. } => (Exit::Failure, "run_damaged"),
         StoreError::Newer { .. } => (Exit::Failure, "run_newer"),
     };
@@ -288,6 +317,12 @@ fn from_store(error: &StoreError) -> CliError {
             "bring it back from a copy, or remove the run: `qwexctl rm RUN`".to_owned()
         }
         StoreError::Newer { .. } => "use that version of qwexctl".to_owned(),
+        StoreError::Foreign { path, .. } => {
+            let project = path.parent().unwrap_or(path).display();
+            format!(
+                "make it yours: `chown -R`; or, if you trust whoever wrote it: QWEX_SAFE_DIRECTORY={project}"
+            )
+        }
     };
     let told = CliError::new(exit, error.to_string()).code(code).fix(fix);
     match std::error::Error::source(error) {

@@ -119,10 +119,15 @@ pub struct WhyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   qwexctl rm 01a1feca
-  qwexctl rm $(qwexctl ps -q --status failed --local)")]
+  qwexctl rm $(qwexctl ps -q --status failed --local)
+  qwexctl rm --force 01a1feca                what could not be brought back is given up")]
 pub struct RmArgs {
     #[arg(value_name = "RUN", required = true, help = RUN_HELP)]
     pub runs: Vec<String>,
+
+    /// Also runs that are over and whose log or outputs are not all here, and runs that nobody can keep
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

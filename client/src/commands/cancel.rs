@@ -1,5 +1,7 @@
 //! `cancel`: asks runs to stop. Asking twice is asking once.
 
+use std::time::Duration;
+
 use qwex_core::{Run, RunId};
 
 use super::Done;
@@ -16,7 +18,10 @@ pub async fn cancel(session: &Session, args: &CancelArgs) -> Done {
     for word in &args.runs {
         let run = match find(session, word).await? {
             Target::Remote(client, id) => one(client.as_ref(), id, args.wait).await?,
-            Target::Here(local, id) => Answer::of(local.cancel(id, STOPPING).await?),
+            Target::Here(local, id) => {
+                let limit = if args.wait { Duration::MAX } else { STOPPING };
+                Answer::of(local.cancel(id, limit).await?)
+            }
         };
         session
             .out

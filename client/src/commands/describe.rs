@@ -9,6 +9,7 @@ use qwex_core::{Provenance, Run, RunEvent, Usage};
 use serde::Serialize;
 
 use super::Done;
+use super::get::tell_trouble;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::DescribeArgs;
@@ -22,6 +23,7 @@ pub async fn describe(session: &Session, args: &DescribeArgs) -> Done {
         Target::Remote(client, id) => (client, id),
         Target::Here(local, id) => {
             let run = local.settled(local.get(id)?).await?;
+            tell_trouble(session, &local, &run)?;
             if let Some(history) = local.history(id)? {
                 return pulled(session, &run, history);
             }

@@ -4,9 +4,12 @@ use qwex_api::run::RunRow;
 use qwex_core::Run;
 
 use super::Done;
+use super::direct_run::outputs_fix;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::GetArgs;
+use crate::direct::{Direct, DirectError};
+use crate::error::CliError;
 use crate::remote::{Answer, row_of};
 
 pub async fn get(session: &Session, args: &GetArgs) -> Done {
@@ -16,11 +19,30 @@ pub async fn get(session: &Session, args: &GetArgs) -> Done {
             Target::Remote(client, id) => client.get_run(id, None).await?,
             Target::Here(local, id) => {
                 let run = local.settled(local.get(id)?).await?;
+                tell_trouble(session, &local, &run)?;
                 Answer::of(run)
             }
         });
     }
     print(session, &runs)
+}
+
+/// What is amiss with a run of this directory beside its record, on stderr.
+pub fn tell_trouble(session: &Session, local: &Direct, run: &Run) -> Result<(), CliError> {
+    if let Some(trouble) = local.outputs_trouble(run)? {
+        let fix = outputs_fix(run);
+        session
+            .progress
+            .note(&format!("run {}: {trouble}; {fix}", run.id));
+    }
+    if let Some(why) = local.unkept(run.id)? {
+        let id = run.id;
+        let error = CliError::from(DirectError::Unkept { id, why });
+        let why = error.why.unwrap_or_default();
+        let fix = error.fix.join("; or ");
+        session.progress.note(&format!("{}: {why}; {fix}", error.what));
+    }
+    Ok(())
 }
 
 /// One run is printed as an object, several as a list.

@@ -105,7 +105,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Cancel(args) => cancel::cancel(session, &args).await,
         Command::Rerun(args) => rerun::rerun(session, &args).await,
         Command::Diff(args) => diff::diff(session, &args).await,
-        Command::Rm(args) => remove::rm(session, &args),
+        Command::Rm(args) => remove::rm(session, &args).await,
         Command::Prune(args) => prune::prune(session, &args),
         Command::Push(args) => push::push(session, &args).await,
         Command::Pull(args) => pull::pull(session, &args).await,

@@ -9,7 +9,7 @@ use crate::cli::RmArgs;
 use crate::direct::Direct;
 use crate::error::{CliError, Exit};
 
-pub fn rm(session: &Session, args: &RmArgs) -> Done {
+pub async fn rm(session: &Session, args: &RmArgs) -> Done {
     let Some(direct) = Direct::find()? else {
         return Err(no_runs());
     };
@@ -20,7 +20,13 @@ pub fn rm(session: &Session, args: &RmArgs) -> Done {
         .map(|word| recorded(&direct, word, "what a server keeps cannot be removed"))
         .collect::<Result<Vec<RunId>, CliError>>()?;
     for id in ids {
-        direct.remove(id)?;
+        if args.force {
+            if let Some(left) = direct.remove_anyway(id).await? {
+                session.progress.note(&left);
+            }
+        } else {
+            direct.remove(id)?;
+        }
         session.progress.note(&format!("run {id} is removed"));
     }
     Ok(0)

@@ -2,6 +2,7 @@
 
 use qwex_core::{Run, RunId, RunStatus, Span};
 
+use super::direct_run::outputs_code;
 use super::get::print;
 use super::session::Session;
 use super::target::{Target, find};
@@ -39,20 +40,27 @@ async fn all(session: &Session, args: &WaitArgs) -> Done {
         targets.push(find(session, word).await?);
     }
     let mut runs = Vec::new();
+    let mut unbrought = None;
     for target in targets {
         runs.push(match target {
             Target::Remote(client, id) => one(session, client.as_ref(), id, args.what).await?,
-            Target::Here(local, id) => here(session, &local, id, args.what).await?,
+            Target::Here(local, id) => {
+                let run = here(session, &local, id, args.what).await?;
+                let outputs = outputs_code(session, &local, &run.value, code(&run.value)).err();
+                unbrought = unbrought.or(outputs);
+                run
+            }
         });
     }
     if !session.out.for_people() {
         print(session, &runs)?;
     }
-    Ok(runs
-        .iter()
-        .map(|run| code(&run.value))
-        .find(|code| *code != 0)
-        .unwrap_or(0))
+    let failed = runs.iter().map(|run| code(&run.value)).find(|code| *code != 0);
+    match (failed, unbrought) {
+        (Some(code), _) => Ok(code),
+        (None, Some(error)) => Err(error),
+        (None, None) => Ok(0),
+    }
 }
 
 async fn here(session: &Session, local: &Direct, id: RunId, what: WaitFor) -> Result<Answer<Run>, CliError> {

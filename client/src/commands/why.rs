@@ -4,10 +4,12 @@ use qwex_api::run::Why;
 use qwex_core::Run;
 
 use super::Done;
+use super::direct_run::outputs_fix;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::WhyArgs;
-use crate::direct::Placed;
+use crate::direct::{DirectError, Placed};
+use crate::error::CliError;
 use crate::output::escape::one_line;
 use crate::output::{self, Row, table};
 use crate::remote::{Answer, row_of};
@@ -19,7 +21,20 @@ pub async fn why(session: &Session, args: &WhyArgs) -> Done {
             let told = local.history(id)?.and_then(|history| history.why);
             match told {
                 Some(why) => Answer::of(why),
-                None => Answer::of(here(&local.get(id)?, &local.placed(id)?)),
+                None => {
+                    let run = local.get(id)?;
+                    let mut why = here(&run, &local.placed(id)?);
+                    if let Some(trouble) = local.outputs_trouble(&run)? {
+                        why.summary = format!("{}; {trouble}", why.summary);
+                        why.hint = why.hint.or_else(|| Some(outputs_fix(&run)));
+                    }
+                    if let Some(unkept) = local.unkept(id)? {
+                        let error = CliError::from(DirectError::Unkept { id, why: unkept });
+                        why.summary = error.why.unwrap_or(error.what);
+                        why.hint = Some(error.fix.join("; or "));
+                    }
+                    Answer::of(why)
+                }
             }
         }
     };

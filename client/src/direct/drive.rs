@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use qwex_core::{
-    Attempt, BackendInfo, Ending, Fact, Failure, FailureCode, Flag, Observation, Provenance, Run,
-};
+use qwex_core::{Attempt, BackendInfo, Failure, Flag, Observation, Provenance, Run};
 use qwex_runner::store::state_of;
 use qwex_runner::{Backend, CancelProgress, Handle, Journal, RunnerError, wait_with};
 use tokio::sync::Notify;
 
 use super::copy_logs::CopyLogs;
 use super::error::DirectError;
-use super::facts::{about, ended, failure_code, handle, unknown};
-use super::hand_over::Patience;
+use super::facts::{about, ended, failure_code, handle, never_started, unknown};
+use super::hand_over::{Patience, asked_to_cancel};
 use super::keeper::note;
 use super::log_files;
+use super::open::opened;
 use super::placed::Placed;
 use super::registry;
 use super::runs::Direct;
@@ -25,7 +24,7 @@ use super::runs::Direct;
 pub(super) type Result<T> = std::result::Result<T, DirectError>;
 
 /// How often it is looked whether somebody asked to cancel.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 pub(super) const SUBMIT_PAUSE: Duration = Duration::from_millis(500);
 /// Pause after a step failed in a way that may pass.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
@@ -43,32 +42,27 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Opens the backend that the run was asked to run on. A run that can never be started ends here.
+    /// Opens the backend that the run was asked to run on, which may take long. `None`: the run can never be started,
+    /// and ended here.
     ///
     /// # Errors
-    /// The record cannot be read or written.
-    pub async fn begin(direct: &Direct, journal: Journal) -> Result<Self> {
+    /// The record cannot be read or written; or the run may be under way on a backend that this program does not have.
+    pub async fn begin(direct: &Direct, journal: Journal) -> Result<Option<Self>> {
         let placed = Placed::read(&journal)?.ok_or_else(|| qwex_runner::StoreError::NotFound {
             word: journal.id().to_string(),
         })?;
-        match registry::open(direct.opening(placed.clone())).await {
-            Ok(backend) => Ok(Self {
-                journal,
-                placed,
-                backend,
-                handed_over: Mutex::default(),
-                patience: Patience::default(),
-            }),
-            Err(error) => {
-                let run = journal.read()?;
-                if run.backend.is_none() && !run.status.is_terminal() {
-                    let failure = Failure::new(failure_code(&error), error.to_string());
-                    journal.apply(&[about(&run, ended(failure))])?;
-                    journal.seal_logs(log_files::sum_up(&journal, run.attempt)?)?;
-                }
-                Err(error.into())
-            }
-        }
+        let patience = Patience::default();
+        let open = || registry::open(direct.opening(placed.clone()));
+        let Some(backend) = opened(&journal, &patience, open).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            journal,
+            placed,
+            backend,
+            handed_over: Mutex::default(),
+            patience,
+        }))
     }
 
     /// Takes step after step until the run is over and stored.
@@ -85,7 +79,7 @@ impl Drive {
                 if run.logs.is_none() {
                     self.seal(&run).await?;
                 }
-                return Ok(());
+                return self.bring_late(&run, &self.handle(&run)).await;
             }
             let taken = if run.backend.is_some() {
                 self.attend(&run).await
@@ -124,16 +118,7 @@ impl Drive {
         let seen = self.backend.observe(&handle).await.unwrap_or_default();
         let after = self.journal.apply(&seen)?.run;
         if !after.status.is_terminal() {
-            let ending = Ending::Stopped {
-                message: "cancelled before it was started".to_owned(),
-                exit_code: None,
-                signal: None,
-            };
-            let fact = Fact::Ended {
-                ending,
-                started_at: None,
-            };
-            self.journal.apply(&[about(run, fact)])?;
+            self.journal.apply(&[about(run, never_started())])?;
         }
         Ok(())
     }
@@ -141,8 +126,14 @@ impl Drive {
     /// Watches an attempt to its end, and acts when asked to.
     async fn attend(&self, run: &Run) -> Result<()> {
         let handle = self.handle(run);
-        if self.was_handed_over_by_another(run) {
-            self.backend.resume(&self.placed.work(run), &handle).await?;
+        if self.was_handed_over_by_another(run)
+            && let Err(error) = self.backend.resume(&self.placed.work(run), &handle).await
+        {
+            if error.is_retryable() {
+                return Err(error.into());
+            }
+            // What runs is watched all the same.
+            note(&error.to_string());
         }
         let over = Notify::new();
         let news = Arc::new(Notify::new());
@@ -168,8 +159,8 @@ impl Drive {
         Ok(())
     }
 
-    /// Brings the workspace to backends that take it after the submit. What cannot be brought stops the attempt, which
-    /// waits for its files. Never returns but with an error.
+    /// Brings the workspace to backends that take it after the submit. What can never be brought ends the attempt, which
+    /// waits for its files; it returns then, and else with an error only.
     async fn supply(&self, handle: &Handle, run: &Run) -> Result<()> {
         if let Some(workspace) = self.placed.work(run).workspace
             && let Err(error) = self.backend.supply(handle, &workspace).await
@@ -177,16 +168,22 @@ impl Drive {
             if error.is_retryable() {
                 return Err(error.into());
             }
-            let failure = Failure::new(FailureCode::StartError, error.to_string());
-            self.journal.apply(&[about(run, ended(failure))])?;
-            self.stop(handle).await?;
+            let failure = Failure::new(failure_code(&error), error.to_string());
+            // Of the object that is pinned: an end without one is no evidence, and stopping it would look as if
+            // somebody else had deleted it.
+            let seen = Observation {
+                uid: handle.backend.uid.clone(),
+                ..about(run, ended(failure))
+            };
+            self.journal.apply(&[seen])?;
+            return self.stop(handle).await;
         }
         std::future::pending().await
     }
 
     /// Never returns but with an error: the end is told by the watch.
     async fn stop_when_asked(&self, handle: &Handle) -> Result<()> {
-        self.asked_to_cancel().await?;
+        asked_to_cancel(&self.journal).await?;
         self.stop(handle).await?;
         self.read_once(handle).await?;
         std::future::pending().await
@@ -237,14 +234,6 @@ impl Drive {
         }
     }
 
-    /// Returns once somebody asked to cancel.
-    pub(super) async fn asked_to_cancel(&self) -> Result<()> {
-        while !self.journal.read()?.flags.contains(&Flag::CancelRequested) {
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
-    }
-
     /// Stores the logs and outputs of the attempts that are over and removes them from the backend. False: an
     /// attempt was stored just now, look again.
     async fn store_attempts_before(&self, run: &Run) -> Result<bool> {
@@ -254,7 +243,7 @@ impl Drive {
             run.attempt.0.saturating_sub(1)
         };
         for attempt in (1..=last).map(Attempt) {
-            if run.logs.is_none() && !log_files::read_index(&self.journal, attempt)?.complete {
+            if run.logs.is_none() && self.journal.read_file(&stored(attempt))?.is_none() {
                 self.store(run, attempt).await?;
                 return Ok(false);
             }
@@ -262,28 +251,36 @@ impl Drive {
         Ok(true)
     }
 
-    /// Log, outputs, details, then nothing is left on the backend. Each is tried a few times: no trouble with
-    /// them may keep the end of a run from being told.
+    /// Log, outputs, details, then nothing is left on the backend but outputs that could not be brought. Each is tried
+    /// for a while: no trouble with them may keep the end of a run from being told.
     async fn store(&self, run: &Run, attempt: Attempt) -> Result<()> {
-        let mut handle = self.handle(run);
-        if handle.attempt != attempt {
-            handle.attempt = attempt;
-            handle.backend.object = run.id.object_name(attempt);
-            handle.backend.uid = None;
+        let handle = self.handle_of(run, attempt);
+        if !log_files::read_index(&self.journal, attempt)?.complete {
+            CopyLogs::open(self.backend.clone(), &self.journal, handle.clone())?
+                .rest()
+                .await?;
         }
-        CopyLogs::open(self.backend.clone(), &self.journal, handle.clone())?
-            .rest()
-            .await?;
+        let mut stays = false;
         if attempt == run.attempt {
-            self.bring(run, &handle).await?;
+            self.note_details(&handle).await?;
+            stays = self.bring_outputs(run, &handle).await?;
         }
-        if let Err(error) = self.trying(|| self.backend.remove(&handle)).await {
-            note(&format!("what the run left on its backend stays there: {error}"));
+        if !stays {
+            self.discard(&handle).await;
         }
+        let durability = qwex_runner::durable::Durability::Process;
+        self.journal.write_file(&stored(attempt), b"", durability)?;
         Ok(())
     }
 
-    async fn bring(&self, run: &Run, handle: &Handle) -> Result<()> {
+    /// Nothing of an attempt is needed on the backend any more.
+    pub(super) async fn discard(&self, handle: &Handle) {
+        if let Err(error) = self.trying(|| self.backend.remove(handle)).await {
+            note(&format!("what the run left on its backend stays there: {error}"));
+        }
+    }
+
+    async fn note_details(&self, handle: &Handle) -> Result<()> {
         if let Ok(details) = self.trying(|| self.backend.details(handle)).await {
             let provenance = Provenance {
                 image_digest: details.image_digest,
@@ -292,27 +289,6 @@ impl Drive {
             };
             self.journal.note(provenance, details.usage)?;
         }
-        let Some(workspace) = self
-            .placed
-            .workspace
-            .as_ref()
-            .filter(|_| !run.spec.outputs.is_empty() && run.started_at.is_some())
-        else {
-            return Ok(());
-        };
-        let collected = self
-            .trying(|| self.backend.collect(handle, workspace, &run.spec.outputs))
-            .await;
-        let told = match collected {
-            Ok(paths) => serde_json::json!({ "collected": paths }),
-            Err(error) => {
-                note(&format!("the outputs cannot be brought back: {error}"));
-                serde_json::json!({ "failed": error.to_string() })
-            }
-        };
-        let durability = qwex_runner::durable::Durability::Machine;
-        self.journal
-            .write_file("outputs.json", told.to_string().as_bytes(), durability)?;
         Ok(())
     }
 
@@ -342,4 +318,9 @@ impl Drive {
         self.journal.seal_logs(summary)?;
         Ok(())
     }
+}
+
+/// The file that says that an attempt was stored and what had to go is gone.
+fn stored(attempt: Attempt) -> String {
+    format!("stored-{attempt}")
 }

@@ -1,6 +1,9 @@
 //! How a run without a server may fail to be started, read or stopped.
 
+use qwex_core::RunId;
 use qwex_runner::{RunnerError, StoreError};
+
+use super::keeper::Unkept;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DirectError {
@@ -11,6 +14,12 @@ pub enum DirectError {
     /// A server told other things of a run than it gave.
     #[error("what came is not the whole run: {0}")]
     Told(String),
+    /// A run that has no keeper and gets none.
+    #[error("run {id} is not kept: {why}")]
+    Unkept { id: RunId, why: Unkept },
+    /// Its outputs are still on its backend, or its keeper is at work on it.
+    #[error("run {id} is over, but {why}")]
+    Unstored { id: RunId, why: String },
     /// What the run wrote cannot be shown.
     #[error("cannot show the output: {source}")]
     Output { source: std::io::Error },

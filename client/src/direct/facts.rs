@@ -12,6 +12,18 @@ pub fn ended(failure: Failure) -> Fact {
     }
 }
 
+/// The end of a run that was cancelled before anything of it ran.
+pub fn never_started() -> Fact {
+    Fact::Ended {
+        ending: Ending::Stopped {
+            message: "cancelled before it was started".to_owned(),
+            exit_code: None,
+            signal: None,
+        },
+        started_at: None,
+    }
+}
+
 /// A fact that needs no object.
 pub fn about(run: &Run, fact: Fact) -> Observation {
     Observation {

@@ -147,14 +147,16 @@ impl Kept {
         err: &mut dyn Write,
     ) -> Result<(Followed, u64), DirectError> {
         // First how far it is, then what it wrote: what was over before the read was read whole.
-        let run = direct.get(self.journal.id())?;
-        let complete = log_files::read_index(&self.journal, self.attempt)?.complete;
+        let run = direct.get_kept(self.journal.id())?;
+        let is_stored = run.logs.is_some();
+        let complete = is_stored || log_files::read_index(&self.journal, self.attempt)?.complete;
         let copied = self.copy(out, err)?;
-        if complete && self.attempt < run.attempt {
+        let is_last = self.attempt >= run.attempt;
+        if complete && !is_last {
             self.attempt = self.attempt.next();
             self.tails.clear();
         }
-        let over = run.status.is_terminal() && run.logs.is_some() && copied == 0;
+        let over = run.status.is_terminal() && is_stored && is_last && copied == 0;
         let news = self.last.as_ref() != Some(&run);
         if news {
             self.last = Some(run.clone());
@@ -212,6 +214,7 @@ mod tests {
 
     use qwex_core::{JobSpec, Project, Provenance, RunStatus};
 
+    use super::super::placed::Placed;
     use super::super::runs::{NewRun, recorded};
     use super::*;
 
@@ -244,5 +247,43 @@ mod tests {
         direct.store.create_with_attempt(&run).unwrap();
         assert!(step(&direct).over);
         assert_eq!(direct.get(run.id).unwrap().status, RunStatus::Failed);
+    }
+
+    #[test]
+    fn the_log_of_the_last_attempt_is_shown_although_the_first_wrote_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let direct = Direct::at(dir.path()).unwrap();
+        let mut run = recorded(NewRun {
+            id: RunId::mint(),
+            name: None,
+            project: Project::new("default").unwrap(),
+            labels: BTreeMap::new(),
+            spec: JobSpec::for_command(["true"]),
+            provenance: Provenance::default(),
+        });
+        (run.status, run.attempt) = (RunStatus::Succeeded, Attempt(2));
+        let journal = direct.store.create(&run).unwrap();
+        Placed::default().write(&journal).unwrap();
+        std::fs::write(journal.path_of("stdout-a2.log"), "at last\n").unwrap();
+        let complete = log_files::LogIndex {
+            complete: true,
+            ..Default::default()
+        };
+        for attempt in [Attempt(1), Attempt(2)] {
+            log_files::write_index(&journal, attempt, &complete).unwrap();
+        }
+        let summary = log_files::sum_up(&journal, Attempt(2)).unwrap();
+        let run = journal.seal_logs(summary).unwrap();
+        let mut following = direct.follow(&run).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut steps = 0..100;
+        while !following
+            .step(&direct, Duration::ZERO, &mut out, &mut err)
+            .unwrap()
+            .over
+        {
+            steps.next().expect("it never ends");
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), "at last\n");
     }
 }

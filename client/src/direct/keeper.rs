@@ -3,49 +3,119 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::fcntl::OFlag;
-use qwex_core::RunId;
+use qwex_core::{Run, RunId};
 use qwex_runner::{Journal, StoreError};
+use qwex_runner_local::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
 
 use super::drive::Drive;
 use super::error::DirectError;
 use super::runs::Direct;
+use super::starts::Starts;
+use super::vouch;
 
 /// The hidden subcommand.
 pub const KEEP: &str = "__keep";
 const LOCK: &str = ".keeper";
 const NOTES: &str = "keeper.log";
+/// Who keeps a run for so long could begin.
+const BEGUN: Duration = Duration::from_secs(2);
 
-/// Starts a keeper unless there is one.
+/// The keepers that this process started and that have not been seen to end.
+static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Why a run that should have a keeper gets none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unkept {
+    #[error(
+        "nobody can say that you submitted it on this machine ({doubt}), so nothing of it is started or followed here"
+    )]
+    Foreign { doubt: String },
+    #[error("the process that keeps it was started {starts} times and could not begin: {line}")]
+    Failing { starts: u32, line: String },
+}
+
+/// Starts a keeper unless there is one. `Some`: it gets none now.
 ///
 /// # Errors
 /// The lock cannot be looked at, or no process can be started.
-pub fn ensure(dir: &Path, journal: &Journal) -> Result<(), DirectError> {
+pub fn ensure(dir: &Path, journal: &Journal, run: &Run) -> Result<Option<Unkept>, DirectError> {
+    reap();
     // Let go at once: the keeper takes it for itself, and of two keepers one leaves.
     if take(journal)?.is_none() {
-        return Ok(());
+        return Ok(None);
     }
+    if let Some(doubt) = vouch::doubt(journal, run)? {
+        return Ok(Some(Unkept::Foreign { doubt }));
+    }
+    let now = Timestamp::now();
+    let mut starts = Starts::read(journal)?;
+    if starts.may_begin(now) {
+        starts = starts.note(journal, now)?;
+        spawn(dir, journal, run)?;
+    }
+    let failing = starts.too_many().map(|starts| Unkept::Failing {
+        starts,
+        line: last_note(journal),
+    });
+    Ok(failing)
+}
+
+fn spawn(dir: &Path, journal: &Journal, run: &Run) -> Result<(), DirectError> {
     let surroundings = |source| DirectError::Surroundings {
         what: "the program qwexctl",
         source,
     };
     let own = std::env::current_exe().map_err(surroundings)?;
     let notes = journal.open_file(NOTES, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND)?;
-    Command::new(own)
+    let child =
+        command(&own, dir, run)
+            .stderr(notes)
+            .spawn()
+            .map_err(|source| DirectError::Surroundings {
+                what: "a process to keep the run",
+                source,
+            })?;
+    CHILDREN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(child);
+    Ok(())
+}
+
+/// A keeper that is started within another run belongs to its own: that one's supervisor must not take it for what its
+/// command left behind.
+fn command(own: &Path, dir: &Path, run: &Run) -> Command {
+    let mut command = Command::new(own);
+    command
         .arg(KEEP)
         .arg(dir)
-        .arg(journal.id().to_string())
+        .arg(run.id.to_string())
+        .env_remove(RUN_ID)
+        .env_remove(ATTEMPT)
+        .env(SUPERVISES, run.id.object_name(run.attempt))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(notes)
-        .spawn()
-        .map_err(|source| DirectError::Surroundings {
-            what: "a process to keep the run",
-            source,
-        })?;
-    Ok(())
+        .stdout(Stdio::null());
+    command
+}
+
+/// Lets go of the keepers of this process that have ended.
+fn reap() {
+    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+/// What the last keeper said.
+fn last_note(journal: &Journal) -> String {
+    let notes = journal.read_file(NOTES).ok().flatten().unwrap_or_default();
+    let notes = String::from_utf8_lossy(&notes);
+    let last = notes.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or("it said nothing").to_owned()
 }
 
 /// Whether nobody keeps a run.
@@ -106,5 +176,50 @@ async fn keep(dir: &Path, id: RunId) -> Result<(), DirectError> {
     let Some(_lock) = take(&journal)? else {
         return Ok(());
     };
-    Drive::begin(&direct, journal).await?.run().await
+    if let Some(doubt) = vouch::doubt(&journal, &journal.read()?)? {
+        return Err(DirectError::Unkept {
+            id,
+            why: Unkept::Foreign { doubt },
+        });
+    }
+    let keeping = async {
+        match Drive::begin(&direct, journal.clone()).await? {
+            Some(drive) => drive.run().await,
+            None => Ok(()),
+        }
+    };
+    let begun = async {
+        tokio::time::sleep(BEGUN).await;
+        Starts::forget(&journal)
+    };
+    let mut keeping = std::pin::pin!(keeping);
+    tokio::select! {
+        kept = &mut keeping => return kept,
+        begun = begun => begun?,
+    }
+    keeping.await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_keeper_bears_the_mark_of_a_supervisor_and_of_no_other_run() {
+        let run: Run = serde_json::from_value(json!({
+            "id": RunId::mint(), "project": "default", "spec": {"command": ["true"]}, "status": "pending",
+            "attempt": 1, "created_at": "2026-01-01T00:00:00Z", "created_by": "local:me"
+        }))
+        .unwrap();
+        let command = command(Path::new("qwexctl"), Path::new("/"), &run);
+        let of = |name: &str| command.get_envs().find(|(key, _)| *key == OsStr::new(name));
+        assert_eq!(of(RUN_ID).unwrap().1, None, "taken out");
+        assert_eq!(of(ATTEMPT).unwrap().1, None, "taken out");
+        let object = run.id.object_name(run.attempt);
+        assert_eq!(of(SUPERVISES).unwrap().1, Some(OsStr::new(&object)));
+    }
 }

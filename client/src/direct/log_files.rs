@@ -103,7 +103,7 @@ impl LogWriter {
         })
     }
 
-    /// Number of a source, made known if it is new. A source of a file begins where the one before ended.
+    /// Number of a source, made known if it is new. Where in its file it begins is known with its first byte.
     pub fn number(&mut self, source: &LogSource) -> usize {
         if let Some(known) = self.index.sources.iter().position(|stored| {
             stored.source.episode == source.episode && stored.source.stream == source.stream
@@ -111,18 +111,10 @@ impl LogWriter {
             return known;
         }
         let file = file_name(self.attempt, &source.stream);
-        let start = self
-            .index
-            .sources
-            .iter()
-            .filter(|stored| stored.file == file)
-            .map(|stored| stored.start + stored.position.offset)
-            .max()
-            .unwrap_or(0);
         self.index.sources.push(Stored {
             source: source.clone(),
             file,
-            start,
+            start: 0,
             position: LogPosition::default(),
             ended: false,
         });
@@ -143,6 +135,9 @@ impl LogWriter {
     /// # Errors
     /// The file cannot be written.
     pub fn append(&mut self, number: usize, chunk: &LogChunk) -> Result<(), StoreError> {
+        if self.index.sources[number].position.offset == 0 {
+            self.index.sources[number].start = self.end_of_others(number);
+        }
         let stored = &mut self.index.sources[number];
         let path = self.journal.path_of(&stored.file);
         let broken = |source| StoreError::io("write", &path, source);
@@ -156,6 +151,18 @@ impl LogWriter {
             self.save(Durability::Process)?;
         }
         Ok(())
+    }
+
+    /// Where the other sources of the same file end. Asked with the first byte of a source and not before: one that was
+    /// listed earlier may grow until then.
+    fn end_of_others(&self, number: usize) -> u64 {
+        let file = &self.index.sources[number].file;
+        let others = self.index.sources.iter().enumerate();
+        others
+            .filter(|(other, stored)| *other != number && stored.file == *file && stored.position.offset > 0)
+            .map(|(_, stored)| stored.start + stored.position.offset)
+            .max()
+            .unwrap_or(0)
     }
 
     pub fn end(&mut self, number: usize) -> Result<(), StoreError> {
@@ -254,4 +261,60 @@ pub fn sum_up(journal: &Journal, last: Attempt) -> Result<LogSummary, StoreError
         lines,
         sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use qwex_core::{EpisodeId, JobSpec, Project, Provenance, RunId};
+    use qwex_runner::Store;
+
+    use super::super::runs::{NewRun, recorded};
+    use super::*;
+
+    fn chunk(bytes: &'static [u8], offset: u64) -> LogChunk {
+        let position = LogPosition {
+            offset,
+            ..LogPosition::default()
+        };
+        LogChunk {
+            bytes: bytes.into(),
+            lines: Vec::new(),
+            position,
+        }
+    }
+
+    #[test]
+    fn two_pods_of_an_attempt_follow_each_other_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = recorded(NewRun {
+            id: RunId::mint(),
+            name: None,
+            project: Project::new("default").unwrap(),
+            labels: std::collections::BTreeMap::new(),
+            spec: JobSpec::for_command(["true"]),
+            provenance: Provenance::default(),
+        });
+        let journal = Store::open(dir.path()).unwrap().create(&run).unwrap();
+        let mut writer = LogWriter::open(journal.clone(), Attempt::FIRST).unwrap();
+        let source = |pod: &str| LogSource {
+            run_id: run.id,
+            attempt: Attempt::FIRST,
+            episode: EpisodeId(pod.to_owned()),
+            stream: "stdout".to_owned(),
+            locator: pod.to_owned(),
+        };
+        let first = writer.number(&source("a"));
+        writer.append(first, &chunk(b"one\n", 4)).unwrap();
+        // Listed while the first one still writes.
+        let second = writer.number(&source("b"));
+        assert!(writer.must_wait(second));
+        writer.append(first, &chunk(b"two\n", 8)).unwrap();
+        writer.end(first).unwrap();
+        assert!(!writer.must_wait(second));
+        writer.append(second, &chunk(b"three\n", 6)).unwrap();
+        writer.end(second).unwrap();
+        writer.complete().unwrap();
+        let stored = std::fs::read(journal.path_of("stdout.log")).unwrap();
+        assert_eq!(String::from_utf8(stored).unwrap(), "one\ntwo\nthree\n");
+    }
 }

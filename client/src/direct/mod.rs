@@ -1,8 +1,9 @@
 //! Runs without a server, on any backend, recorded in `.qwex/runs` of this directory. Knows no HTTP API.
 //!
 //! `registry` has a line per backend; `runs` is what commands ask, `plain` what is a process of this machine and no
-//! more; `keeper` is the process that sees to every other run, `drive` what it does, `copy_logs` and `log_files` the
-//! log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
+//! more; `keeper` is the process that sees to every other run, `starts` how often it could not begin, `vouch` whether
+//! the run is this user's at all; `open`, `hand_over`, `drive` and `outputs` are what it does, `copy_logs` and
+//! `log_files` the log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
 //! one as it comes from there, `history` what happened to it, `facts` what this program itself says of one.
 
 mod copy_logs;
@@ -14,12 +15,18 @@ mod hand_over;
 mod history;
 pub mod keeper;
 mod log_files;
+mod open;
+mod outputs;
 mod placed;
 mod plain;
 mod receive;
 pub mod registry;
 mod runs;
+#[cfg(test)]
+mod scripted;
+mod starts;
 mod upkeep;
+mod vouch;
 mod whole;
 
 use std::ffi::OsString;
@@ -29,6 +36,7 @@ use std::process::ExitCode;
 pub use error::DirectError;
 pub use follow::{Follow, Followed};
 pub use history::History;
+pub use keeper::Unkept;
 pub use placed::{Placed, Sent};
 pub use plain::handle_of;
 pub use receive::Receiving;

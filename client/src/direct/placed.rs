@@ -8,7 +8,7 @@ use qwex_runner::{Journal, StoreError, Transfer, Work, Workspace};
 use qwex_runner_ssh::SshSettings;
 use serde::{Deserialize, Serialize};
 
-const FILE: &str = "placed.json";
+pub(super) const FILE: &str = "placed.json";
 
 /// A backend by the words of the command line, and the directory a run belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +50,13 @@ impl Placed {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, journal: &Journal) -> Result<(), StoreError> {
-        let json = serde_json::to_vec_pretty(self).expect("words and paths serialise");
-        journal.write_file(FILE, &json, Durability::Machine)
+        journal.write_file(FILE, &self.bytes(), Durability::Machine)
+    }
+
+    /// What is written.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("words and paths serialise")
     }
 
     /// `None`: the run is a plain process of this machine, or was never handed to anyone.
@@ -64,7 +69,10 @@ impl Placed {
         };
         serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|error| StoreError::io("read", &journal.path_of(FILE), error.into()))
+            .map_err(|error| StoreError::Damaged {
+                path: journal.path_of(FILE),
+                message: error.to_string(),
+            })
     }
 
     /// Where that is, for people.

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use qwex_core::{BackendKind, Fact, Failure, FailureCode, Observation, Run};
+use qwex_core::{BackendKind, Fact, Failure, FailureCode, Observation, Run, RunId, RunStatus};
 use qwex_runner::{Handle, Journal, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
+use serde::Deserialize;
 
 use super::error::DirectError;
 use super::facts::{about, ended, failure_code, handle, unknown};
@@ -15,8 +16,20 @@ use super::{SUPERVISE, keeper, log_files};
 
 /// How long after its record a run may be without an attempt and without anybody who makes one.
 const HANDING_OVER: SignedDuration = SignedDuration::from_secs(30);
-/// Label of a stage's run: whoever drives its pipeline hands it over, also much later.
+/// Label of a stage's run, which anybody may set: the pipeline that it is of.
 const PIPELINE: &str = "pipeline";
+
+/// What is asked of the record of a pipeline.
+#[derive(Deserialize)]
+struct Awaiting {
+    status: RunStatus,
+    stages: Vec<Stage>,
+}
+
+#[derive(Deserialize)]
+struct Stage {
+    run_id: RunId,
+}
 
 impl Direct {
     /// Records a run and hands it to a supervisor. That it has one is not recorded: its attempt tells whoever looks.
@@ -66,10 +79,24 @@ impl Direct {
             return Ok(journal.apply(&seen)?.run);
         }
         let age = Timestamp::now().duration_since(run.created_at);
-        if age < HANDING_OVER || run.labels.contains_key(PIPELINE) {
+        if age < HANDING_OVER || self.is_awaited(&run) {
             return Ok(run);
         }
         self.give_up(run, journal)
+    }
+
+    /// Whether a pipeline of this directory that is not over names the run: whoever drives it, or takes it up again,
+    /// hands the run over, also much later.
+    fn is_awaited(&self, run: &Run) -> bool {
+        let pipeline = || {
+            let id: RunId = run.labels.get(PIPELINE)?.parse().ok()?;
+            let place = self.dir_of_store().join(".qwex/pipelines").join(id.to_string());
+            let record = std::fs::read(place.join("pipeline.json")).ok()?;
+            serde_json::from_slice::<Awaiting>(&record).ok()
+        };
+        pipeline().is_some_and(|one| {
+            !one.status.is_terminal() && one.stages.iter().any(|stage| stage.run_id == run.id)
+        })
     }
 
     /// Ends a run whose command line was killed before it had a supervisor. It is not started by whoever looks: that
@@ -88,6 +115,11 @@ impl Direct {
         let message = "whoever recorded it was gone before its command was started";
         let failure = Failure::new(FailureCode::StartError, message);
         Ok(journal.apply(&[about(&run, ended(failure))])?.run)
+    }
+
+    /// Whether anything of a plain run's attempt was ever made that can be watched.
+    pub(super) fn has_attempt(&self, run: &Run) -> Result<bool> {
+        Ok(run.backend.is_some() || is_attended(&self.backend.observe_sync(&handle_of(run))?))
     }
 
     /// Stores what was seen last of a run that is over, with its log summed up.
@@ -123,3 +155,7 @@ pub fn plain(runs: &Path, dir: PathBuf) -> Result<LocalBackend> {
 pub fn handle_of(run: &Run) -> Handle {
     handle(run, || unknown(BackendKind::Local, run))
 }
+
+#[cfg(test)]
+#[path = "plain_tests.rs"]
+mod tests;

@@ -9,16 +9,18 @@ use qwex_core::{
     Attempt, Fact, Flags, JobSpec, Observation, Pending, PendingCode, Project, Provenance, Run, RunId,
     RunName, RunStatus,
 };
-use qwex_runner::{Journal, Runner, Store, store::state_of, wait};
+use qwex_runner::{Journal, Runner, Store, StoreError, store::state_of, wait};
 use qwex_runner_local::LocalBackend;
 
 use super::error::DirectError;
 use super::facts::about;
 use super::history::History;
+use super::keeper::Unkept;
+use super::outputs::Outputs;
 use super::placed::Placed;
 use super::plain::{handle_of, plain};
 use super::registry::Opening;
-use super::{keeper, log_files};
+use super::{keeper, log_files, vouch};
 
 pub(super) type Result<T> = std::result::Result<T, DirectError>;
 
@@ -129,11 +131,24 @@ impl Direct {
             let now = (!run.status.is_terminal())
                 .then(|| self.refreshed(run.clone()).ok())
                 .flatten();
-            wanted(now.as_ref().unwrap_or(run))
+            wanted(now.as_ref().map_or(run, |(now, _)| now))
         })?;
-        let damaged = listing.damaged.iter().map(ToString::to_string).collect();
-        let runs = listing.runs.into_iter().map(|run| self.refreshed(run));
-        Ok((runs.collect::<Result<_>>()?, damaged))
+        let mut damaged: Vec<String> = listing.damaged.iter().map(ToString::to_string).collect();
+        let mut runs = Vec::new();
+        for run in listing.runs {
+            let id = run.id;
+            match self.refreshed(run) {
+                Ok((run, unkept)) => {
+                    runs.push(run);
+                    damaged.extend(unkept.map(|why| DirectError::Unkept { id, why }.to_string()));
+                }
+                // Removed meanwhile.
+                Err(DirectError::Store(StoreError::NotFound { .. })) => {}
+                // One of them keeps nobody from the others.
+                Err(error) => damaged.push(format!("run {id}: {error}")),
+            }
+        }
+        Ok((runs, damaged))
     }
 
     /// Ids of all runs that are recorded, newest first.
@@ -144,35 +159,53 @@ impl Direct {
         Ok(self.store.list_ids()?)
     }
 
-    /// Removes the record of a run that is over, its log and all else that it left here.
-    ///
-    /// # Errors
-    /// It is under way, or cannot be removed.
-    pub fn remove(&self, id: RunId) -> Result<()> {
-        let run = self.get(id);
-        let is_unstored = run.is_ok_and(|run| run.status.is_terminal() && run.logs.is_none());
-        // Its keeper is still bringing the rest.
-        if is_unstored && self.is_kept(id)? {
-            return Err(qwex_runner::StoreError::Active { id }.into());
-        }
-        Ok(self.store.remove(id)?)
-    }
-
     /// One run, brought up to date.
     ///
     /// # Errors
     /// It is not there, or its record cannot be read or written.
     pub fn get(&self, id: RunId) -> Result<Run> {
-        self.refreshed(self.store.get(id)?)
+        Ok(self.refreshed(self.store.get(id)?)?.0)
     }
 
-    fn refreshed(&self, run: Run) -> Result<Run> {
-        let journal = self.store.journal(run.id)?;
-        if run.logs.is_none() && Placed::read(&journal)?.is_some() {
-            keeper::ensure(&self.dir_of_store(), &journal)?;
-            return Ok(run);
+    /// The same for whoever waits for news of it.
+    ///
+    /// # Errors
+    /// As [`Direct::get`]; or nobody keeps it and none will come.
+    pub(super) fn get_kept(&self, id: RunId) -> Result<Run> {
+        match self.refreshed(self.store.get(id)?)? {
+            (run, Some(why)) if run.logs.is_none() => Err(DirectError::Unkept { id, why }),
+            (run, _) => Ok(run),
         }
-        self.looked_at(run, &journal)
+    }
+
+    /// Why nobody keeps a run that should be kept.
+    ///
+    /// # Errors
+    /// As [`Direct::get`].
+    pub fn unkept(&self, id: RunId) -> Result<Option<Unkept>> {
+        Ok(self.refreshed(self.store.get(id)?)?.1)
+    }
+
+    fn refreshed(&self, run: Run) -> Result<(Run, Option<Unkept>)> {
+        let journal = self.store.journal(run.id)?;
+        let is_open = run.logs.is_none() || Outputs::are_tried(&journal, &run)?;
+        if is_open && Placed::read(&journal)?.is_some() {
+            let unkept = keeper::ensure(&self.dir_of_store(), &journal, &run)?;
+            return Ok((run, unkept));
+        }
+        Ok((self.looked_at(run, &journal)?, None))
+    }
+
+    /// Why the outputs of a run that is over are not here, as a sentence.
+    ///
+    /// # Errors
+    /// The run is not there, or the file beside its record cannot be read.
+    pub fn outputs_trouble(&self, run: &Run) -> Result<Option<String>> {
+        if run.spec.outputs.is_empty() {
+            return Ok(None);
+        }
+        let outputs = Outputs::read(&self.store.journal(run.id)?)?;
+        Ok(outputs.and_then(|outputs| outputs.trouble()))
     }
 
     /// The directory that holds `.qwex`.
@@ -212,9 +245,11 @@ impl Direct {
         if known.status.is_terminal() {
             return Ok(known);
         }
+        // Before what makes it a kept run: without this nobody keeps it.
+        vouch::vouch(&journal, &known, placed)?;
         placed.write(&journal)?;
         drop(right);
-        keeper::ensure(&self.dir_of_store(), &journal)?;
+        keeper::ensure(&self.dir_of_store(), &journal, &run)?;
         Ok(run)
     }
 
@@ -241,7 +276,7 @@ impl Direct {
         Ok(self.store.journal(id)?.apply(seen)?.run)
     }
 
-    /// Asks a run to stop and returns when it has, or after `limit`.
+    /// Asks a run to stop and returns when it has, or after `limit`; `Duration::MAX` is none.
     ///
     /// # Errors
     /// It cannot be reached or recorded.
@@ -254,13 +289,14 @@ impl Direct {
         let run = self.record(id, &[asked])?;
         let handle = handle_of(&run);
         let is_kept = self.is_kept(id)?;
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = tokio::time::Instant::now().checked_add(limit);
+        let is_late = || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline);
         loop {
             if !is_kept {
                 self.backend.cancel(&handle).await?;
             }
-            let run = self.get(id)?;
-            if run.status.is_terminal() || tokio::time::Instant::now() >= deadline {
+            let run = self.get_kept(id)?;
+            if run.status.is_terminal() || is_late() {
                 return Ok(run);
             }
             tokio::time::sleep(LOOK).await;
@@ -273,17 +309,15 @@ impl Direct {
     /// It cannot be watched or recorded.
     pub async fn wait(&self, id: RunId) -> Result<Run> {
         let mut run = self.get(id)?;
-        if self.is_kept(id)? {
-            while !run.status.is_terminal() {
-                tokio::time::sleep(LOOK).await;
-                run = self.get(id)?;
-            }
-            return self.settled(run).await;
+        // Nothing tells of an attempt that was never made but the record itself.
+        while !run.status.is_terminal() && (self.is_kept(id)? || !self.has_attempt(&run)?) {
+            tokio::time::sleep(LOOK).await;
+            run = self.get_kept(id)?;
         }
         if !run.status.is_terminal() {
             wait(&self.backend, &handle_of(&run), state_of(&run)).await?;
         }
-        self.settled(self.get(id)?).await
+        self.stored(self.get(id)?).await
     }
 
     /// What a run was asked to run on.
@@ -323,15 +357,25 @@ impl Direct {
         Ok(Placed::read(&self.store.journal(id)?)?.is_some())
     }
 
-    /// A run as it is; one that is over with its log summed up, and a kept one with all of it stored.
+    /// A run as it is; one that is over with its log summed up, and a kept one with all of it stored, unless nobody
+    /// keeps it.
     ///
     /// # Errors
     /// The log cannot be read or the record cannot be written.
-    pub async fn settled(&self, mut run: Run) -> Result<Run> {
+    pub async fn settled(&self, run: Run) -> Result<Run> {
+        let id = run.id;
+        match self.stored(run).await {
+            Err(DirectError::Unkept { .. }) => self.get(id),
+            settled => settled,
+        }
+    }
+
+    /// The same for whoever needs it stored.
+    async fn stored(&self, mut run: Run) -> Result<Run> {
         if run.status.is_terminal() && self.is_kept(run.id)? {
             while run.logs.is_none() {
                 tokio::time::sleep(LOOK).await;
-                run = self.get(run.id)?;
+                run = self.get_kept(run.id)?;
             }
         }
         if !run.status.is_terminal() || run.logs.is_some() {
@@ -347,7 +391,7 @@ impl Direct {
     pub async fn ended(&self, id: RunId) -> Result<Run> {
         let run = self.store.get(id)?;
         if run.status.is_terminal() || self.is_kept(id)? {
-            return self.settled(self.refreshed(run)?).await;
+            return self.stored(self.refreshed(run)?.0).await;
         }
         let seen = self.backend.observe_sync(&handle_of(&run))?;
         self.conclude(&run, &seen)

@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use qwex_core::RunId;
+use qwex_core::{Run, RunId};
 use qwex_runner::durable::Dir;
+use qwex_runner::{RunnerError, StoreError};
 
 use super::error::DirectError;
-use super::keeper;
+use super::facts::{handle, unknown};
+use super::outputs::Outputs;
 use super::placed::Placed;
 use super::runs::Direct;
+use super::{keeper, registry, vouch};
 
 type Result<T> = std::result::Result<T, DirectError>;
 
@@ -22,6 +25,8 @@ type Result<T> = std::result::Result<T, DirectError>;
 const NEWEST: usize = 2000;
 /// A file that is younger may be somebody's who just began.
 const YOUNG: Duration = Duration::from_secs(60);
+/// How long a backend is asked to remove what a run left there.
+const REMOVING: Duration = Duration::from_secs(20);
 /// Beside the records.
 const INDEX: &str = "index";
 /// Before the name of what is being removed.
@@ -101,8 +106,10 @@ impl Direct {
     fn is_unkept(&self, id: RunId) -> Result<bool> {
         let journal = self.store.journal(id)?;
         let run = journal.read()?;
-        let is_open = run.logs.is_none() && Placed::read(&journal)?.is_some();
-        Ok(is_open && keeper::is_missing(&journal)?)
+        let is_open = run.logs.is_none() || Outputs::are_tried(&journal, &run)?;
+        let is_kept = is_open && Placed::read(&journal)?.is_some();
+        // One of somebody else gets none, whoever asks.
+        Ok(is_kept && keeper::is_missing(&journal)? && vouch::doubt(&journal, &run)?.is_none())
     }
 
     /// Starts the process that keeps a run, unless there is one.
@@ -110,7 +117,85 @@ impl Direct {
     /// # Errors
     /// It cannot be started.
     pub fn keep(&self, id: RunId) -> Result<()> {
-        keeper::ensure(&self.dir_of_store(), &self.store.journal(id)?)
+        match self.unkept(id)? {
+            Some(why) => Err(DirectError::Unkept { id, why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the record of a run that is over, its log and all else that it left here.
+    ///
+    /// # Errors
+    /// It is under way, not all of it is stored here, or it cannot be removed.
+    pub fn remove(&self, id: RunId) -> Result<()> {
+        if let Ok(run) = self.get(id)
+            && run.status.is_terminal()
+        {
+            let unstored = |why: String| Err(DirectError::Unstored { id, why });
+            if run.logs.is_none() && self.is_kept(id)? {
+                return unstored("what it left is still being brought".to_owned());
+            }
+            if run.spec.outputs.is_empty() {
+                return Ok(self.store.remove(id)?);
+            }
+            let outputs = Outputs::read(&self.store.journal(id)?)?.unwrap_or_default();
+            if let Some(trouble) = outputs.trouble().filter(|_| outputs.is_there) {
+                return unstored(trouble);
+            }
+        }
+        Ok(self.store.remove(id)?)
+    }
+
+    /// Removes the record of a run whatever is still to be brought of it, or although nobody can keep it. Gives what
+    /// is left elsewhere, as a sentence.
+    ///
+    /// # Errors
+    /// It is under way and kept, or cannot be removed.
+    pub async fn remove_anyway(&self, id: RunId) -> Result<Option<String>> {
+        let run = self.get(id);
+        let is_over = run.as_ref().is_ok_and(|run| run.status.is_terminal());
+        let is_stuck = self.unkept(id).map_or(true, |unkept| unkept.is_some());
+        if !is_over && !is_stuck {
+            return Err(StoreError::Active { id }.into());
+        }
+        let left = match run {
+            Ok(run) => self.left_elsewhere(&run).await,
+            Err(_) => None,
+        };
+        self.store.remove_anyway(id)?;
+        Ok(left)
+    }
+
+    /// Takes away what a run left on its backend, within a limit; gives why that did not work. Of a run that is
+    /// somebody else's nothing is asked.
+    async fn left_elsewhere(&self, run: &Run) -> Option<String> {
+        let journal = self.store.journal(run.id).ok()?;
+        let placed = Placed::read(&journal).ok()??;
+        if vouch::doubt(&journal, run).ok()?.is_some() {
+            return None;
+        }
+        let place = placed.words();
+        let object = run.id.object_name(run.attempt);
+        let removal = async {
+            let backend = registry::open(self.opening(placed)).await?;
+            let handle = handle(run, || unknown(backend.kind(), run));
+            if !run.status.is_terminal() {
+                // What may still be under way is for its owner to look at.
+                return Err(RunnerError::Failed {
+                    message: "it may be under way".to_owned(),
+                });
+            }
+            backend.remove(&handle).await
+        };
+        let why = match tokio::time::timeout(REMOVING, removal).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        Some(format!(
+            "what run {} left on {place} as {object} stays there: {why}",
+            run.id
+        ))
     }
 
     /// Makes the index again from the records.
@@ -121,7 +206,7 @@ impl Direct {
         let place = self.dir_of_store().join(".qwex");
         Dir::open(&place)
             .and_then(|dir| dir.remove_file(INDEX))
-            .map_err(|source| qwex_runner::StoreError::io("remove the index of", &place, source))?;
+            .map_err(|source| StoreError::io("remove the index of", &place, source))?;
         self.store.newest_ids(1)?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::path_regex;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{Seen, User, seen, until};
+use crate::support::{Seen, User, keeper_of, seen, until};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -141,21 +141,6 @@ fn a_run_without_a_keeper_gets_one() {
     checks(&user, &["--fix"]);
     until("no keeper came", || keeper_of(&id));
     assert_eq!(seen(user.qwexctl(&["cancel", &id])).code, 0);
-}
-
-/// The process that keeps a run.
-fn keeper_of(id: &str) -> Option<nix::unistd::Pid> {
-    let is_it = |words: &[u8]| {
-        let words = String::from_utf8_lossy(words);
-        words.contains("__keep\0") && words.contains(id)
-    };
-    let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let found = all
-        .map(|entry| entry.path())
-        .find(|path| fs::read(path.join("cmdline")).is_ok_and(|words| is_it(&words)))?;
-    Some(nix::unistd::Pid::from_raw(
-        found.file_name()?.to_str()?.parse().ok()?,
-    ))
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod doctor;
 mod durable;
 mod faults;
 mod hosts;
+mod kept;
 mod local;
 mod openapi;
 mod pipeline;

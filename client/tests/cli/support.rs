@@ -111,3 +111,18 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// The process that keeps a run.
+pub fn keeper_of(id: &str) -> Option<nix::unistd::Pid> {
+    let is_it = |words: &[u8]| {
+        let words = String::from_utf8_lossy(words);
+        words.contains("__keep\0") && words.contains(id)
+    };
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let found = all
+        .map(|entry| entry.path())
+        .find(|path| std::fs::read(path.join("cmdline")).is_ok_and(|words| is_it(&words)))?;
+    Some(nix::unistd::Pid::from_raw(
+        found.file_name()?.to_str()?.parse().ok()?,
+    ))
+}

@@ -151,6 +151,12 @@ impl Pruning<'_> {
                 self.note(&format!("left alone: {error}"));
                 Ok(false)
             }
+            Err(error @ DirectError::Unstored { id, .. }) => {
+                self.note(&format!(
+                    "left alone: {error}; give that up: `qwexctl rm --force {id}`"
+                ));
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }

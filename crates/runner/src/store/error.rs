@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The run is under way.
     #[error("run {id} has not ended; cancel it first")]
     Active { id: RunId },
+    /// The records are somebody else's.
+    #[error("{path} belongs to another user (uid {owner}), so nothing in it is looked at", path = path.display())]
+    Foreign { path: PathBuf, owner: u32 },
     /// The record cannot be read.
     #[error("{path} is damaged: {message}", path = path.display())]
     Damaged { path: PathBuf, message: String },

@@ -9,6 +9,7 @@ mod find;
 mod incoming;
 mod index;
 mod journal;
+mod owner;
 mod record;
 
 use std::io;
@@ -39,14 +40,15 @@ impl Store {
     /// below it may be a symlink: a hostile checkout could lead our writes elsewhere.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Foreign`], [`StoreError::Io`].
     pub fn open(project: &Path) -> Result<Self, StoreError> {
         let place = project.join(".qwex");
         let broken = |source| StoreError::io("open", &place, source);
         let project = std::path::absolute(project).map_err(broken)?;
-        let qwex = Dir::open(project)
+        let qwex = Dir::open(&project)
             .and_then(|project| project.ensure_dir(".qwex"))
             .map_err(broken)?;
+        owner::check(&project)?;
         if !qwex.has(".gitignore").map_err(broken)? {
             qwex.write(".gitignore", b"*\n", Durability::Process)
                 .map_err(broken)?;
@@ -55,15 +57,16 @@ impl Store {
         Ok(Self { qwex, runs })
     }
 
-    /// Opens the store of the nearest directory, from `start` upwards, that has one.
+    /// Opens the store of the nearest directory, from `start` upwards, that has one. Above `start` those of other users
+    /// are passed over: anybody may put one into a directory that all share.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Foreign`], [`StoreError::Io`].
     pub fn find(start: &Path) -> Result<Option<Self>, StoreError> {
         let start = std::path::absolute(start).map_err(|source| StoreError::io("find", start, source))?;
-        let with_store = start
-            .ancestors()
-            .find(|dir| dir.join(".qwex").join("runs").is_dir());
+        let has_store = |dir: &&Path| dir.join(".qwex").join("runs").is_dir();
+        let is_meant = |dir: &&Path| *dir == start || owner::check(dir).is_ok();
+        let with_store = start.ancestors().filter(has_store).find(is_meant);
         with_store.map(Self::open).transpose()
     }
 
@@ -140,13 +143,27 @@ impl Store {
     /// [`StoreError::Active`] while it is under way, [`StoreError::Io`].
     pub fn remove(&self, id: RunId) -> Result<(), StoreError> {
         let journal = self.journal(id)?;
-        let lock = journal.lock()?;
+        let _lock = journal.lock()?;
         match journal.read() {
             Ok(run) if !run.status.is_terminal() => return Err(StoreError::Active { id }),
             // What cannot be read can only be removed.
             Ok(_) | Err(StoreError::Damaged { .. } | StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
+        self.take_away(id)
+    }
+
+    /// The same for a run that is under way by its record, and that nobody can bring to its end.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Io`].
+    pub fn remove_anyway(&self, id: RunId) -> Result<(), StoreError> {
+        let journal = self.journal(id)?;
+        let _lock = journal.lock()?;
+        self.take_away(id)
+    }
+
+    fn take_away(&self, id: RunId) -> Result<(), StoreError> {
         let aside = format!(".gone-{id}");
         let removed = self.change(None, || {
             // Aside first: who is killed here leaves no half of a run.
@@ -154,7 +171,6 @@ impl Store {
             self.runs.move_to(&id.to_string(), &self.runs, &aside)?;
             self.runs.remove_tree(&aside)
         });
-        drop(lock);
         removed.map_err(|source| StoreError::io("remove", &self.run_path(id), source))
     }
 }

@@ -377,3 +377,23 @@ fn a_list_with_a_limit_looks_no_further() {
     assert_eq!(store.list_newest(9, named).unwrap().runs.len(), 2);
     assert_eq!(store.list_newest(2, |_| true).unwrap().runs.len(), 2);
 }
+
+#[test]
+fn records_of_another_user_are_neither_opened_nor_found_from_below() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // Nobody else can give a directory away.
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let below = dir.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    Store::open(dir.path()).unwrap();
+    assert!(Store::find(&below).unwrap().is_some());
+    let stranger = Some(54_321.into());
+    nix::unistd::chown(&dir.path().join(".qwex"), stranger, None).unwrap();
+    let foreign =
+        |found: Result<(), StoreError>| matches!(found, Err(StoreError::Foreign { owner: 54_321, .. }));
+    assert!(foreign(Store::open(dir.path()).map(drop)));
+    assert!(foreign(Store::find(dir.path()).map(drop)));
+    assert!(Store::find(&below).unwrap().is_none());
+}

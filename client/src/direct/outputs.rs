@@ -1,0 +1,178 @@
+//! The outputs of a run that is over: brought into its workspace from where it ran, and what is known of that beside its
+//! record. What cannot be brought now stays on the backend and is tried again, also after the run's end was told; what
+//! can never be brought stays there until the record is removed. `drive` steps through it, commands ask `Direct`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use qwex_core::{Attempt, Run};
+use qwex_runner::durable::Durability;
+use qwex_runner::{Handle, Journal, RunnerError, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::drive::{Drive, Result};
+use super::keeper::note;
+
+const FILE: &str = "outputs.json";
+/// How long after the end of a run its outputs are asked for.
+const LONG: SignedDuration = SignedDuration::from_hours(24);
+/// Longest pause between two tries after the run's end was told.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What came of the outputs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Below the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collected: Option<Vec<PathBuf>>,
+    /// Why they are not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The keeper goes on trying.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tried: bool,
+    /// They are still where the run ran.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_there: bool,
+}
+
+impl Outputs {
+    fn brought(paths: Vec<PathBuf>) -> Self {
+        Self {
+            collected: Some(paths),
+            ..Self::default()
+        }
+    }
+
+    fn failed(error: &RunnerError, is_tried: bool) -> Self {
+        Self {
+            collected: None,
+            failed: Some(error.to_string()),
+            is_tried,
+            is_there: !matches!(error, RunnerError::NotFound { .. }),
+        }
+    }
+
+    /// `None`: nobody tried to bring any yet.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn read(journal: &Journal) -> std::result::Result<Option<Self>, StoreError> {
+        let Some(bytes) = journal.read_file(FILE)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| StoreError::Damaged {
+                path: journal.path_of(FILE),
+                message: error.to_string(),
+            })
+    }
+
+    fn write(&self, journal: &Journal) -> std::result::Result<(), StoreError> {
+        let json = serde_json::to_vec(self).expect("words and paths serialise");
+        journal.write_file(FILE, &json, Durability::Machine)
+    }
+
+    /// Whether a keeper still has to bring those of a run.
+    ///
+    /// # Errors
+    /// As [`Outputs::read`].
+    pub fn are_tried(journal: &Journal, run: &Run) -> std::result::Result<bool, StoreError> {
+        if run.spec.outputs.is_empty() {
+            return Ok(false);
+        }
+        Ok(Self::read(journal)?.is_some_and(|outputs| outputs.is_tried))
+    }
+
+    /// Why outputs are not here, as a sentence; `None`: they are, or there are none.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let why = self.failed.as_ref()?;
+        let now = match (self.is_tried, self.is_there) {
+            (true, _) => "they are where it ran, and are tried again",
+            (false, true) => "they are still where it ran, and nobody tries again",
+            (false, false) => "they are lost",
+        };
+        Some(format!("its outputs are not here: {why}; {now}"))
+    }
+}
+
+impl Drive {
+    /// Brings the outputs of an attempt that is over. True: they stay on the backend, so the attempt must.
+    pub(super) async fn bring_outputs(&self, run: &Run, handle: &Handle) -> Result<bool> {
+        let is_done = |outputs: Outputs| outputs.collected.is_some();
+        if run.spec.outputs.is_empty()
+            || run.started_at.is_none()
+            || self.placed.workspace.is_none()
+            || Outputs::read(&self.journal)?.is_some_and(is_done)
+        {
+            return Ok(false);
+        }
+        let until = tokio::time::Instant::now() + self.patience.limit;
+        let mut pause = self.patience.pause;
+        loop {
+            let outputs = match self.collect(run, handle).await {
+                Ok(paths) => Outputs::brought(paths),
+                Err(error) if !error.is_retryable() => Outputs::failed(&error, false),
+                Err(_) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(self.patience.longest_pause);
+                    continue;
+                }
+                Err(error) => Outputs::failed(&error, true),
+            };
+            outputs.write(&self.journal)?;
+            return Ok(outputs.is_there);
+        }
+    }
+
+    /// Goes on bringing them once the end of the run is told, for a good while.
+    ///
+    /// # Errors
+    /// A file beside the record cannot be read or written.
+    pub(super) async fn bring_late(&self, run: &Run, handle: &Handle) -> Result<()> {
+        let mut pause = self.patience.pause;
+        while Outputs::are_tried(&self.journal, run)? {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.patience.longest_pause.max(LONGEST_PAUSE));
+            let age = Timestamp::now().duration_since(run.finished_at.unwrap_or(run.created_at));
+            let outputs = match self.collect(run, handle).await {
+                Ok(paths) => Outputs::brought(paths),
+                Err(error) => Outputs::failed(&error, error.is_retryable() && age < LONG),
+            };
+            outputs.write(&self.journal)?;
+            if !outputs.is_there {
+                self.discard(handle).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect(&self, run: &Run, handle: &Handle) -> std::result::Result<Vec<PathBuf>, RunnerError> {
+        let Some(workspace) = &self.placed.workspace else {
+            return Ok(Vec::new());
+        };
+        let collected = self.backend.collect(handle, workspace, &run.spec.outputs).await;
+        if let Err(error) = &collected {
+            note(&format!("the outputs cannot be brought back: {error}"));
+        }
+        collected
+    }
+
+    /// Names an attempt of a run, also one that is not its last.
+    pub(super) fn handle_of(&self, run: &Run, attempt: Attempt) -> Handle {
+        let mut handle = self.handle(run);
+        if handle.attempt != attempt {
+            handle.attempt = attempt;
+            handle.backend.object = run.id.object_name(attempt);
+            handle.backend.uid = None;
+        }
+        handle
+    }
+}
+
+#[cfg(test)]
+#[path = "outputs_tests.rs"]
+mod tests;

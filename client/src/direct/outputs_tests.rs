@@ -1,0 +1,106 @@
+//! Outputs that cannot be brought at once, late, or never.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::super::facts::about;
+use super::super::scripted::{Answer, Bench, bench_with, lost, run, scripted};
+use super::*;
+
+type Collects = Vec<Answer<Vec<PathBuf>>>;
+
+fn rejected() -> Answer<Vec<PathBuf>> {
+    Err(RunnerError::Rejected {
+        message: "a link leads out of the workspace".to_owned(),
+    })
+}
+
+fn brought() -> Answer<Vec<PathBuf>> {
+    Ok(vec![PathBuf::from("model.bin")])
+}
+
+/// A run with outputs that succeeded.
+fn bench(collects: Collects) -> Bench {
+    let mut run = run();
+    run.spec.outputs = vec!["*.bin".to_owned()];
+    let backend = scripted(vec![Ok(())], vec![]);
+    *backend.collects.lock().unwrap() = collects.into();
+    let mut bench = bench_with(backend, &run);
+    bench.drive.placed.workspace = Some(Path::new("/nowhere").to_owned());
+    let object = json!({"kind": "ssh", "object": run.id.object_name(run.attempt), "uid": "1"});
+    let backend = serde_json::from_value(object).unwrap();
+    let ended = qwex_core::Fact::Ended {
+        ending: qwex_core::Ending::Succeeded { verified: true },
+        started_at: Some(Timestamp::now()),
+    };
+    let ended = qwex_core::Observation {
+        uid: Some(qwex_core::ObjectUid("1".to_owned())),
+        ..about(&run, ended)
+    };
+    let dispatched = about(&run, qwex_core::Fact::Dispatched { backend });
+    bench.drive.journal.apply(&[dispatched, ended]).unwrap();
+    bench
+}
+
+impl Bench {
+    fn outputs(&self) -> Outputs {
+        Outputs::read(&self.drive.journal).unwrap().unwrap_or_default()
+    }
+
+    fn is_removed(&self) -> bool {
+        self.backend.removed.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn outputs_that_come_are_taken_and_the_attempt_goes() {
+    let bench = bench(vec![lost(), brought()]);
+    bench.drive.run().await.unwrap();
+    assert_eq!(bench.outputs().collected, Some(vec![PathBuf::from("model.bin")]));
+    assert!(bench.is_removed());
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_stays_until_it_comes_and_the_end_is_told_meanwhile() {
+    let bench = bench(vec![lost()]);
+    tokio::select! {
+        driven = bench.drive.run() => panic!("it gave up: {driven:?}"),
+        () = async {
+            while bench.drive.journal.read().unwrap().logs.is_none() {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    let told = bench.outputs();
+    assert!(told.is_tried && told.is_there && !bench.is_removed(), "{told:?}");
+    assert!(told.trouble().unwrap().contains("the connection broke"));
+
+    // Another keeper goes on, and the host is back.
+    *bench.backend.collects.lock().unwrap() = [lost(), brought()].into();
+    bench.drive.run().await.unwrap();
+    assert_eq!(bench.outputs().trouble(), None);
+    assert!(bench.is_removed());
+}
+
+#[tokio::test]
+async fn what_can_never_be_brought_is_told_and_left_where_it_is() {
+    let bench = bench(vec![rejected()]);
+    bench.drive.run().await.unwrap();
+    let told = bench.outputs();
+    assert!(!told.is_tried && told.is_there && !bench.is_removed(), "{told:?}");
+    assert!(bench.drive.journal.read().unwrap().logs.is_some());
+}
+
+#[tokio::test]
+async fn a_keeper_that_was_killed_between_the_log_and_the_outputs_loses_none() {
+    let bench = bench(vec![brought()]);
+    let complete = super::super::log_files::LogIndex {
+        complete: true,
+        ..Default::default()
+    };
+    super::super::log_files::write_index(&bench.drive.journal, Attempt::FIRST, &complete).unwrap();
+    bench.drive.run().await.unwrap();
+    assert!(bench.outputs().collected.is_some() && bench.is_removed());
+}
