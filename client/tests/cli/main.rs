@@ -12,6 +12,7 @@ mod hosts;
 mod local;
 mod openapi;
 mod pipeline;
+mod pipeline_blind;
 mod policy;
 mod project_file;
 mod prune;

@@ -12,7 +12,7 @@ use super::super::session::Session;
 use super::find;
 use super::follow_logs::follow;
 use super::runners::Runners;
-use crate::cli::{PipelineLogs, REMOTE};
+use crate::cli::{Global, PipelineLogs, REMOTE};
 use crate::error::{CliError, Exit, MEND_DIRECTORY};
 use crate::output::escape::log_line;
 use crate::output::print;
@@ -22,9 +22,9 @@ use crate::remote::LogQuery;
 /// Bytes of a log at a time.
 const PART: usize = 64 * 1024;
 
-pub async fn logs(session: &Session, args: &PipelineLogs) -> Done {
+pub async fn logs(session: &Session, global: &Global, args: &PipelineLogs) -> Done {
     let shelved = find(&args.pipeline)?;
-    let runners = Runners::open(session, &shelved.project)?;
+    let runners = Runners::open(session, global, &shelved.project)?;
     if args.follow {
         let interrupts = Interrupts::listen()?;
         return follow(session, args, &shelved, &runners, interrupts).await;
