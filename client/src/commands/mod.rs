@@ -116,7 +116,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Project(command) => project::project(session, command).await,
         Command::Webhook(command) => webhook::webhook(session, command).await,
         Command::Pipeline(command) => pipeline::pipeline(session, global, command).await,
-        Command::DrivePipeline { id } => pipeline::driver(session, &id).await,
+        Command::DrivePipeline { id } => pipeline::driver(session, global, &id).await,
         Command::Config(command) => config::config(session, &command),
         Command::Auth(command) => auth::auth(session, command).await,
         Command::Doctor(args) => doctor::doctor(session, &args).await,

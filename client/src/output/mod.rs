@@ -8,6 +8,6 @@ mod format;
 mod rows;
 mod table;
 
-pub use format::{Format, Output, print};
+pub use format::{Format, Output, print, print_bytes};
 pub use rows::{Row, RunHere, pairs, reason, status_words};
 pub use table::table;

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use qwex_core::{Attempt, Run, RunStatus};
 use qwex_runner::Transfer;
+use tokio::sync::{mpsc, watch};
 
 use super::artifacts::{Artifact, collect};
 use super::cache::{self, Entry};
@@ -18,10 +19,12 @@ use super::decide::{Decision, decide};
 use super::error::PipelineError;
 use super::inputs::{Hashes, gather};
 use super::launch::{How, Ready, ready};
+use super::make::anew;
 use super::manifest;
 use super::objects::Objects;
 use super::record::{Pipeline, StageRecord, StageStatus};
-use super::runner::{StageError, StageRun, StageRunner};
+use super::runner::{StageRun, StageRunner};
+use super::see_through::{End, Journey, News, Patience};
 use super::shelf::Shelved;
 use crate::project_file::settle;
 
@@ -29,14 +32,8 @@ type Result<T> = std::result::Result<T, PipelineError>;
 
 /// How often it is looked whether somebody asked to cancel.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often a run is asked once more to stop.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// Pauses while nobody answers.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// The end of a stage's run, by the index of the stage.
-type Ended = (usize, std::result::Result<Run, StageError>);
+type Ended = (usize, End);
 
 struct Driver<'a> {
     shelved: &'a Shelved,
@@ -45,7 +42,9 @@ struct Driver<'a> {
     hashes: Hashes,
     pipeline: Pipeline,
     runs: FuturesUnordered<LocalBoxFuture<'a, Ended>>,
-    cancelling: Option<tokio::time::Instant>,
+    cancelling: watch::Sender<bool>,
+    /// Why stages wait.
+    news: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
     /// The record on disk is behind.
     is_behind: bool,
     /// Stages to be handed over as soon as the record says so.
@@ -72,7 +71,8 @@ pub async fn drive(shelved: &Shelved, runner: &dyn StageRunner) -> Result<()> {
         hashes: Hashes::default(),
         pipeline,
         runs: FuturesUnordered::new(),
-        cancelling: None,
+        cancelling: watch::Sender::new(shelved.is_asked_to_cancel()),
+        news: mpsc::unbounded_channel(),
         is_behind: false,
         begun: Vec::new(),
     };
@@ -111,7 +111,7 @@ impl<'a> Driver<'a> {
 
     async fn run_all(mut self) -> Result<()> {
         loop {
-            self.cancel_if_asked().await;
+            self.cancel_if_asked();
             while self.take_decisions().await? {}
             if self.pipeline.is_over() {
                 self.pipeline.status = self.pipeline.verdict();
@@ -126,6 +126,10 @@ impl<'a> Driver<'a> {
                     }
                     self.flush()?;
                 }
+                Some(news) = self.news.1.recv() => {
+                    self.waits(news);
+                    self.flush()?;
+                }
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -133,7 +137,7 @@ impl<'a> Driver<'a> {
 
     /// Does what can be done now. True: more may have become possible.
     async fn take_decisions(&mut self) -> Result<bool> {
-        let decisions = decide(&self.pipeline, self.cancelling.is_some());
+        let decisions = decide(&self.pipeline, *self.cancelling.borrow());
         let any = !decisions.is_empty();
         let mut flushed_at = tokio::time::Instant::now();
         for decision in decisions {
@@ -253,27 +257,66 @@ impl<'a> Driver<'a> {
 
     fn follow(&mut self, index: usize, send: Transfer, known: bool) {
         let run = stage_run(&self.pipeline, &self.pipeline.stages[index], send);
-        let runner = self.runner;
-        self.runs.push(Box::pin(async move {
-            (index, see_through(runner, &run, known).await)
-        }));
+        let journey = Journey {
+            runner: self.runner,
+            run,
+            index,
+            known,
+            cancelling: self.cancelling.subscribe(),
+            shelved: self.shelved,
+            news: self.news.0.clone(),
+            patience: Patience::USUAL,
+        };
+        self.runs
+            .push(Box::pin(async move { (index, journey.see_through().await) }));
     }
 
-    async fn ended(&mut self, index: usize, ended: std::result::Result<Run, StageError>) -> Result<()> {
+    /// Puts it beside the status why a stage waits, for whoever watches.
+    fn waits(&mut self, (index, why): News) {
+        let stage = &mut self.pipeline.stages[index];
+        if stage.status != StageStatus::Running {
+            return;
+        }
+        if let Some(why) = &why {
+            note(&format!("{}: {why}", stage.name));
+        }
+        stage.reason = why.map(|why| format!("waiting: {why}"));
         self.is_behind = true;
+    }
+
+    async fn ended(&mut self, index: usize, ended: End) -> Result<()> {
+        self.is_behind = true;
+        let stage = &mut self.pipeline.stages[index];
         match ended {
-            Ok(run) => self.over(index, &run).await,
-            Err(error) => {
-                let stage = &mut self.pipeline.stages[index];
-                note(&format!("{}: {error}", stage.name));
-                finish(stage, StageStatus::Failed, Some(error.to_string()));
-                Ok(())
+            End::Over(over) => self.over(index, &over.run).await?,
+            End::Failed(why) => {
+                note(&format!("{}: {why}", stage.name));
+                stage.in_doubt = false;
+                finish(stage, StageStatus::Failed, Some(why));
+            }
+            End::Withdrawn { in_doubt } => {
+                stage.in_doubt = in_doubt;
+                let reason = "cancelled before it ran".to_owned();
+                finish(stage, StageStatus::Cancelled, Some(reason));
+            }
+            End::Lost(why) => {
+                note(&format!("{}: given up: {why}", stage.name));
+                stage.in_doubt = true;
+                let reason = format!("cancelled, but its run may go on: {why}");
+                finish(stage, StageStatus::Cancelled, Some(reason));
             }
         }
+        Ok(())
     }
 
     async fn over(&mut self, index: usize, run: &Run) -> Result<()> {
         let stage = &mut self.pipeline.stages[index];
+        let was_in_doubt = std::mem::take(&mut stage.in_doubt);
+        if was_in_doubt && run.status != RunStatus::Succeeded {
+            // It was taken up only because it could have gone on.
+            anew(stage);
+            return Ok(());
+        }
         stage.attempt = Some(run.attempt.0);
         stage.exit_code = run.exit_code;
         stage.failure.clone_from(&run.failure);
@@ -349,68 +392,10 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Asks what runs to stop, and again from time to time until it has.
-    async fn cancel_if_asked(&mut self) {
-        let now = tokio::time::Instant::now();
-        let due = match self.cancelling {
-            None => self.shelved.is_asked_to_cancel(),
-            Some(asked) => now >= asked + ASK_AGAIN,
-        };
-        if !due {
-            return;
-        }
-        self.cancelling = Some(now);
-        let running = self
-            .pipeline
-            .stages
-            .iter()
-            .filter(|stage| stage.status == StageStatus::Running);
-        let asked = running.map(|stage| self.runner.cancel(&stage.backend, stage.run_id));
-        for error in futures::future::join_all(asked)
-            .await
-            .into_iter()
-            .filter_map(std::result::Result::err)
-        {
-            note(&error.to_string());
-        }
-    }
-}
-
-/// From its handing over to its end.
-async fn see_through(
-    runner: &dyn StageRunner,
-    run: &StageRun,
-    known: bool,
-) -> std::result::Result<Run, StageError> {
-    let handed = match known {
-        true => patiently(|| runner.find(&run.backend, run.id)).await?,
-        false => None,
-    };
-    let is_handed = handed.is_some_and(|run| run.backend.is_some() || run.status.is_terminal());
-    if !is_handed && let Err(refusal) = patiently(|| runner.submit(run)).await {
-        // It may be recorded with the reason.
-        return match runner.find(&run.backend, run.id).await {
-            Ok(Some(run)) if run.status.is_terminal() => Ok(run),
-            Ok(_) | Err(_) => Err(refusal),
-        };
-    }
-    patiently(|| runner.wait(&run.backend, run.id)).await
-}
-
-/// Asks again for as long as nobody answers: blind is not dead.
-async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> std::result::Result<T, StageError>
-where
-    F: Future<Output = std::result::Result<T, StageError>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match ask().await {
-            Err(StageError::Unreachable { message }) => {
-                note(&message);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            answer => return answer,
+    /// Tells those who see to a run once somebody asked to cancel.
+    fn cancel_if_asked(&self) {
+        if !*self.cancelling.borrow() && self.shelved.is_asked_to_cancel() {
+            self.cancelling.send_replace(true);
         }
     }
 }

@@ -71,7 +71,7 @@ fn stage(instance: Instance) -> StageRecord {
     }
 }
 
-/// Takes a pipeline up again. What runs goes on; what failed, was cancelled or skipped gets a new run. What succeeded
+/// Takes a pipeline up again. What runs, or may run, goes on; what failed, was cancelled or skipped gets a new run. What succeeded
 /// stays as it is while the pipeline was under way; after its end it is kept for as long as it depends on the same.
 pub fn again(pipeline: &mut Pipeline) {
     let was_over = pipeline.status.is_terminal();
@@ -96,14 +96,23 @@ pub fn again(pipeline: &mut Pipeline) {
                 });
                 reset(stage);
             }
-            StageStatus::Failed | StageStatus::Cancelled => {
-                stage.earlier_runs.push(stage.run_id);
-                stage.kept = None;
-                reset(stage);
+            // Its run may go on: it is looked for before there is another.
+            StageStatus::Failed | StageStatus::Cancelled if stage.in_doubt => {
+                stage.status = StageStatus::Running;
+                stage.reason = None;
+                stage.finished_at = None;
             }
+            StageStatus::Failed | StageStatus::Cancelled => anew(stage),
             StageStatus::Skipped => reset(stage),
         }
     }
+}
+
+/// Another run after one that is over, or that never was.
+pub fn anew(stage: &mut StageRecord) {
+    stage.earlier_runs.push(stage.run_id);
+    stage.kept = None;
+    reset(stage);
 }
 
 /// As if it never ran.
@@ -111,6 +120,7 @@ fn reset(stage: &mut StageRecord) {
     stage.status = StageStatus::Pending;
     stage.reason = None;
     stage.skipped_by_failure = false;
+    stage.in_doubt = false;
     stage.run_id = RunId::mint();
     stage.reused_from = None;
     stage.fingerprint = None;
@@ -122,4 +132,26 @@ fn reset(stage: &mut StageRecord) {
     stage.outputs = Vec::new();
     stage.started_at = None;
     stage.finished_at = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::sample;
+    use super::*;
+
+    #[test]
+    fn a_run_that_may_go_on_gets_no_other() {
+        let mut pipeline = sample::pipeline(vec![sample::stage("a", &[]), sample::stage("b", &[])]);
+        for stage in &mut pipeline.stages {
+            stage.status = StageStatus::Cancelled;
+        }
+        pipeline.stages[0].in_doubt = true;
+        pipeline.status = RunStatus::Cancelled;
+        let before: Vec<RunId> = pipeline.stages.iter().map(|stage| stage.run_id).collect();
+        again(&mut pipeline);
+        assert_eq!(pipeline.stages[0].status, StageStatus::Running);
+        assert_eq!(pipeline.stages[0].run_id, before[0]);
+        assert_eq!(pipeline.stages[1].status, StageStatus::Pending);
+        assert_eq!(pipeline.stages[1].earlier_runs, [before[1]]);
+    }
 }

@@ -2,7 +2,7 @@
 //! `.qwex/pipelines/<id>/pipeline.json`. Knows no backend: it asks a [`StageRunner`].
 //!
 //! `record` is what is stored, `shelf` where; `decide` is pure: graph in, what to do next out; `drive` does it, one
-//! driver per pipeline; `launch` gets one stage ready. `objects` keeps files by their hash, `artifacts` takes outputs
+//! driver per pipeline; `launch` gets one stage ready, `see_through` sees its run to the end. `objects` keeps files by their hash, `artifacts` takes outputs
 //! there and back (`manifest` lists them beside a run), `inputs` tells what a stage depends on, `cache` what ran before
 //! with the same, `retain` what of all that nobody needs any more.
 //!
@@ -23,6 +23,7 @@ mod objects;
 mod record;
 mod retain;
 mod runner;
+mod see_through;
 mod shelf;
 
 pub use artifacts::Artifact;
@@ -34,5 +35,5 @@ pub use make::{Wanted, again, make};
 pub use objects::{Stored, Unneeded};
 pub use record::{Pipeline, PipelineId, StageRecord, StageStatus};
 pub use retain::{GRACE, Inventory, Retention, Sweeper, Sweeping, runs_of};
-pub use runner::{StageError, StageRun, StageRunner};
+pub use runner::{Over, StageError, StageRun, StageRunner};
 pub use shelf::{Shelf, Shelved};

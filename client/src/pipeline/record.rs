@@ -141,6 +141,9 @@ pub struct StageRecord {
     /// Whether a failure before it is why it was skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped_by_failure: bool,
+    /// It was given up without anybody knowing whether its run goes on: no other run before that is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
     /// Minted before anything is handed over. Of a reused stage: the run that it is reused from.
     pub run_id: RunId,
     /// The runs of it before the pipeline was resumed.
@@ -209,6 +212,7 @@ impl StageRecord {
             status: StageStatus::Pending,
             reason: None,
             skipped_by_failure: false,
+            in_doubt: false,
             run_id: RunId::mint(),
             earlier_runs: Vec::new(),
             reused_from: None,
@@ -235,6 +239,12 @@ impl StageRecord {
                 false
             }
         }
+    }
+
+    /// Nobody sees its run now, or saw its end.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.in_doubt || (self.status == StageStatus::Running && self.reason.is_some())
     }
 
     /// It failed and that is not allowed, or it was skipped for such a failure.

@@ -24,29 +24,40 @@ pub struct StageRun {
     pub send: Transfer,
 }
 
-/// Why a run could not be handed over or looked at.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StageError {
-    /// It may work later; nothing is known about the run.
-    #[error("{message}")]
-    Unreachable { message: String },
-    /// It will never work.
-    #[error("{message}")]
-    Refused { message: String },
+/// A run that is over.
+#[derive(Debug, Clone)]
+pub struct Over {
+    pub run: Run,
 }
 
-/// Executes stages.
+/// Why a run could not be handed over, looked at or stopped.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StageError {
+    /// Nothing is known about the run; it may work later, perhaps only once somebody mends something.
+    #[error("{message}")]
+    Unreachable { message: String },
+    /// It will never work, and did nothing.
+    #[error("{message}")]
+    Refused { message: String },
+    /// Nobody has the run.
+    #[error("{message}")]
+    Absent { message: String },
+}
+
+/// Executes stages. Whoever cannot look at a run says [`StageError::Unreachable`], whatever the reason: blind is not dead.
 #[async_trait(?Send)]
 pub trait StageRunner {
-    /// Hands a run over and returns. A repeat with the same id and spec is the same run.
-    async fn submit(&self, run: &StageRun) -> Result<Run, StageError>;
+    /// Hands a run over and returns. A repeat with the same id and spec is the same run. Refused: this try surely started
+    /// nothing.
+    async fn submit(&self, run: &StageRun) -> Result<(), StageError>;
 
-    /// A run that was handed over, as it is now; `None`: nobody has it.
-    async fn find(&self, backend: &str, id: RunId) -> Result<Option<Run>, StageError>;
+    /// Whether a run was handed over: somebody has it and sees to it, or saw its end.
+    async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError>;
 
-    /// Returns when the run is over, its log stored and its outputs in the project's directory.
-    async fn wait(&self, backend: &str, id: RunId) -> Result<Run, StageError>;
+    /// Returns when the run is over, its log stored and its outputs in the project's directory; from time to time also
+    /// before (`None`), so that it is known that somebody answers. Refused: it is over and of no use.
+    async fn wait(&self, backend: &str, id: RunId) -> Result<Option<Over>, StageError>;
 
-    /// Asks it to stop; asking twice is asking once.
+    /// Asks it to stop; asking twice is asking once. Absent: nobody has it.
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError>;
 }

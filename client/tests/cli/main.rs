@@ -13,6 +13,7 @@ mod kept;
 mod local;
 mod openapi;
 mod pipeline;
+mod pipeline_blind;
 mod policy;
 mod project_file;
 mod prune;

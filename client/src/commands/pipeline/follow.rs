@@ -240,7 +240,10 @@ fn words(stage: &StageRecord) -> String {
     }
     let reason = stage.reason.as_deref().unwrap_or_default();
     match stage.status {
-        StageStatus::Running => format!("running on {}, run {}", stage.backend, stage.run_id),
+        StageStatus::Running if reason.is_empty() => {
+            format!("running on {}, run {}", stage.backend, stage.run_id)
+        }
+        StageStatus::Running => format!("running on {}, run {}; {reason}", stage.backend, stage.run_id),
         StageStatus::Succeeded if reason.is_empty() => format!("succeeded in {ran}"),
         StageStatus::Failed if stage.allow_failure => format!("failed, which is allowed: {reason}"),
         StageStatus::Pending

@@ -16,7 +16,7 @@ use super::runners::Runners;
 use crate::cli::{PipelineLogs, REMOTE};
 use crate::direct::Follow;
 use crate::error::{CliError, Exit};
-use crate::output::print;
+use crate::output::print_bytes;
 use crate::pipeline::{Pipeline, Shelved, StageRecord};
 use crate::remote::LogQuery;
 
@@ -159,8 +159,8 @@ impl Following<'_> {
             }
             news |= std::mem::take(&mut stage.out.printed) | std::mem::take(&mut stage.err.printed);
             if stage.over {
-                print(&stage.out.behind.end_of_stream())?;
-                print(&stage.err.behind.end_of_stream())?;
+                print_bytes(&stage.out.behind.end_of_stream())?;
+                print_bytes(&stage.err.behind.end_of_stream())?;
             }
         }
         Ok(news)
@@ -178,7 +178,7 @@ impl Lines {
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         self.printed = true;
-        Ok(print(&self.behind.take(bytes))?)
+        Ok(print_bytes(&self.behind.take(bytes))?)
     }
 }
 

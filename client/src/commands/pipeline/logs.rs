@@ -1,8 +1,9 @@
-//! `pipeline logs`: the logs of its stages, each line behind the name of its stage.
+//! `pipeline logs`: the logs of its stages, each line behind the name of its stage. On a terminal control bytes are
+//! escaped; into a pipe or a file every byte of a line goes as it is.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 
 use futures::StreamExt;
 
@@ -12,19 +13,19 @@ use super::super::session::Session;
 use super::find;
 use super::follow_logs::follow;
 use super::runners::Runners;
-use crate::cli::{PipelineLogs, REMOTE};
+use crate::cli::{Global, PipelineLogs, REMOTE};
 use crate::error::{CliError, Exit, MEND_DIRECTORY};
 use crate::output::escape::log_line;
-use crate::output::print;
+use crate::output::print_bytes;
 use crate::pipeline::{Pipeline, StageRecord};
 use crate::remote::LogQuery;
 
 /// Bytes of a log at a time.
 const PART: usize = 64 * 1024;
 
-pub async fn logs(session: &Session, args: &PipelineLogs) -> Done {
+pub async fn logs(session: &Session, global: &Global, args: &PipelineLogs) -> Done {
     let shelved = find(&args.pipeline)?;
-    let runners = Runners::open(session, &shelved.project)?;
+    let runners = Runners::open(session, global, &shelved.project)?;
     if args.follow {
         let interrupts = Interrupts::listen()?;
         return follow(session, args, &shelved, &runners, interrupts).await;
@@ -82,11 +83,11 @@ fn of_files(runners: &Runners, stage: &StageRecord, behind: &mut Behind) -> Resu
             if count == 0 {
                 break;
             }
-            print(&behind.take(&buffer[..count]))?;
+            print_bytes(&behind.take(&buffer[..count]))?;
         }
-        print(&behind.end_of_stream())?;
+        print_bytes(&behind.end_of_stream())?;
     }
-    print(&behind.last())?;
+    print_bytes(&behind.last())?;
     Ok(())
 }
 
@@ -94,54 +95,68 @@ async fn of_server(runners: &Runners, stage: &StageRecord, behind: &mut Behind) 
     let whole = LogQuery::default();
     let mut log = runners.server()?.read_log(stage.run_id, &whole).await?;
     while let Some(part) = log.next().await {
-        print(&behind.take(&part?))?;
+        print_bytes(&behind.take(&part?))?;
     }
-    print(&behind.end_of_stream())?;
-    print(&behind.last())?;
+    print_bytes(&behind.end_of_stream())?;
+    print_bytes(&behind.last())?;
     Ok(())
 }
 
 /// Cuts a log into lines and puts the name of its stage before each.
 pub struct Behind {
     head: String,
+    /// For a terminal.
+    escapes: bool,
     open: Vec<u8>,
     /// With a tail: how many lines, and the last ones so far.
-    tail: Option<(usize, VecDeque<String>)>,
+    tail: Option<(usize, VecDeque<Vec<u8>>)>,
 }
 
 impl Behind {
+    /// For stdout, whatever that is.
     pub fn new(name: &str, width: usize, tail: Option<usize>) -> Self {
+        Self::with(name, width, tail, io::stdout().is_terminal())
+    }
+
+    fn with(name: &str, width: usize, tail: Option<usize>, escapes: bool) -> Self {
         Self {
             head: format!("{name:width$} | "),
+            escapes,
             open: Vec::new(),
             tail: tail.map(|most| (most, VecDeque::new())),
         }
     }
 
     /// What can be printed after these bytes.
-    pub fn take(&mut self, bytes: &[u8]) -> String {
-        let mut ready = String::new();
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut ready = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.open.extend_from_slice(part);
             if self.open.ends_with(b"\n") {
-                ready.push_str(&self.line());
+                ready.extend(self.line());
             }
         }
         ready
     }
 
     /// The last line of a stream may have no end.
-    pub fn end_of_stream(&mut self) -> String {
+    pub fn end_of_stream(&mut self) -> Vec<u8> {
         if self.open.is_empty() {
-            String::new()
+            Vec::new()
         } else {
             self.line()
         }
     }
 
-    fn line(&mut self) -> String {
-        let line = self.open.strip_suffix(b"\n").unwrap_or(&self.open);
-        let line = format!("{}{}\n", self.head, log_line(line));
+    fn line(&mut self) -> Vec<u8> {
+        let content = self.open.strip_suffix(b"\n").unwrap_or(&self.open);
+        let mut line = self.head.clone().into_bytes();
+        if self.escapes {
+            line.extend_from_slice(log_line(content).as_bytes());
+        } else {
+            line.extend_from_slice(content);
+        }
+        line.push(b'\n');
         self.open.clear();
         let Some((most, last)) = &mut self.tail else {
             return line;
@@ -150,13 +165,13 @@ impl Behind {
         if last.len() > *most {
             last.pop_front();
         }
-        String::new()
+        Vec::new()
     }
 
     /// What was held back for the tail.
-    fn last(&mut self) -> String {
+    fn last(&mut self) -> Vec<u8> {
         let last = self.tail.take();
-        last.into_iter().flat_map(|(_, lines)| lines).collect()
+        last.into_iter().flat_map(|(_, lines)| lines).flatten().collect()
     }
 }
 
@@ -165,10 +180,20 @@ mod tests {
     use super::*;
 
     fn behind(name: &str, width: usize, parts: &[&[u8]], tail: Option<usize>) -> String {
-        let mut behind = Behind::new(name, width, tail);
-        let mut all: String = parts.iter().map(|part| behind.take(part)).collect();
-        all += &behind.end_of_stream();
-        all + &behind.last()
+        let mut behind = Behind::with(name, width, tail, true);
+        let mut all: Vec<u8> = parts.iter().flat_map(|part| behind.take(part)).collect();
+        all.extend(behind.end_of_stream());
+        all.extend(behind.last());
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn only_a_terminal_is_kept_from_control_bytes() {
+        let line = b"\x1b[31mred\xff\r\n";
+        let mut raw = Behind::with("a", 1, None, false);
+        assert_eq!(raw.take(line), b"a | \x1b[31mred\xff\r\n");
+        let mut escaped = Behind::with("a", 1, None, true);
+        assert_eq!(escaped.take(line), b"a | \\x1b[31mred\\xff\n");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub async fn pipeline(session: &Session, global: &Global, command: PipelineComma
         PipelineCommand::Plan(args) => start::plan(session, &args).await,
         PipelineCommand::Ls(args) => ls(session, &args),
         PipelineCommand::Get(args) => get(session, &args),
-        PipelineCommand::Logs(args) => logs::logs(session, &args).await,
+        PipelineCommand::Logs(args) => logs::logs(session, global, &args).await,
         PipelineCommand::Cancel(args) => cancel(session, global, &args).await,
         PipelineCommand::Resume(args) => resume(session, global, &args).await,
         PipelineCommand::Rm(args) => rm(session, &args),
@@ -35,14 +35,14 @@ pub async fn pipeline(session: &Session, global: &Global, command: PipelineComma
 }
 
 /// The process that drives a pipeline; started for nothing else.
-pub async fn driver(session: &Session, id: &str) -> Done {
+pub async fn driver(session: &Session, global: &Global, id: &str) -> Done {
     // The terminal may go; whoever wants it to stop cancels the pipeline.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     let shelved = find(id)?;
     let Some(_lock) = take(&shelved).await? else {
         return Ok(0);
     };
-    let runners = runners::Runners::open(session, &shelved.project)?;
+    let runners = runners::Runners::open(session, global, &shelved.project)?;
     drive(&shelved, &runners).await?;
     Ok(0)
 }
@@ -133,6 +133,7 @@ async fn cancel(session: &Session, global: &Global, args: &PipelineName) -> Done
     let pipeline = stop(global, &shelved).await?;
     let id = pipeline.id.to_string();
     let over = pipeline.status.is_terminal();
+    tell_waiting(session, &pipeline);
     session
         .out
         .one(&json!({"id": id, "status": pipeline.status}), &id, || {
@@ -143,6 +144,15 @@ async fn cancel(session: &Session, global: &Global, args: &PipelineName) -> Done
             }
         })?;
     Ok(0)
+}
+
+/// Why stages do not go on, or did not end.
+fn tell_waiting(session: &Session, pipeline: &Pipeline) {
+    for stage in &pipeline.stages {
+        if let Some(reason) = stage.reason.as_ref().filter(|_| stage.is_unseen()) {
+            session.progress.note(&format!("{}: {reason}", stage.name));
+        }
+    }
 }
 
 /// Leaves word, sees to it that somebody reads it, and waits a while for the end.

@@ -1,5 +1,6 @@
 //! The backends of a pipeline's stages: those of this directory, and the server.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,18 +8,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Provenance, Run, RunId, Span};
+use qwex_core::{Project, Provenance, RunId, Span};
 use qwex_runner::{Backend, StoreError, Transfer};
 
 use super::super::guard::{Guard, asked, asked_of_server, warn};
 use super::super::provenance;
 use super::super::session::Session;
-use crate::cli::REMOTE;
+use crate::cli::{Global, REMOTE};
 use crate::direct::{Direct, DirectError, NewRun, Placed, Sent, registry};
 use crate::error::{CliError, Exit};
-use crate::pipeline::{Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus};
+use crate::pipeline::{Over, Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus};
 use crate::policy::Finding;
-use crate::remote::JobApiClient;
+use crate::remote::{ApiError, JobApiClient};
 
 /// Longest long-poll asked of the server.
 const POLL: Span = Span::from_secs(30);
@@ -32,7 +33,9 @@ pub struct Runners {
     dir: PathBuf,
     /// What may be started. An error refuses every stage and keeps nobody from watching those that run.
     guard: Result<Guard, CliError>,
-    remote: Option<Arc<dyn JobApiClient>>,
+    remote: RefCell<Option<Arc<dyn JobApiClient>>>,
+    /// Reads the settings once more: somebody may have logged in meanwhile.
+    settings: Global,
     project: Option<Project>,
 }
 
@@ -165,26 +168,29 @@ fn placed(guard: &Guard, dir: &Path, stage: &StagePlace<'_>) -> Result<Placed, C
 impl Runners {
     /// # Errors
     /// The directory cannot be used.
-    pub fn open(session: &Session, dir: &Path) -> Result<Self, CliError> {
+    pub fn open(session: &Session, global: &Global, dir: &Path) -> Result<Self, CliError> {
         Ok(Self {
             direct: Direct::at(dir)?,
             dir: dir.to_owned(),
             guard: Guard::load(),
-            // Without a server the stages that need one tell so.
-            remote: session
-                .settings
-                .server
-                .is_some()
-                .then(|| session.client())
-                .transpose()?,
+            remote: RefCell::new(server_of(session)?),
+            settings: global.clone(),
             project: session.project(),
         })
     }
 
-    fn client(&self) -> Result<&Arc<dyn JobApiClient>, StageError> {
-        self.remote.as_ref().ok_or_else(|| StageError::Refused {
-            message: "no server is set".to_owned(),
-        })
+    /// What the server answers. Who is not let in is let in once somebody has logged in: the settings are read again.
+    async fn ask<T, F>(&self, call: impl FnOnce(Arc<dyn JobApiClient>) -> F) -> Result<T, CliError>
+    where
+        F: Future<Output = Result<T, ApiError>>,
+    {
+        let answer = call(self.server()?).await.map_err(CliError::from);
+        if let Err(error) = &answer
+            && matches!(error.exit, Exit::NotLoggedIn | Exit::Forbidden)
+        {
+            self.remote.take();
+        }
+        answer
     }
 
     /// The runs of the project's directory.
@@ -193,12 +199,13 @@ impl Runners {
     }
 
     /// The server, for the log of a stage there.
-    pub fn server(&self) -> Result<&dyn JobApiClient, CliError> {
-        self.remote.as_deref().ok_or_else(|| {
-            CliError::new(Exit::NotLoggedIn, "no server is set")
-                .fix("name one: --server URL, or a context")
-                .code("no_server")
-        })
+    pub fn server(&self) -> Result<Arc<dyn JobApiClient>, CliError> {
+        if let Some(client) = self.remote.borrow().as_ref() {
+            return Ok(client.clone());
+        }
+        let client = Session::new(&self.settings)?.client()?;
+        self.remote.replace(Some(client.clone()));
+        Ok(client)
     }
 
     /// The log files of a run of this directory, first attempt first.
@@ -214,43 +221,27 @@ impl Runners {
 
     /// Why the outputs of a run that is over are not here.
     fn not_brought(&self, id: RunId) -> Result<Option<String>, StageError> {
-        let journal = self.direct.journal(id).map_err(told)?;
+        let journal = self.direct.journal(id).map_err(unseen)?;
         let text = journal
             .read_file(BROUGHT)
-            .map_err(|error| told(DirectError::from(error)))?;
+            .map_err(|error| unseen(DirectError::from(error)))?;
         let left = text.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         Ok(left.and_then(|left| Some(left.get("failed")?.as_str()?.to_owned())))
     }
-}
 
-#[async_trait(?Send)]
-impl StageRunner for Runners {
-    async fn submit(&self, run: &StageRun) -> Result<Run, StageError> {
-        let guard = self.guard.as_ref().map_err(|error| told(error.clone()))?;
-        if run.backend == REMOTE {
-            guard.forbids(&asked_of_server(&run.spec)).map_err(told)?;
-            let request = SubmitRequest {
-                id: Some(run.id),
-                name: Some(run.name.clone()),
-                project: self.project.clone(),
-                labels: run.labels.clone(),
-                ..SubmitRequest::from_spec(run.spec.clone())
-            };
-            let submitted = self.client()?.submit(&request).await.map_err(told)?;
-            return Ok(submitted.run.value);
-        }
-        let placed = placed(
-            guard,
-            &self.dir,
-            &StagePlace {
-                backend: &run.backend,
-                host: run.host.as_deref(),
-                send: &run.send,
-            },
-        );
-        let placed = placed.map_err(told)?;
-        // The scripts of this stage may have been made by those before it.
-        guard.forbids(&asked(&placed, &run.spec)).map_err(told)?;
+    async fn submit_to_server(&self, run: &StageRun) -> Result<(), CliError> {
+        let request = SubmitRequest {
+            id: Some(run.id),
+            name: Some(run.name.clone()),
+            project: self.project.clone(),
+            labels: run.labels.clone(),
+            ..SubmitRequest::from_spec(run.spec.clone())
+        };
+        self.ask(async |client| client.submit(&request).await.map(drop))
+            .await
+    }
+
+    fn submit_here(&self, run: &StageRun, placed: &Placed) -> Result<(), CliError> {
         let project = self.project.clone();
         let new = NewRun {
             id: run.id,
@@ -263,62 +254,132 @@ impl StageRunner for Runners {
                 ..provenance::of(&self.dir)
             },
         };
-        self.direct.start(new, &placed).map_err(told)
+        self.direct.start(new, placed)?;
+        Ok(())
+    }
+}
+
+/// The client of the chosen server; `None`: none is chosen, and the stages that need one tell so.
+fn server_of(session: &Session) -> Result<Option<Arc<dyn JobApiClient>>, CliError> {
+    let is_set = session.settings.server.is_some();
+    is_set.then(|| session.client()).transpose()
+}
+
+#[async_trait(?Send)]
+impl StageRunner for Runners {
+    async fn submit(&self, run: &StageRun) -> Result<(), StageError> {
+        let guard = self.guard.as_ref().map_err(|error| refused(error.clone()))?;
+        if run.backend == REMOTE {
+            guard.forbids(&asked_of_server(&run.spec)).map_err(refused)?;
+            return self.submit_to_server(run).await.map_err(unsent);
+        }
+        let placed = placed(
+            guard,
+            &self.dir,
+            &StagePlace {
+                backend: &run.backend,
+                host: run.host.as_deref(),
+                send: &run.send,
+            },
+        );
+        let placed = placed.map_err(refused)?;
+        // The scripts of this stage may have been made by those before it.
+        guard.forbids(&asked(&placed, &run.spec)).map_err(refused)?;
+        self.submit_here(run, &placed).map_err(unsent)
     }
 
-    async fn find(&self, backend: &str, id: RunId) -> Result<Option<Run>, StageError> {
+    async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError> {
         if backend == REMOTE {
-            return match self.client()?.get_run(id, None).await.map_err(CliError::from) {
-                Ok(answer) => Ok(Some(answer.value)),
-                Err(error) if error.exit == Exit::NotFound => Ok(None),
-                Err(error) => Err(told(error)),
+            return match self.ask(async |client| client.get_run(id, None).await).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.exit == Exit::NotFound => Ok(false),
+                Err(error) => Err(unseen(error)),
             };
         }
         match self.direct.get(id) {
-            Ok(run) => Ok(Some(run)),
-            Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(None),
-            Err(error) => Err(told(error)),
+            Ok(run) if run.backend.is_some() || run.status.is_terminal() => Ok(true),
+            // Recorded: its keeper hands it over, if it has one.
+            Ok(_) => self.direct.is_kept(id).map_err(unseen),
+            Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(false),
+            Err(error) => Err(unseen(error)),
         }
     }
 
-    async fn wait(&self, backend: &str, id: RunId) -> Result<Run, StageError> {
+    async fn wait(&self, backend: &str, id: RunId) -> Result<Option<Over>, StageError> {
         if backend == REMOTE {
-            loop {
-                let run = self.client()?.get_run(id, Some(POLL)).await.map_err(told)?.value;
-                if run.status.is_terminal() {
-                    return Ok(run);
-                }
-            }
+            let asked = self.ask(async |client| client.get_run(id, Some(POLL)).await);
+            let run = asked.await.map_err(unseen)?.value;
+            return Ok(run.status.is_terminal().then_some(Over { run }));
         }
-        let run = self.direct.wait(id).await.map_err(told)?;
+        let run = match tokio::time::timeout(POLL.as_duration(), self.direct.wait(id)).await {
+            Ok(run) => run.map_err(unseen)?,
+            Err(_) => return Ok(None),
+        };
         match self.not_brought(id)? {
             Some(why) if run.failure.is_none() => Err(StageError::Refused {
                 message: format!("its outputs cannot be brought back: {why}"),
             }),
-            Some(_) | None => Ok(run),
+            Some(_) | None => Ok(Some(Over { run })),
         }
     }
 
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError> {
-        if backend == REMOTE {
-            return self.client()?.cancel(id).await.map(drop).map_err(told);
-        }
-        match self.direct.cancel(id, Duration::ZERO).await {
-            Ok(_) | Err(DirectError::Store(StoreError::NotFound { .. })) => Ok(()),
-            Err(error) => Err(told(error)),
+        let cancelled = if backend == REMOTE {
+            self.ask(async |client| client.cancel(id).await.map(drop)).await
+        } else {
+            let cancelled = self.direct.cancel(id, Duration::ZERO).await;
+            cancelled.map(drop).map_err(CliError::from)
+        };
+        match cancelled {
+            Ok(()) => Ok(()),
+            // It is over: whoever waits for it tells so.
+            Err(error) if error.exit == Exit::Conflict => Ok(()),
+            Err(error) if error.exit == Exit::NotFound => Err(StageError::Absent {
+                message: sentence(&error),
+            }),
+            Err(error) => Err(unseen(error)),
         }
     }
 }
 
-fn told(error: impl Into<CliError>) -> StageError {
-    let error = error.into();
+/// What was wrong, why, and how to mend it.
+fn sentence(error: &CliError) -> String {
+    let mut sentence = error.what.clone();
+    if let Some(why) = &error.why {
+        sentence = format!("{sentence}: {why}");
+    }
+    match error.fix.first() {
+        Some(fix) => format!("{sentence} (fix: {fix})"),
+        None => sentence,
+    }
+}
+
+fn refused(error: CliError) -> StageError {
     let message = match &error.why {
         Some(why) => format!("{}: {why}", error.what),
-        None => error.what.clone(),
+        None => error.what,
     };
-    if error.exit == Exit::Unavailable {
-        StageError::Unreachable { message }
-    } else {
-        StageError::Refused { message }
+    StageError::Refused { message }
+}
+
+/// How it is with the run is not known: whatever keeps us from looking says nothing of it.
+fn unseen(error: impl Into<CliError>) -> StageError {
+    StageError::Unreachable {
+        message: sentence(&error.into()),
+    }
+}
+
+/// A run that was not taken. Only who says that it never will be taken is believed; that its id is taken means that it
+/// may be there.
+fn unsent(error: CliError) -> StageError {
+    match error.exit {
+        Exit::Usage | Exit::NotFound | Exit::NotLoggedIn | Exit::Forbidden => refused(error),
+        Exit::Quiet
+        | Exit::Failure
+        | Exit::Conflict
+        | Exit::Timeout
+        | Exit::Unavailable
+        | Exit::Cancelled
+        | Exit::Qwex => unseen(error),
     }
 }
