@@ -297,6 +297,17 @@ impl JobView {
     }
 }
 
+impl ContainerStatus {
+    /// When it started, whether it runs still or not.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match (&self.state.running, &self.state.terminated) {
+            (Some(running), _) => running.started_at,
+            (None, ended) => ended.as_ref()?.started_at,
+        }
+    }
+}
+
 impl PodView {
     #[must_use]
     pub fn condition(&self, kind: &str) -> Option<&Condition> {

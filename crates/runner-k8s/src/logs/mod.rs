@@ -7,17 +7,20 @@
 
 mod pod;
 mod reader;
+mod start;
 
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use qwex_core::{Attempt, EpisodeId, RunId};
 use qwex_runner::{LogItem, LogPosition, LogSource, RunnerError};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::pod::{Locator, Open, PodLog, State};
 use self::reader::Reader;
+use self::start::First;
 use crate::decode::PodView;
 use crate::names;
 use crate::observe::has_run;
@@ -61,6 +64,15 @@ struct Tail {
     quiet: Duration,
     /// A followed answer was closed in good order: the kubelet had seen the container end.
     read_to_end: bool,
+    /// Until the first line of a reading from the very begin has come.
+    begin: Option<Begin>,
+}
+
+/// What is known before the first line: when the container started, and when the first answer began.
+#[derive(Default)]
+struct Begin {
+    container_started: Option<Timestamp>,
+    opened: Option<(Timestamp, Instant)>,
 }
 
 pub(crate) fn read(
@@ -75,13 +87,14 @@ pub(crate) fn read(
         reader: Reader::new(from),
         quiet: stall,
         read_to_end: false,
+        begin: (*from == LogPosition::default()).then(Begin::default),
     };
     Ok(items(tail, follow).boxed())
 }
 
 fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<LogItem, RunnerError>> + Send {
     async_stream::try_stream! {
-        let mut state = tail.log.look().await?;
+        let mut state = tail.look().await?;
         loop {
             let last = match &state {
                 State::NotStarted => return,
@@ -96,13 +109,19 @@ fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<Log
                 }
             };
             let pause = match tail.log.open(follow && !last, tail.reader.mark()).await? {
-                Open::NotStarted => return,
+                // Nothing will ever make it readable, such as a container that its node does not know any more.
+                Open::Unreadable(why) if last => {
+                    state = State::Gone(why);
+                    continue;
+                }
+                Open::Unreadable(_) => return,
                 Open::Gone(why) => {
                     state = State::Gone(why);
                     continue;
                 }
                 Open::Bytes(mut bytes) => {
                     tail.reader.restart();
+                    tail.opened();
                     loop {
                         match tail.next(&mut bytes).await? {
                             Pause::Bytes(items) => {
@@ -127,7 +146,7 @@ fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<Log
                 return;
             }
             state = if stuck {
-                tail.log.look().await?
+                tail.look().await?
             } else {
                 tail.read_to_end = true;
                 tail.log.settle().await?
@@ -141,13 +160,52 @@ fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<Log
 }
 
 impl Tail {
+    async fn look(&mut self) -> Result<State, RunnerError> {
+        let found = self.log.look().await?;
+        if let Some(begin) = &mut self.begin {
+            begin.container_started = found.started_at.or(begin.container_started);
+        }
+        Ok(found.state)
+    }
+
+    fn opened(&mut self) {
+        if let Some(begin) = &mut self.begin {
+            begin
+                .opened
+                .get_or_insert_with(|| (Timestamp::now(), Instant::now()));
+        }
+    }
+
+    /// What was read, behind a gap where its begin may be missing.
+    fn read(&mut self, bytes: &[u8]) -> Vec<LogItem> {
+        let mut items = self.reader.feed(bytes);
+        let line = items.iter().find_map(|item| match item {
+            LogItem::Chunk(chunk) => chunk.lines.first().map(|line| line.time),
+            LogItem::Gap { .. } | LogItem::End => None,
+        });
+        let begun = line.and_then(|line| Some((line, self.begin.take()?)));
+        if let Some((line, begin)) = begun
+            && let Some((opened, since)) = begin.opened
+        {
+            let first = First {
+                line,
+                container_started: begin.container_started,
+                opened,
+                waited: since.elapsed(),
+            };
+            let doubt = first.doubt().map(|message| LogItem::Gap { message });
+            items.splice(0..0, doubt);
+        }
+        items
+    }
+
     /// Bytes, or why there are none. Silence is looked into, less and less often.
     async fn next(
         &mut self,
         bytes: &mut BoxStream<'static, Result<bytes::Bytes, CallError>>,
     ) -> Result<Pause, RunnerError> {
         match timeout(self.quiet, bytes.next()).await {
-            Ok(Some(read)) => Ok(Pause::Bytes(self.reader.feed(&read?))),
+            Ok(Some(read)) => Ok(Pause::Bytes(self.read(&read?))),
             Ok(None) => Ok(Pause::Closed),
             Err(_) => {
                 if self.is_stuck().await? {
@@ -160,7 +218,7 @@ impl Tail {
     }
 
     async fn is_stuck(&self) -> Result<bool, RunnerError> {
-        match self.log.look().await? {
+        match self.log.look().await?.state {
             State::Ended | State::Gone(_) => Ok(true),
             State::NotStarted => Ok(false),
             State::Running => {

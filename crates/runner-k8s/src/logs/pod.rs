@@ -12,7 +12,7 @@ use qwex_core::EpisodeId;
 use qwex_runner::{LogSource, RunnerError};
 
 use super::reader::{Mark, parse_stamp};
-use crate::decode::PodView;
+use crate::decode::{ContainerStatus, PodView};
 use crate::observe::has_run;
 use crate::paths;
 use crate::rest::{CallError, Rest, target};
@@ -85,10 +85,27 @@ pub(super) enum State {
     Gone(String),
 }
 
+/// What one look at the pod tells.
+pub(super) struct Seen {
+    pub state: State,
+    /// When the container whose log it is started, in whole seconds; `None`: it is another one by now, or it is not told.
+    pub started_at: Option<Timestamp>,
+}
+
+impl State {
+    fn without_start(self) -> Seen {
+        Seen {
+            state: self,
+            started_at: None,
+        }
+    }
+}
+
 /// An opened log.
 pub(super) enum Open {
     Bytes(BoxStream<'static, Result<Bytes, CallError>>),
-    NotStarted,
+    /// There is no log of the container: not yet, or where it has ended, never.
+    Unreadable(String),
     Gone(String),
 }
 
@@ -107,31 +124,37 @@ impl PodLog {
         })
     }
 
-    pub async fn look(&self) -> Result<State, RunnerError> {
+    pub async fn look(&self) -> Result<Seen, RunnerError> {
         let Locator { namespace, pod, .. } = &self.locator;
         let found = match self.rest.get::<PodView>(&paths::pod(namespace, pod)).await {
             Ok(found) => found,
-            Err(error) if error.is_not_found() => return Ok(State::Gone(self.gone("is gone"))),
+            Err(error) if error.is_not_found() => {
+                return Ok(State::Gone(self.gone("is gone")).without_start());
+            }
             Err(error) => return Err(error.into()),
         };
         if found.metadata.uid != self.episode.0 {
-            return Ok(State::Gone(self.gone("was replaced by another of that name")));
+            let why = self.gone("was replaced by another of that name");
+            return Ok(State::Gone(why).without_start());
         }
         if !has_run(&found) {
-            return Ok(if found.has_ended() {
+            let state = if found.has_ended() {
                 State::Ended
             } else {
                 State::NotStarted
-            });
+            };
+            return Ok(state.without_start());
         }
         let main = found.main();
         let restarted = main.is_some_and(|main| main.restart_count > self.locator.restart);
         let running = main.is_some_and(|main| main.state.running.is_some());
-        Ok(if running && !restarted {
+        let state = if running && !restarted {
             State::Running
         } else {
             State::Ended
-        })
+        };
+        let started_at = main.filter(|_| !restarted).and_then(ContainerStatus::started_at);
+        Ok(Seen { state, started_at })
     }
 
     fn gone(&self, what: &str) -> String {
@@ -142,13 +165,13 @@ impl PodLog {
     /// After a stream that was closed in good order: waits a little for the kubelet's report.
     pub async fn settle(&self) -> Result<State, RunnerError> {
         for pause in SETTLE {
-            let state = self.look().await?;
+            let state = self.look().await?.state;
             if state != State::Running {
                 return Ok(state);
             }
             tokio::time::sleep(pause).await;
         }
-        self.look().await
+        Ok(self.look().await?.state)
     }
 
     /// Opens the log from a little before the mark. Parameters are written here: their rounding and
@@ -166,7 +189,9 @@ impl PodLog {
             Ok(bytes) => Ok(Open::Bytes(bytes.boxed())),
             Err(error) if error.is_not_found() => Ok(Open::Gone(self.gone("is gone"))),
             // `container "main" in pod "x" is waiting to start`
-            Err(error) if error.refusal().is_some_and(|refusal| refusal.code == 400) => Ok(Open::NotStarted),
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.code == 400) => Ok(Open::Unreadable(
+                format!("the cluster has no log of the container: {error}"),
+            )),
             Err(error) => Err(error.into()),
         }
     }

@@ -250,6 +250,69 @@ async fn d04_what_rotation_took_is_a_gap() -> Result<()> {
 }
 
 #[tokio::test]
+async fn d04_what_rotation_took_before_the_first_read_is_a_gap() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::on(shared::alpha().await?).await?;
+    let listener = rig.listen();
+    let work =
+        shell("trap 'exit 0' TERM; echo first; sleep 4; seq -w 1 1600000; while :; do sleep 1; date; done");
+    let handle = rig.submit(&work).await?;
+    let source = listener.log_of(&work).await?;
+    // Each look is the first one of somebody who comes then.
+    let rotated = || async {
+        let mut now = Log::default();
+        now.read_on(&rig.backend, &source, false).await.ok()?;
+        let is_begin = now.text().starts_with("first");
+        assert!(!is_begin || now.gaps.is_empty(), "{:?}", now.gaps);
+        (!now.bytes.is_empty() && !is_begin).then_some(now)
+    };
+    let late = wait::until(LIMIT, "the rotation", rotated).await?;
+    assert_eq!(late.gaps.len(), 1, "{:?}", late.gaps);
+    assert!(
+        late.gaps[0].contains("what came before is missing"),
+        "{:?}",
+        late.gaps
+    );
+    rig.backend.cancel(&handle).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn d04_a_program_that_is_silent_at_first_has_its_whole_log() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::on(shared::alpha().await?).await?;
+    let listener = rig.listen();
+    let work = shell("sleep 5; echo one; sleep 1; echo two");
+    rig.submit(&work).await?;
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!((log.text().as_str(), log.gaps), ("one\ntwo\n", Vec::new()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn d02_a_log_that_its_node_never_gives_is_a_gap_and_an_end() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let alpha = shared::alpha().await?;
+    let proxy = HttpProxy::for_user(alpha.kubeconfig()).await?;
+    let rig = Rig::behind(&proxy, alpha).await?;
+    let listener = rig.listen();
+    let work = shell("echo one");
+    rig.submit(&work).await?;
+    listener.ending(&work).await?;
+    let source = listener.log_of(&work).await?;
+    // As of a container whose status is not known any more (ContainerStatusUnknown).
+    proxy.rule(Rule::new(Answer::status(400)).verb(Verb::Log));
+    let log = rig.whole_log(&source).await?;
+    assert!(
+        log.ended && log.bytes.is_empty() && log.cuts.is_empty(),
+        "{log:?}"
+    );
+    assert_eq!(log.gaps.len(), 1, "{:?}", log.gaps);
+    assert!(log.gaps[0].contains("scripted 400"), "{:?}", log.gaps);
+    Ok(())
+}
+
+#[tokio::test]
 async fn logs_are_listed_and_wait_for_their_container() -> Result<()> {
     require!(Root, Go, Containerd);
     let rig = Rig::on(shared::alpha().await?).await?;
