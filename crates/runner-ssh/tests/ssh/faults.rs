@@ -312,7 +312,16 @@ async fn values_of_variables_stand_in_nobodys_command_line() {
     let sshd = Sshd::start_with(&path).await.unwrap();
     let bench = bench_over(sshd.config(), |_| {});
     let out = bench.temp.path().join("out");
-    let names = ["TOKEN", "d", "count", "undo", "variables", "each", "_qwex_left", "LC_ODD"];
+    let names = [
+        "TOKEN",
+        "d",
+        "count",
+        "undo",
+        "variables",
+        "each",
+        "_qwex_left",
+        "LC_ODD",
+    ];
     let shown: Vec<String> = names.iter().map(|name| format!("printenv {name}")).collect();
     for command in ["sh", "./a=b"] {
         let dir = bench.temp.path().join("d");
