@@ -12,6 +12,7 @@ use qwex_runner::{Handle, Key, RunnerError};
 use crate::backend::{LocalBackend, failed};
 use crate::identity::Life;
 use crate::logs::Tail;
+use crate::records::EMPTIED;
 use crate::snapshot::Snapshot;
 use crate::sys;
 
@@ -107,7 +108,7 @@ impl Foreground {
                 message: format!("run {} has no directory any more", self.key.run_id),
             })?;
         self.attach(&snapshot);
-        let bytes = self.copy(out, err)?;
+        let bytes = self.copy(snapshot.is_silent(), out, err)?;
         let all = snapshot.observations(&self.backend.inner.backend_info(self.key));
         let observations: Vec<Observation> = all.iter().skip(self.told).cloned().collect();
         self.told = all.len();
@@ -133,9 +134,17 @@ impl Foreground {
         }
     }
 
-    fn copy(&mut self, out: &mut dyn Write, err: &mut dyn Write) -> Result<u64, RunnerError> {
+    fn copy(&mut self, over: bool, out: &mut dyn Write, err: &mut dyn Write) -> Result<u64, RunnerError> {
         let mut copied = 0;
         for tail in &mut self.tails {
+            let emptied = tail
+                .notices_emptied(&self.backend, over)
+                .map_err(|error| failed("read the log of", self.key, &error))?;
+            if emptied {
+                let stream = tail.stream;
+                writeln!(err, "qwex: {stream}: {EMPTIED}")
+                    .map_err(|error| failed("show the output of", self.key, &error))?;
+            }
             let to: &mut dyn Write = if tail.stream == "stderr" { err } else { out };
             loop {
                 let chunk = tail

@@ -14,7 +14,7 @@ use qwex_runner::{Key, LineTime, LogChunk, LogItem, LogPosition, LogSource, Runn
 
 use crate::backend::{LocalBackend, failed};
 use crate::config::LocalConfig;
-use crate::records::OutputMode;
+use crate::records::{EMPTIED, OutputMode, emptied};
 use crate::snapshot::Snapshot;
 use crate::supervise;
 
@@ -61,7 +61,7 @@ pub fn read(
     })?;
     Ok(Box::pin(async_stream::stream! {
         let mut tail = Tail::new(key, stream);
-        tail.offset = from.offset;
+        tail.go_on_from(&from);
         let mut pause = QUICK;
         loop {
             let read = backend.blocking(move |this| {
@@ -80,6 +80,9 @@ pub fn read(
                 TailRead::Bytes(chunk) => {
                     pause = QUICK;
                     yield Ok(LogItem::Chunk(chunk));
+                }
+                TailRead::Emptied => {
+                    yield Ok(LogItem::Gap { message: EMPTIED.to_owned() });
                 }
                 TailRead::End => {
                     yield Ok(LogItem::End);
@@ -110,7 +113,11 @@ fn known_stream(name: &str) -> Option<&'static str> {
 pub struct Tail {
     pub key: Key,
     pub stream: &'static str,
-    pub offset: u64,
+    /// Bytes given so far, and where the next one is in the file: elsewhere once the command has emptied it.
+    offset: u64,
+    place: u64,
+    /// Whether it was told that the command emptied the file.
+    told: bool,
     dir: Option<Dir>,
     file: Option<File>,
     looked: Option<Instant>,
@@ -120,6 +127,8 @@ pub struct Tail {
 #[derive(Debug)]
 pub enum TailRead {
     Bytes(LogChunk),
+    /// The command emptied the file; bytes are missing.
+    Emptied,
     /// Nothing more for now.
     Nothing,
     /// Nothing more for ever.
@@ -134,6 +143,8 @@ impl Tail {
             key,
             stream,
             offset: 0,
+            place: 0,
+            told: false,
             dir: None,
             file: None,
             looked: None,
@@ -144,11 +155,56 @@ impl Tail {
     pub fn read(&mut self, backend: &LocalBackend) -> Result<TailRead, RunnerError> {
         // Whether it is over must be known before the file is read to its end.
         let silent = self.is_silent(backend)?;
-        match self.next_chunk(backend) {
-            Ok(Some(chunk)) => Ok(TailRead::Bytes(chunk)),
-            Ok(None) if silent => Ok(TailRead::End),
-            Ok(None) => Ok(TailRead::Nothing),
-            Err(error) => Err(failed("read the log of", self.key, &error)),
+        self.look(backend, silent)
+            .map_err(|error| failed("read the log of", self.key, &error))
+    }
+
+    fn look(&mut self, backend: &LocalBackend, silent: bool) -> io::Result<TailRead> {
+        if self.notices_emptied(backend, silent)? {
+            return Ok(TailRead::Emptied);
+        }
+        Ok(match self.next_chunk(backend)? {
+            Some(chunk) => TailRead::Bytes(chunk),
+            None if silent => TailRead::End,
+            None => TailRead::Nothing,
+        })
+    }
+
+    /// Goes on where a reader stopped. A mark is the place in a file that the command had emptied.
+    fn go_on_from(&mut self, from: &LogPosition) {
+        let mark = from.mark.as_ref().and_then(|mark| mark.parse().ok());
+        self.offset = from.offset;
+        self.place = mark.unwrap_or(from.offset);
+        self.told = mark.is_some();
+    }
+
+    /// Whether the command has emptied the file and that was not told: it is shorter than what was read of it, or
+    /// (once it is `over`) the supervisor says so. The next byte is then the first of what is there.
+    pub fn notices_emptied(&mut self, backend: &LocalBackend, over: bool) -> io::Result<bool> {
+        let size = match self.take_file(backend)? {
+            Some(file) => {
+                let size = file.metadata()?.len();
+                self.file = Some(file);
+                size
+            }
+            None => return Ok(false),
+        };
+        let is_shorter = size < self.place;
+        if is_shorter {
+            self.place = 0;
+        }
+        let noted = over && !self.told && {
+            let dir = backend.inner.config.layout.open(&backend.inner.root, self.key)?;
+            dir.map_or(Ok(false), |dir| dir.has(&emptied(self.stream)))?
+        };
+        self.told |= is_shorter || noted;
+        Ok(is_shorter || noted)
+    }
+
+    fn take_file(&mut self, backend: &LocalBackend) -> io::Result<Option<File>> {
+        match self.file.take() {
+            Some(file) => Ok(Some(file)),
+            None => self.open(backend),
         }
     }
 
@@ -175,12 +231,8 @@ impl Tail {
 
     /// The bytes from here on, at most [`CHUNK`]; `None` at the end of the file.
     pub fn next_chunk(&mut self, backend: &LocalBackend) -> io::Result<Option<LogChunk>> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => match self.open(backend)? {
-                Some(file) => file,
-                None => return Ok(None),
-            },
+        let Some(mut file) = self.take_file(backend)? else {
+            return Ok(None);
         };
         let chunk = self.chunk_of(&mut file);
         self.file = Some(file);
@@ -200,31 +252,32 @@ impl Tail {
     }
 
     fn chunk_of(&mut self, file: &mut File) -> io::Result<Option<LogChunk>> {
-        if file.metadata()?.len() <= self.offset {
+        if file.metadata()?.len() <= self.place {
             return Ok(None);
         }
         let starts_line = self.starts_line(file)?;
-        file.seek(SeekFrom::Start(self.offset))?;
+        file.seek(SeekFrom::Start(self.place))?;
         let mut bytes = Vec::new();
         file.by_ref().take(CHUNK).read_to_end(&mut bytes)?;
         if bytes.is_empty() {
             return Ok(None);
         }
         self.offset += bytes.len() as u64;
+        self.place += bytes.len() as u64;
         let lines = LineTime::of_lines(&bytes, starts_line, time_of(file)?);
         Ok(Some(LogChunk {
             bytes: Bytes::from(bytes),
             lines,
             position: LogPosition {
                 offset: self.offset,
-                mark: None,
+                mark: self.told.then(|| self.place.to_string()),
             },
         }))
     }
 
     /// Whether the byte at the offset is the first of its line.
     fn starts_line(&self, file: &mut File) -> io::Result<bool> {
-        let Some(before) = self.offset.checked_sub(1) else {
+        let Some(before) = self.place.checked_sub(1) else {
             return Ok(true);
         };
         let mut byte = [0];

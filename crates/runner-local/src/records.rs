@@ -7,6 +7,7 @@
 //! | `start.json` | the supervisor | which process runs the command |
 //! | `cancel.json` | cancel | that somebody asked to stop |
 //! | `end.json` | the supervisor | how it ended |
+//! | `<stream>.emptied` | the supervisor | that the command emptied that log |
 //! | `released` | release | that result and logs are stored elsewhere |
 
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub const START: &str = "start.json";
 pub const CANCEL: &str = "cancel.json";
 pub const END: &str = "end.json";
 pub const RELEASED: &str = "released";
+/// What is told of a log whose stream has a file of [`emptied`].
+pub const EMPTIED: &str = "the command emptied its own log, as `> /dev/stderr` does: what it had written before is lost \
+                           (`>> /dev/stderr` and `>&2` keep it)";
 /// Held by whoever may start the command; taken at most once in the life of an attempt.
 pub const LOCK: &str = "supervisor.lock";
 
@@ -161,6 +165,12 @@ pub type EndRecord = supervised::EndRecord<ProcessId>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRecord {
     pub asked_at: Timestamp,
+}
+
+/// The empty file that says that the command emptied the log of this stream.
+#[must_use]
+pub fn emptied(stream: &str) -> String {
+    format!("{stream}.emptied")
 }
 
 /// Reads a record that a command may have been started on. One that cannot be read is an error: taking

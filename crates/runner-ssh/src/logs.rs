@@ -20,6 +20,10 @@ const SLOW: Duration = Duration::from_millis(500);
 /// A file that was not written to for this long holds old data, not what was written just now.
 const OLD: i64 = 2;
 
+/// What is told of a log that the command emptied.
+const EMPTIED: &str = "the command emptied its own log, as `> /dev/stderr` does: what it had written before is lost \
+                       (`>> /dev/stderr` and `>&2` keep it)";
+
 /// The logs of an attempt whose command was started.
 pub fn sources(host: &str, snapshot: &Snapshot) -> Vec<LogSource> {
     let Some(start) = &snapshot.start else {
@@ -49,10 +53,10 @@ pub fn read(
     })?;
     let key = Key::new(source.run_id, source.attempt);
     Ok(Box::pin(async_stream::stream! {
-        let mut offset = from.offset;
+        let mut at = Place::of(&from);
         let mut pause = QUICK;
         loop {
-            let look = match look(&served, key, stream, offset).await {
+            let look = match look(&served, key, stream, at).await {
                 Ok(look) => look,
                 Err(error) => {
                     yield Err(error);
@@ -61,9 +65,13 @@ pub fn read(
             };
             match look {
                 Look::Bytes(chunk) => {
-                    offset = chunk.position.offset;
+                    at = Place::of(&chunk.position);
                     pause = QUICK;
                     yield Ok(LogItem::Chunk(chunk));
+                }
+                Look::Emptied(first) => {
+                    at = Place { place: first, told: true, ..at };
+                    yield Ok(LogItem::Gap { message: EMPTIED.to_owned() });
                 }
                 Look::End => {
                     yield Ok(LogItem::End);
@@ -79,8 +87,46 @@ pub fn read(
     }))
 }
 
+/// Where a reader is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Bytes given so far.
+    offset: u64,
+    /// Where the next one is in the file: elsewhere once the command has emptied it, and then a position bears it as mark.
+    place: u64,
+    told: bool,
+}
+
+impl Place {
+    fn of(position: &LogPosition) -> Self {
+        let mark = position.mark.as_ref().and_then(|mark| mark.parse().ok());
+        Self {
+            offset: position.offset,
+            place: mark.unwrap_or(position.offset),
+            told: mark.is_some(),
+        }
+    }
+
+    fn position(self) -> LogPosition {
+        LogPosition {
+            offset: self.offset,
+            mark: self.told.then(|| self.place.to_string()),
+        }
+    }
+
+    fn behind(self, bytes: usize) -> Self {
+        Self {
+            offset: self.offset + bytes as u64,
+            place: self.place + bytes as u64,
+            ..self
+        }
+    }
+}
+
 enum Look {
     Bytes(LogChunk),
+    /// The command emptied the file; bytes are missing, and the next is at this place in it.
+    Emptied(u64),
     /// Nothing more for now.
     Nothing,
     /// Nothing more for ever.
@@ -88,9 +134,9 @@ enum Look {
 }
 
 /// One trip: the bytes from `offset` on, and with them the byte before, which tells where lines begin.
-async fn look(served: &Served, key: Key, stream: &str, offset: u64) -> Result<Look, RunnerError> {
-    let before = offset.min(1);
-    let begin = offset - before;
+async fn look(served: &Served, key: Key, stream: &str, at: Place) -> Result<Look, RunnerError> {
+    let before = at.place.min(1);
+    let begin = at.place - before;
     let request = format!("read_log {} {stream} {begin} {}", key.object(), CHUNK + before);
     let reply = served.ask(&[request]).await?.pop().unwrap_or_default();
     if reply.has("absent") {
@@ -104,16 +150,20 @@ async fn look(served: &Served, key: Key, stream: &str, offset: u64) -> Result<Lo
     }
     let over = reply.find("over") == Some("yes");
     let skip = usize::from(before == 1);
+    let size = reply.find("size").and_then(|size| size.parse::<u64>().ok());
+    if size.is_some_and(|size| size < at.place) {
+        return Ok(Look::Emptied(0));
+    }
     if reply.data.len() <= skip {
+        if over && !at.told && reply.find("emptied").is_some() {
+            return Ok(Look::Emptied(at.place));
+        }
         return Ok(if over { Look::End } else { Look::Nothing });
     }
     let starts_line = skip == 0 || reply.data[0] == b'\n';
     let bytes = reply.data.slice(skip..);
     let lines = LineTime::of_lines(&bytes, starts_line, written(&reply, over));
-    let position = LogPosition {
-        offset: offset + bytes.len() as u64,
-        mark: None,
-    };
+    let position = at.behind(bytes.len()).position();
     Ok(Look::Bytes(LogChunk {
         bytes,
         lines,

@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qwex_runner::durable::Dir;
 
 use super::ending::{self, Asked, Left};
+use super::own_log::OwnLogs;
 use crate::identity::ProcessId;
 use crate::layout::LogPlace;
 use crate::limits::Held;
@@ -76,6 +77,7 @@ pub struct Started {
     pub record: StartRecord,
     pub oom_before: OomKills,
     pub held: Held,
+    pub logs: OwnLogs,
 }
 
 /// Starts the command within its limits.
@@ -97,7 +99,8 @@ pub fn start(dir: &Dir, work: &WorkRecord, held: Held) -> Result<Started, Refusa
         exit_code: 127,
         message: "the command is empty".to_owned(),
     })?;
-    let (out, err) = outputs(dir, work).map_err(|error| refused("cannot make the log files", &error))?;
+    let (out, err, logs) =
+        outputs(dir, work).map_err(|error| refused("cannot make the log files", &error))?;
     let mut command = Command::new(program);
     command
         .args(args)
@@ -123,6 +126,7 @@ pub fn start(dir: &Dir, work: &WorkRecord, held: Held) -> Result<Started, Refusa
         record: StartRecord { process, started_at },
         oom_before,
         held,
+        logs,
     })
 }
 
@@ -149,7 +153,7 @@ fn start_error(program: &str, error: &io::Error) -> Refusal {
     }
 }
 
-fn outputs(dir: &Dir, work: &WorkRecord) -> io::Result<(File, File)> {
+fn outputs(dir: &Dir, work: &WorkRecord) -> io::Result<(File, File, OwnLogs)> {
     let place = match work.log_place {
         LogPlace::Within => dir.try_clone()?,
         LogPlace::Above => Dir::open(dir.path().join(".."))?,
@@ -159,16 +163,26 @@ fn outputs(dir: &Dir, work: &WorkRecord) -> io::Result<(File, File)> {
         place.open_file(&format!("{stream}.log"), flags)
     };
     match work.output {
-        OutputMode::Split => Ok((open("stdout")?, open("stderr")?)),
+        OutputMode::Split => {
+            let (out, err) = (open("stdout")?, open("stderr")?);
+            let logs = OwnLogs::new(&place, &[("stdout", &out), ("stderr", &err)])?;
+            Ok((out, err, logs))
+        }
         OutputMode::Merged => {
             let both = open("output")?;
-            Ok((both.try_clone()?, both))
+            let logs = OwnLogs::new(&place, &[("output", &both)])?;
+            Ok((both.try_clone()?, both, logs))
         }
     }
 }
 
 /// Waits for the end of the command: cancels it, ends it at its timeout, buries what it leaves.
-pub fn attend(dir: &Dir, work: &WorkRecord, signals: &Signals, started: Started) -> io::Result<EndRecord> {
+pub fn attend(
+    dir: &Dir,
+    work: &WorkRecord,
+    signals: &Signals,
+    mut started: Started,
+) -> io::Result<EndRecord> {
     let mark = Mark {
         run_id: work.run_id,
         attempt: work.attempt,
@@ -182,7 +196,8 @@ pub fn attend(dir: &Dir, work: &WorkRecord, signals: &Signals, started: Started)
         if let Some(reaped) = reap_until(pid, &mut left.used)? {
             break reaped;
         }
-        let told_to_stop = signals.wait(stop.next_look())?;
+        let told_to_stop = signals.wait(stop.next_look().min(started.logs.next_look()))?;
+        started.logs.look(dir);
         // The signal says only that there may be something to read.
         if dir.has(CANCEL)? {
             stop.ask(Asked::Cancel, &mark);
@@ -192,6 +207,7 @@ pub fn attend(dir: &Dir, work: &WorkRecord, signals: &Signals, started: Started)
         stop.keep_time(&mark);
     };
     left.over = bury(&mark, signals, &mut left.used)?;
+    started.logs.look(dir);
     Ok(ending::ended(started, &reaped, stop.asked, &left))
 }
 

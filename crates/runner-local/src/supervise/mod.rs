@@ -6,6 +6,7 @@
 
 mod child;
 mod ending;
+mod own_log;
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -6,6 +6,7 @@
 mod conformance;
 mod disk_faults;
 mod elsewhere;
+mod emptied;
 mod faults;
 mod foreground;
 mod lifecycle;

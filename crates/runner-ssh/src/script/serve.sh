@@ -228,6 +228,8 @@ read_log() {
   log=$runs/$1/$2.log
   if silent "$1"; then say "over yes"; else say "over no"; fi
   size=$( { wc -c < "$log"; } 2>/dev/null)
+  say "size $((${size:-0}))"
+  [ ! -e "$runs/$1/$2.emptied" ] || say "emptied yes"
   size=$((${size:-0} - $3))
   [ $size -le "$4" ] || size=$4
   [ $size -gt 0 ] || return 0

@@ -132,11 +132,12 @@ esac
 undo=
 if env --default-signal=INT,QUIT true 2>/dev/null; then undo=--default-signal=INT,QUIT; fi
 
+# We hold on to what the command writes by: how far it wrote tells whether it emptied its own log.
+(: >> "$d/stdout.log") && (: >> "$d/stderr.log") || finish start_error 126 null 0 "cannot make the log files: $full"
+exec 8>> "$d/stdout.log" 9>> "$d/stderr.log"
 (
   unset QWEX_SUPERVISES
-  : >> "$d/stdout.log"
-  : >> "$d/stderr.log"
-  exec >> "$d/stdout.log" 2>> "$d/stderr.log" < /dev/null
+  exec >&8 2>&9 < /dev/null 8>&- 9>&-
   umask "$umask_was"
   _qwex_undo=$undo
   _qwex_carrier=$carrier
@@ -196,6 +197,16 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
   kill -s KILL $found 2>/dev/null
   sleep 0.02
 done
+
+# Who opens a log anew, as > /dev/stderr does, empties it; it is then shorter than what was written.
+emptied() {
+  line_of "/proc/$$/fdinfo/$2" || return 0
+  written=${line#pos:}
+  written=$((written))
+  if [ "$written" -gt 0 ] && [ "$(wc -c < "$d/$1.log")" -lt "$written" ]; then printf "" > "$d/$1.emptied"; fi
+}
+emptied stdout 8
+emptied stderr 9
 
 how="the command ended with exit code $code"
 signal=null

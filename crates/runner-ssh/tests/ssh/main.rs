@@ -5,6 +5,7 @@
 
 mod conformance;
 mod elsewhere;
+mod emptied;
 mod faults;
 mod full;
 mod housekeeping;
