@@ -17,6 +17,8 @@ use super::keeper::note;
 const FILE: &str = "outputs.json";
 /// How long after the end of a run its outputs are asked for.
 const LONG: SignedDuration = SignedDuration::from_hours(24);
+/// How often a backend that answers is asked: what an archive holds, or where there is no room, seldom mends itself.
+const ANSWERS: u32 = 12;
 /// Longest pause between two tries after the run's end was told.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -134,13 +136,18 @@ impl Drive {
     /// A file beside the record cannot be read or written.
     pub(super) async fn bring_late(&self, run: &Run, handle: &Handle) -> Result<()> {
         let mut pause = self.patience.pause;
+        let mut answers = 0;
         while Outputs::are_tried(&self.journal, run)? {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.patience.longest_pause.max(LONGEST_PAUSE));
+            pause = (pause * 2).min(LONGEST_PAUSE);
             let age = Timestamp::now().duration_since(run.finished_at.unwrap_or(run.created_at));
             let outputs = match self.collect(run, handle).await {
                 Ok(paths) => Outputs::brought(paths),
-                Err(error) => Outputs::failed(&error, error.is_retryable() && age < LONG),
+                Err(error) => {
+                    answers += u32::from(!error.is_blind());
+                    let may_come = error.is_retryable() && age < LONG && answers < ANSWERS;
+                    Outputs::failed(&error, may_come)
+                }
             };
             outputs.write(&self.journal)?;
             if !outputs.is_there {

@@ -104,3 +104,38 @@ async fn a_keeper_that_was_killed_between_the_log_and_the_outputs_loses_none() {
     bench.drive.run().await.unwrap();
     assert!(bench.outputs().collected.is_some() && bench.is_removed());
 }
+
+#[tokio::test]
+async fn a_backend_that_answers_is_not_asked_without_end() {
+    let failed = RunnerError::Failed {
+        message: "a link leads out of the workspace".to_owned(),
+    };
+    let mut bench = bench(vec![Err(failed)]);
+    bench.drive.patience.pause = Duration::from_micros(1);
+    bench.drive.run().await.unwrap();
+    let told = bench.outputs();
+    assert!(!told.is_tried && told.is_there && !bench.is_removed(), "{told:?}");
+}
+
+#[test]
+fn a_record_goes_only_by_force_while_its_outputs_are_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let direct = super::super::Direct::at(dir.path()).unwrap();
+    let mut run = run();
+    run.spec.outputs = vec!["*.bin".to_owned()];
+    run.status = qwex_core::RunStatus::Succeeded;
+    let journal = direct.store().create(&run).unwrap();
+    journal
+        .seal_logs(super::super::log_files::sum_up(&journal, Attempt::FIRST).unwrap())
+        .unwrap();
+    let error = rejected().unwrap_err();
+    Outputs::failed(&error, false).write(&journal).unwrap();
+    let refused = direct.remove(run.id).unwrap_err().to_string();
+    assert!(refused.contains("a link leads out"), "{refused}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    assert_eq!(runtime.block_on(direct.remove_anyway(run.id)).unwrap(), None);
+    assert!(direct.get(run.id).is_err());
+}

@@ -236,6 +236,7 @@ impl Direct {
     /// # Errors
     /// It cannot be recorded, or no process can be started.
     pub fn leave_to_keeper(&self, new: NewRun, placed: &Placed) -> Result<Run> {
+        let key = vouch::own_key()?;
         let run = recorded(new);
         let journal = self.store.create(&run)?;
         let Some(right) = keeper::take(&journal)? else {
@@ -246,7 +247,7 @@ impl Direct {
             return Ok(known);
         }
         // Before what makes it a kept run: without this nobody keeps it.
-        vouch::vouch(&journal, &known, placed)?;
+        vouch::vouch(&key, &journal, &known, placed)?;
         placed.write(&journal)?;
         drop(right);
         keeper::ensure(&self.dir_of_store(), &journal, &run)?;

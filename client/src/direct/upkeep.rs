@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use qwex_core::{Run, RunId};
+use qwex_core::{Flag, Run, RunId};
 use qwex_runner::durable::Dir;
 use qwex_runner::{RunnerError, StoreError};
 
@@ -146,14 +146,17 @@ impl Direct {
         Ok(self.store.remove(id)?)
     }
 
-    /// Removes the record of a run whatever is still to be brought of it, or although nobody can keep it. Gives what
-    /// is left elsewhere, as a sentence.
+    /// Removes the record of a run whatever is still to be brought of it, or although nobody can bring it to its end:
+    /// it has no keeper and gets none, or it was cancelled and its backend does not answer. Gives what is left
+    /// elsewhere, as a sentence.
     ///
     /// # Errors
-    /// It is under way and kept, or cannot be removed.
+    /// It is under way and was not cancelled, or cannot be removed.
     pub async fn remove_anyway(&self, id: RunId) -> Result<Option<String>> {
         let run = self.get(id);
-        let is_over = run.as_ref().is_ok_and(|run| run.status.is_terminal());
+        let is_over = run
+            .as_ref()
+            .is_ok_and(|run| run.status.is_terminal() || run.flags.contains(&Flag::CancelRequested));
         let is_stuck = self.unkept(id).map_or(true, |unkept| unkept.is_some());
         if !is_over && !is_stuck {
             return Err(StoreError::Active { id }.into());

@@ -27,11 +27,14 @@ const KEY_BYTES: usize = 32;
 /// What else is ever made with this key begins with other words.
 const ABOUT: &str = "qwex placed run 1";
 
-/// Vouches for a run that this user submits here.
+/// The user's key, made if there is none.
+pub struct Key(Vec<u8>);
+
+/// This user's own, asked for before a run is recorded.
 ///
 /// # Errors
-/// There is no place for the key, or a file cannot be written.
-pub fn vouch(journal: &Journal, run: &Run, placed: &Placed) -> Result<(), DirectError> {
+/// There is no place for it, or it cannot be read or made.
+pub fn own_key() -> Result<Key, DirectError> {
     let path = key_path().ok_or_else(|| no_key(io::Error::other("HOME is not set")))?;
     let key = read_key(&path)
         .and_then(|known| known.map_or_else(|| make_key(&path), Ok))
@@ -41,9 +44,16 @@ pub fn vouch(journal: &Journal, run: &Run, placed: &Placed) -> Result<(), Direct
                 format!("{}: {source}", path.display()),
             ))
         })?;
-    let mac = mac(&key, run, &placed.bytes()).finalize().into_bytes();
-    journal.write_file(FILE, hex::encode(mac).as_bytes(), Durability::Machine)?;
-    Ok(())
+    Ok(Key(key))
+}
+
+/// Vouches for a run that this user submits here.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn vouch(key: &Key, journal: &Journal, run: &Run, placed: &Placed) -> Result<(), StoreError> {
+    let mac = mac(&key.0, run, &placed.bytes()).finalize().into_bytes();
+    journal.write_file(FILE, hex::encode(mac).as_bytes(), Durability::Machine)
 }
 
 fn no_key(source: io::Error) -> DirectError {
