@@ -41,7 +41,7 @@ pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest, back
     };
     let mut new = new(session, args, request, &placed);
     guard.check(session, &placed, &new.spec)?;
-    choose::check(&direct, &placed, &new.spec).await?;
+    let placed = choose::check(&direct, placed, &new.spec).await?;
     if !args.place.no_uv && placed.backend == LOCAL {
         new.provenance.runs_by = uv::run_through(session, Path::new("."), &mut new.spec);
     }

@@ -47,7 +47,7 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
             let run = client.get_run(id, None).await?.value;
             let placed = choose::moved(&guard, Placed::default(), backend)?;
             let new = again(args, run)?;
-            allowed(session, &guard, &direct, &placed, &new).await?;
+            let placed = allowed(session, &guard, &direct, placed, &new).await?;
             let watched = watched(args, &options, interrupts);
             return direct_run::start(session, &direct, new, &placed, watched).await;
         }
@@ -74,7 +74,7 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
                 }
                 None => was,
             };
-            allowed(session, &guard, &direct, &placed, &new).await?;
+            let placed = allowed(session, &guard, &direct, placed, &new).await?;
             let watched = watched(args, &options, interrupts);
             return direct_run::start(session, &direct, new, &placed, watched).await;
         }
@@ -111,10 +111,10 @@ async fn allowed(
     session: &Session,
     guard: &Guard,
     direct: &Direct,
-    placed: &Placed,
+    placed: Placed,
     new: &NewRun,
-) -> Result<(), CliError> {
-    guard.check(session, placed, &new.spec)?;
+) -> Result<Placed, CliError> {
+    guard.check(session, &placed, &new.spec)?;
     choose::check(direct, placed, &new.spec).await
 }
 

@@ -86,15 +86,48 @@ fn host(opening: &Opening) -> Result<SshBackend, RunnerError> {
 }
 
 async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, RunnerError> {
+    whole(connected(word, opening).await)
+}
+
+async fn connected(word: Word, opening: Opening) -> Result<K8sBackend, RunnerError> {
     let config = K8sDirectConfig {
         word,
         context: opening.placed.address,
         namespace: opening.placed.namespace,
+        identity: opening.placed.cluster,
         host_paths: opening.placed.node_paths,
         ..K8sDirectConfig::default()
     };
-    let connected = K8sBackend::connect_direct(config).await;
-    whole(connected.map_err(Into::into))
+    K8sBackend::connect_direct(config).await.map_err(Into::into)
+}
+
+/// The backend, and the same place by names that mean it tomorrow as well: on a cluster the context and the namespace that are
+/// now the current ones, and which cluster that is. What is pinned already stays as it is.
+///
+/// # Errors
+/// As [`open`].
+pub async fn pinned(opening: Opening) -> Result<(Arc<dyn Backend>, Placed), RunnerError> {
+    let placed = opening.placed.clone();
+    let word = match placed.backend.as_str() {
+        "k8s" => Word::K8s,
+        "kueue" => Word::Kueue,
+        _ => return Ok((open(opening).await?, placed)),
+    };
+    let backend = connected(word, opening).await?;
+    let found = match placed.cluster {
+        Some(_) => None,
+        None => backend.placement().await,
+    };
+    let placed = match found {
+        None => placed,
+        Some(found) => Placed {
+            address: Some(found.context),
+            namespace: Some(found.namespace),
+            cluster: Some(found.identity),
+            ..placed
+        },
+    };
+    Ok((Arc::new(backend), placed))
 }
 
 /// The backend of a word.

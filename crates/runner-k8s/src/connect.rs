@@ -42,6 +42,16 @@ pub enum ConnectError {
          register it anew if it was rebuilt"
     )]
     OtherCluster { expected: String, found: String },
+    #[error(
+        "the context {context:?} of the kubeconfig leads to another cluster ({found}) than the one that the run was given to \
+         ({expected}), so nothing can be known of the run; have the context lead there again, or name the kubeconfig in \
+         which it does with KUBECONFIG"
+    )]
+    OtherContext {
+        context: String,
+        expected: String,
+        found: String,
+    },
 }
 
 /// For who opens backends by name. Without a way to the cluster nothing is known of its runs.

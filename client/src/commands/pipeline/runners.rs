@@ -263,6 +263,10 @@ impl StageRunner for Runners {
                 ..provenance::of(&self.dir)
             },
         };
+        let opening = self.direct.opening(placed);
+        let (_, placed) = registry::pinned(opening)
+            .await
+            .map_err(|error| told(DirectError::from(error)))?;
         self.direct.start(new, &placed).map_err(told)
     }
 
