@@ -51,7 +51,7 @@ impl Drive {
         let placed = Placed::read(&journal)?.ok_or_else(|| qwex_runner::StoreError::NotFound {
             word: journal.id().to_string(),
         })?;
-        match registry::open(direct.opening(placed.clone())).await {
+        match registry::open(direct.opening(placed.clone()).for_run(journal.id())).await {
             Ok(backend) => Ok(Self {
                 journal,
                 placed,

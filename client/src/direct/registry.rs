@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use qwex_core::RunId;
 use qwex_runner::{Backend, RunnerError};
 use qwex_runner_container::{ContainerBackend, ContainerConfig};
 use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
@@ -20,6 +21,17 @@ pub struct Opening {
     /// Where commands of this machine start.
     pub dir: PathBuf,
     pub placed: Placed,
+    /// The only run that is looked after; `None`: all there are.
+    pub only: Option<RunId>,
+}
+
+impl Opening {
+    /// For the keeper of one run: what others do on the same backend is none of its business.
+    #[must_use]
+    pub fn for_run(mut self, run: RunId) -> Self {
+        self.only = Some(run);
+        self
+    }
 }
 
 pub type Opened = BoxFuture<'static, Result<Arc<dyn Backend>, RunnerError>>;
@@ -75,7 +87,8 @@ fn engine(
     opening: Opening,
 ) -> Result<Arc<dyn Backend>, RunnerError> {
     let beside = opening.runs.parent().unwrap_or(&opening.runs);
-    let config = config(beside.join("engines").join(name)).at(opening.placed.address);
+    let mut config = config(beside.join("engines").join(name)).at(opening.placed.address);
+    config.only = opening.only;
     whole(ContainerBackend::open(config))
 }
 
