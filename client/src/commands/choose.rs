@@ -93,14 +93,14 @@ async fn fits(direct: &Direct, guard: &Guard, placed: &Placed, spec: &JobSpec) -
     Ok(probe.detail)
 }
 
-/// Refuses what the backend does not have, before anything is recorded.
-pub async fn check(direct: &Direct, placed: &Placed, spec: &JobSpec) -> Result<(), CliError> {
-    let backend = registry::open(direct.opening(placed.clone()))
+/// Refuses what the backend does not have, before anything is recorded. Gives the place by names that last.
+pub async fn check(direct: &Direct, placed: Placed, spec: &JobSpec) -> Result<Placed, CliError> {
+    let (backend, placed) = registry::pinned(direct.opening(placed))
         .await
         .map_err(|error| CliError::from(crate::direct::DirectError::from(error)))?;
     let problems = backend.validate(spec);
     let Some((first, others)) = problems.split_first() else {
-        return Ok(());
+        return Ok(placed);
     };
     let mut error = told(first);
     for other in others {

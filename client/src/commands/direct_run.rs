@@ -41,7 +41,7 @@ pub async fn run(session: &Session, args: &RunArgs, request: SubmitRequest, back
     };
     let mut new = new(session, request, &placed);
     guard.check(session, &placed, &new.spec)?;
-    choose::check(&direct, &placed, &new.spec).await?;
+    let placed = choose::check(&direct, placed, &new.spec).await?;
     if !args.place.no_uv {
         new.provenance.runs_by = uv::of_place(session, &placed, &mut new.spec);
     }

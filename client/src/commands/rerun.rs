@@ -50,7 +50,7 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
             let placed = choose::moved(&guard, Placed::default(), backend)?;
             let new = again(args, run)?;
             let watched = watched(args, &options, interrupts);
-            return here(session, &guard, &direct, new, &placed, watched).await;
+            return here(session, &guard, &direct, new, placed, watched).await;
         }
         (Target::Here(direct, id), Some(REMOTE)) => {
             let new = again(args, direct.get(id)?)?;
@@ -76,7 +76,7 @@ async fn begin(session: &Session, args: &RerunArgs) -> Done {
                 None => was,
             };
             let watched = watched(args, &options, interrupts);
-            return here(session, &guard, &direct, new, &placed, watched).await;
+            return here(session, &guard, &direct, new, placed, watched).await;
         }
     };
     let request = RerunRequest {
@@ -113,15 +113,15 @@ async fn here(
     guard: &Guard,
     direct: &Direct,
     mut new: NewRun,
-    placed: &Placed,
+    placed: Placed,
     watched: Option<(&Options, Interrupts)>,
 ) -> Done {
-    guard.check(session, placed, &new.spec)?;
-    choose::check(direct, placed, &new.spec).await?;
+    guard.check(session, &placed, &new.spec)?;
+    let placed = choose::check(direct, placed, &new.spec).await?;
     if new.provenance.runs_by.take().is_some() {
-        new.provenance.runs_by = uv::of_place(session, placed, &mut new.spec);
+        new.provenance.runs_by = uv::of_place(session, &placed, &mut new.spec);
     }
-    direct_run::start(session, direct, new, placed, watched).await
+    direct_run::start(session, direct, new, &placed, watched).await
 }
 
 /// Submits the new run to the server, unless a policy forbids it.

@@ -52,7 +52,7 @@ impl Drive {
             word: journal.id().to_string(),
         })?;
         let patience = Patience::default();
-        let open = || registry::open(direct.opening(placed.clone()));
+        let open = || registry::open(direct.opening(placed.clone()).for_run(journal.id()));
         let Some(backend) = opened(&journal, &patience, open).await? else {
             return Ok(None);
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use qwex_core::Run;
 use qwex_runner::durable::Durability;
 use qwex_runner::{Journal, StoreError, Transfer, Work, Workspace};
+use qwex_runner_k8s::Identity;
 use qwex_runner_ssh::SshSettings;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Placed {
     /// Kubernetes namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The cluster that the context led to when the run was placed: later processes find it there or do nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Identity>,
     /// Absolute; `None`: the run sees no files of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<PathBuf>,

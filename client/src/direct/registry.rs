@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use qwex_core::RunId;
 use qwex_runner::{Backend, RunnerError};
 use qwex_runner_container::{ContainerBackend, ContainerConfig};
 use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
@@ -20,6 +21,17 @@ pub struct Opening {
     /// Where commands of this machine start.
     pub dir: PathBuf,
     pub placed: Placed,
+    /// The only run that is looked after; `None`: all there are.
+    pub only: Option<RunId>,
+}
+
+impl Opening {
+    /// For the keeper of one run: what others do on the same backend is none of its business.
+    #[must_use]
+    pub fn for_run(mut self, run: RunId) -> Self {
+        self.only = Some(run);
+        self
+    }
 }
 
 pub type Opened = BoxFuture<'static, Result<Arc<dyn Backend>, RunnerError>>;
@@ -75,7 +87,8 @@ fn engine(
     opening: Opening,
 ) -> Result<Arc<dyn Backend>, RunnerError> {
     let beside = opening.runs.parent().unwrap_or(&opening.runs);
-    let config = config(beside.join("engines").join(name)).at(opening.placed.address);
+    let mut config = config(beside.join("engines").join(name)).at(opening.placed.address);
+    config.only = opening.only;
     whole(ContainerBackend::open(config))
 }
 
@@ -86,15 +99,48 @@ fn host(opening: &Opening) -> Result<SshBackend, RunnerError> {
 }
 
 async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, RunnerError> {
+    whole(connected(word, opening).await)
+}
+
+async fn connected(word: Word, opening: Opening) -> Result<K8sBackend, RunnerError> {
     let config = K8sDirectConfig {
         word,
         context: opening.placed.address,
         namespace: opening.placed.namespace,
+        identity: opening.placed.cluster,
         host_paths: opening.placed.node_paths,
         ..K8sDirectConfig::default()
     };
-    let connected = K8sBackend::connect_direct(config).await;
-    whole(connected.map_err(Into::into))
+    K8sBackend::connect_direct(config).await.map_err(Into::into)
+}
+
+/// The backend, and the same place by names that mean it tomorrow as well: on a cluster the context and the namespace that are
+/// now the current ones, and which cluster that is. What is pinned already stays as it is.
+///
+/// # Errors
+/// As [`open`].
+pub async fn pinned(opening: Opening) -> Result<(Arc<dyn Backend>, Placed), RunnerError> {
+    let placed = opening.placed.clone();
+    let word = match placed.backend.as_str() {
+        "k8s" => Word::K8s,
+        "kueue" => Word::Kueue,
+        _ => return Ok((open(opening).await?, placed)),
+    };
+    let backend = connected(word, opening).await?;
+    let found = match placed.cluster {
+        Some(_) => None,
+        None => backend.placement().await,
+    };
+    let placed = match found {
+        None => placed,
+        Some(found) => Placed {
+            address: Some(found.context),
+            namespace: Some(found.namespace),
+            cluster: Some(found.identity),
+            ..placed
+        },
+    };
+    Ok((Arc::new(backend), placed))
 }
 
 /// The backend of a word.

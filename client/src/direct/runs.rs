@@ -94,6 +94,7 @@ impl Direct {
             runs: self.store.path().to_owned(),
             dir: placed.workspace.clone().unwrap_or_else(|| self.dir.clone()),
             placed,
+            only: None,
         }
     }
 

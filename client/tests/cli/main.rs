@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod clusters;
 mod config;
 mod cut;
 mod doctor;

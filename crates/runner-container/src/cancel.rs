@@ -101,7 +101,10 @@ impl Inner {
         let stop = record.stop.clone();
         let (asked_at, signal) = match &stop {
             None => {
-                let overdue = container.deadline().is_some_and(|deadline| now >= deadline);
+                let overdue = match container.deadline() {
+                    Some(deadline) => self.engine_now().await >= deadline,
+                    None => false,
+                };
                 let cause = if overdue { StopCause::Timeout } else { cause };
                 record.stop = Some(Stop { cause, asked_at: now });
                 self.records.write(key, record, lock)?;
@@ -112,8 +115,13 @@ impl Inner {
                 (stop.asked_at, (waited >= self.config.grace).then_some("SIGKILL"))
             }
         };
-        if let Some(signal) = signal {
-            self.kill(container, signal).await?;
+        if let Some(signal) = signal
+            && !self.kill(container, signal).await?
+            && stop.is_none()
+        {
+            // It had ended before: nothing of that end is ours.
+            record.stop = None;
+            self.records.write(key, record, lock)?;
         }
         let grace = self.config.grace;
         Ok(CancelProgress::Stopping {
@@ -121,8 +129,8 @@ impl Inner {
         })
     }
 
-    /// A container that ended by itself meanwhile is no error: the next step sees it.
-    async fn kill(&self, container: &Snapshot, signal: &str) -> Result<(), RunnerError> {
+    /// False: the container ended by itself meanwhile, which is no error; the next step sees it.
+    async fn kill(&self, container: &Snapshot, signal: &str) -> Result<bool, RunnerError> {
         let client = self.link.client().await?;
         if container.phase == Phase::Paused {
             // A frozen command feels no signal.
@@ -132,8 +140,8 @@ impl Inner {
             signal: signal.to_owned(),
         };
         match client.docker.kill_container(&container.id, Some(options)).await {
-            Ok(()) => Ok(()),
-            Err(error) if errors::is_not_running(&error) || errors::is_not_found(&error) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if errors::is_not_running(&error) || errors::is_not_found(&error) => Ok(false),
             Err(error) => Err(errors::runner_error(&error)),
         }
     }

@@ -2,7 +2,7 @@
 //! watches a run ends it as well, by a cancel after the deadline.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use qwex_runner::{CancelProgress, Key, RunnerError, Work};
@@ -13,6 +13,25 @@ use crate::record::StopCause;
 const LOOK: Duration = Duration::from_millis(100);
 const BLIND_PAUSE: Duration = Duration::from_secs(2);
 
+impl Inner {
+    /// What the engine's clock shows; ours where it does not tell.
+    pub async fn engine_now(&self) -> Timestamp {
+        let asked = async {
+            self.link
+                .client()
+                .await
+                .ok()?
+                .docker
+                .info()
+                .await
+                .ok()?
+                .system_time
+        };
+        let told = asked.await.and_then(|told| told.parse().ok());
+        told.unwrap_or_else(Timestamp::now)
+    }
+}
+
 /// Watches over a container that was just started, or is found running.
 pub fn guard(inner: &Arc<Inner>, work: &Work) {
     if work.spec.timeout.is_none() {
@@ -21,9 +40,10 @@ pub fn guard(inner: &Arc<Inner>, work: &Work) {
     let inner = Arc::downgrade(inner);
     let key = Key::of_work(work);
     tokio::spawn(async move {
+        let mut ran = None;
         loop {
             let Some(inner) = inner.upgrade() else { return };
-            let pause = match step(&inner, key).await {
+            let pause = match step(&inner, key, &mut ran).await {
                 Ok(Some(pause)) => pause,
                 Ok(None) => return,
                 Err(error) => {
@@ -37,20 +57,43 @@ pub fn guard(inner: &Arc<Inner>, work: &Work) {
     });
 }
 
+/// How long a command has run. The two machines' clocks may differ by minutes, so what came before the first look is told by the
+/// engine's clock alone, and what comes after by ours alone.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    before: Duration,
+    since: Instant,
+}
+
+impl Ran {
+    fn by_now(self) -> Duration {
+        self.before + self.since.elapsed()
+    }
+}
+
 /// How long until the next look; `None` when there is nothing left to do.
-async fn step(inner: &Arc<Inner>, key: Key) -> Result<Option<Duration>, RunnerError> {
+async fn step(inner: &Arc<Inner>, key: Key, ran: &mut Option<Ran>) -> Result<Option<Duration>, RunnerError> {
     let Some(container) = inner.inspect(&key.object()).await? else {
         return Ok(None);
     };
     if container.is_over() || container.key() != Some(key) {
         return Ok(None);
     }
-    let Some(deadline) = container.deadline() else {
+    let (Some(timeout), Some(started_at)) = (container.timeout(), container.started_at) else {
         return Ok(Some(LOOK));
     };
-    let left = Timestamp::now().duration_until(deadline);
-    if left.is_positive() {
-        return Ok(Some(left.unsigned_abs()));
+    let so_far = match *ran {
+        Some(ran) => ran,
+        None => {
+            let since = Instant::now();
+            let before = inner.engine_now().await.duration_since(started_at);
+            let before = Duration::try_from(before).unwrap_or_default();
+            *ran.insert(Ran { before, since })
+        }
+    };
+    let left = timeout.saturating_sub(so_far.by_now());
+    if !left.is_zero() {
+        return Ok(Some(left));
     }
     match inner
         .stop(key, Some(&container.uid()), StopCause::Timeout)
@@ -58,5 +101,18 @@ async fn step(inner: &Arc<Inner>, key: Key) -> Result<Option<Duration>, RunnerEr
     {
         CancelProgress::Stopping { .. } => Ok(Some(LOOK)),
         CancelProgress::Stopped => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_by_our_own_clock() {
+        let since = Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
+        let before = Duration::from_secs(10);
+        let by_now = Ran { before, since }.by_now();
+        assert!(by_now >= Duration::from_secs(13) && by_now < Duration::from_secs(60));
     }
 }

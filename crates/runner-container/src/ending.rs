@@ -10,7 +10,8 @@ use crate::snapshot::Snapshot;
 const TERM: i64 = 15;
 const KILL: i64 = 9;
 
-/// The verdict on a container that ended. `stop`: what we asked of it before.
+/// The verdict on a container that ended. `stop`: what we asked of it while it ran, which is before it ended, whatever the
+/// clocks of the two machines say.
 pub fn of_container(container: &Snapshot, stop: Option<&Stop>) -> Ending {
     let Some((code, finished_at)) = clean_end(container) else {
         return failed(FailureCode::Lost, lost_message(container), None);
@@ -18,7 +19,7 @@ pub fn of_container(container: &Snapshot, stop: Option<&Stop>) -> Ending {
     if !container.was_started() {
         return failed(FailureCode::StartError, start_message(container), Some(code));
     }
-    if let Some(stop) = stop.filter(|stop| finished_at >= stop.asked_at) {
+    if let Some(stop) = stop {
         return of_stop(stop.cause, code);
     }
     if is_signal(code)

@@ -24,6 +24,7 @@ fn ended(code: i64) -> Snapshot {
         image_id: None,
         pid: None,
         log_path: None,
+        log_driver: None,
         memory_limit: 0,
     }
 }
@@ -105,13 +106,12 @@ fn want_of_memory_is_told_where_the_engine_says_so_and_hinted_at_where_it_may_be
     );
 }
 
+/// A stop is only recorded of what was seen running, so no clock is asked: the engine's may be behind ours.
 #[test]
-fn a13_an_end_that_was_first_stays_and_one_after_our_signal_is_ours() {
-    let late = stop(StopCause::Cancelled, 6);
-    assert_eq!(
-        of_container(&ended(0), Some(&late)),
-        Ending::Succeeded { verified: true }
-    );
+fn a13_an_end_after_we_asked_is_ours_whatever_the_clocks_say() {
+    let by_a_clock_ahead = stop(StopCause::Cancelled, 60);
+    let ending = of_container(&ended(0), Some(&by_a_clock_ahead));
+    assert!(matches!(ending, Ending::Stopped { .. }), "{ending:?}");
     let before = stop(StopCause::Cancelled, 3);
     for exit in [0, 3, 143] {
         let ending = of_container(&ended(exit), Some(&before));

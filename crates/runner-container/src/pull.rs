@@ -21,6 +21,8 @@ use crate::registry;
 /// Tries of a pull whose failure may pass.
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries while the engine does not answer, which ends no pull.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// After this long no further try is begun: podman tries again itself, for a minute where a registry asks it to slow down.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a pull looks whether the run was cancelled, by whatever process.
@@ -42,7 +44,7 @@ pub fn spawn(inner: &Arc<Inner>, work: Work) {
     let inner = inner.clone();
     tokio::spawn(async move {
         let key = Key::of_work(&work);
-        if let Err(error) = go_on(&inner, key, work).await {
+        if let Err(error) = to_the_end(&inner, key, &work).await {
             // The record stays without an end: asking again goes on.
             tracing::warn!(run_id = %key.run_id, %error, "a run that waits for its image cannot be brought up now");
         }
@@ -51,7 +53,24 @@ pub fn spawn(inner: &Arc<Inner>, work: Work) {
     });
 }
 
-async fn go_on(inner: &Arc<Inner>, key: Key, work: Work) -> Result<(), RunnerError> {
+/// For as long as somebody wants it: an engine that goes away in the middle comes back, and nobody else goes on.
+async fn to_the_end(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), RunnerError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match go_on(inner, key, work).await {
+            Err(error) if error.is_retryable() => error,
+            done => return done,
+        };
+        inner.tell_progress(key, format!("{error}; trying again in {pause:?}"));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            unwanted = until_unwanted(inner, key) => return unwanted,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn go_on(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), RunnerError> {
     let mut mine = inner.records.try_lock_pull(key)?;
     for _ in 0..LOCK_TRIES {
         if mine.is_some() {
@@ -70,7 +89,7 @@ async fn go_on(inner: &Arc<Inner>, key: Key, work: Work) -> Result<(), RunnerErr
     match pulled {
         Pulled::Unwanted => return Ok(()),
         Pulled::Failed(message) => record.end(EndCause::Image, message),
-        Pulled::Here => match inner.bring_up(&work, &mut record, &lock).await {
+        Pulled::Here => match inner.bring_up(work, &mut record, &lock).await {
             Ok(Brought::Up) => return Ok(()),
             Ok(Brought::NoImage) => {
                 let message = format!(

@@ -129,15 +129,24 @@ impl Records {
             .dir
             .read(&name)
             .map_err(|error| self.failed("read", &name, &error))?;
-        let read = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-        read.map_err(|error| self.failed("read", &name, &error.into()))
+        let Some(bytes) = bytes else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(record) => Ok(Some(record)),
+            // One of many runs must not blind us for the others; its container, if there is one, is found by its name.
+            Err(error) => {
+                let path = self.dir.path().join(&name);
+                tracing::warn!(path = %path.display(), %error, "a record that cannot be read counts for none");
+                Ok(None)
+            }
+        }
     }
 
-    /// An end is not said twice by anybody else, so it must survive the machine.
+    /// That an attempt was begun, and its end, nobody else says again, so they must survive the machine. What is written
+    /// between them must not leave half a record.
     pub fn write(&self, key: Key, record: &Record, _lock: &Locked) -> Result<(), RunnerError> {
-        let durability = match record.end {
-            Some(_) => Durability::Machine,
-            None => Durability::Process,
+        let durability = match (&record.end, &record.container) {
+            (Some(_), _) | (None, None) => Durability::Machine,
+            (None, Some(_)) => Durability::Whole,
         };
         let name = file_name(key);
         let bytes = serde_json::to_vec(record).expect("a record of strings serialises");
@@ -262,6 +271,28 @@ mod tests {
         );
         drop(again);
         assert_eq!(records.read(key).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_torn_record_counts_for_none_and_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let key = || Key {
+            run_id: RunId::mint(),
+            attempt: Attempt::FIRST,
+        };
+        let (torn, whole) = (key(), key());
+        let record = Record::new("hash".to_owned(), "busybox".to_owned());
+        for key in [torn, whole] {
+            let lock = records.lock(key).await.unwrap();
+            records.write(key, &record, &lock).unwrap();
+        }
+        let path = dir.path().join(file_name(torn));
+        for left in [&b""[..], b"{\"uid\":\"1\",\"spec_h", b"\0\0\0\0"] {
+            std::fs::write(&path, left).unwrap();
+            assert_eq!(records.read(torn).unwrap(), None);
+        }
+        assert_eq!(records.read(whole).unwrap(), Some(record));
     }
 
     #[test]

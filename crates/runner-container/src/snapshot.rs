@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub image_id: Option<String>,
     /// Where podman writes its log.
     pub log_path: Option<String>,
+    /// Which of its drivers the engine keeps the log with; `None`: it does not tell.
+    pub log_driver: Option<String>,
     /// Bytes; 0 without a limit.
     pub memory_limit: i64,
 }
@@ -50,7 +52,9 @@ impl Snapshot {
     /// `None` where the engine's answer lacks an id or a state.
     pub fn of(inspect: ContainerInspectResponse) -> Option<Self> {
         let state = inspect.state?;
-        let memory_limit = inspect.host_config.and_then(|host| host.memory);
+        let host = inspect.host_config.unwrap_or_default();
+        let memory_limit = host.memory;
+        let log_driver = host.log_config.and_then(|log| log.typ);
         Some(Self {
             id: inspect.id?,
             name: inspect
@@ -72,6 +76,7 @@ impl Snapshot {
             finished_at: time(state.finished_at.as_deref()),
             image_id: inspect.image,
             log_path: inspect.log_path.filter(|path| !path.is_empty()),
+            log_driver,
             memory_limit: memory_limit.unwrap_or(0),
         })
     }

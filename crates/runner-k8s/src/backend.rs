@@ -46,8 +46,15 @@ impl K8sBackend {
     /// asked for it, so that a swapped address is refused before anything is done there; an
     /// unreachable cluster is no error then, its calls will say so.
     pub async fn connect(config: K8sConfig) -> Result<Self, ConnectError> {
+        let backend = Self::made(config).await?;
+        backend.check_identity().await?;
+        Ok(backend)
+    }
+
+    /// Without a look at which cluster it is.
+    pub(crate) async fn made(config: K8sConfig) -> Result<Self, ConnectError> {
         let clients = connect::clients(&config.access, &config.tuning).await?;
-        let backend = Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 features: check::features(&config.policy),
                 config,
@@ -55,9 +62,7 @@ impl K8sBackend {
                 kueue: Mutex::new(None),
                 retained: std::sync::Mutex::default(),
             }),
-        };
-        backend.check_identity().await?;
-        Ok(backend)
+        })
     }
 
     /// Reach, version, identity, rights and queues of the cluster.

@@ -42,6 +42,16 @@ pub enum ConnectError {
          register it anew if it was rebuilt"
     )]
     OtherCluster { expected: String, found: String },
+    #[error(
+        "the context {context:?} of the kubeconfig leads to another cluster ({found}) than the one that the run was given to \
+         ({expected}), so nothing can be known of the run; have the context lead there again, or name the kubeconfig in \
+         which it does with KUBECONFIG"
+    )]
+    OtherContext {
+        context: String,
+        expected: String,
+        found: String,
+    },
 }
 
 /// For who opens backends by name. Without a way to the cluster nothing is known of its runs.
@@ -86,6 +96,9 @@ pub(crate) async fn clients(access: &Access, tuning: &Tuning) -> Result<Clients,
     })
 }
 
+/// How long the program that logs in may take: it may ask in the user's browser.
+const LOGIN_LIMIT: Duration = Duration::from_secs(120);
+
 /// The clients of the user's own kubeconfig. Making a client may run the program that logs in, which takes its time and
 /// may ask in the user's browser: twice only, and off the runtime's threads.
 async fn own_clients(
@@ -94,25 +107,56 @@ async fn own_clients(
     tuning: &Tuning,
 ) -> Result<Clients, ConnectError> {
     let config = resolve(kubeconfig.clone(), context.to_owned()).await?;
+    let login = login_program(kubeconfig, context);
     let make = |read_timeout: Option<Duration>| {
         let (config, tuning) = (config.clone(), tuning.clone());
-        // Making a client looks for the runtime it will live on.
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            let _entered = runtime.enter();
+        within(login.clone(), LOGIN_LIMIT, move || {
             client(config, &tuning, read_timeout)
         })
     };
-    let failed = |error: tokio::task::JoinError| ConnectError::Unusable {
-        message: error.to_string(),
-    };
-    let acts = make(None).await.map_err(failed)??;
-    let watches = make(Some(tuning.watch_timeout * 2)).await.map_err(failed)??;
+    let acts = make(None).await?;
+    let watches = make(Some(tuning.watch_timeout * 2)).await?;
     Ok(Clients {
         logs: acts.clone(),
         acts,
         watches,
     })
+}
+
+/// Makes a client on a thread of its own, which a program that never ends may keep: neither the caller nor the end of this
+/// process waits for it.
+async fn within<T: Send + 'static>(
+    login: Option<String>,
+    limit: Duration,
+    make: impl FnOnce() -> Result<T, ConnectError> + Send + 'static,
+) -> Result<T, ConnectError> {
+    // Making a client looks for the runtime it will live on.
+    let runtime = tokio::runtime::Handle::current();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _entered = runtime.enter();
+        // Nobody may listen any more.
+        tell.send(make()).ok();
+    });
+    let unusable = |message: String| Err(ConnectError::Unusable { message });
+    let program = login.unwrap_or_else(|| "the way to log in".to_owned());
+    match tokio::time::timeout(limit, told).await {
+        Ok(Ok(made)) => made,
+        Ok(Err(_)) => unusable(format!("{program} of the kubeconfig cannot be used")),
+        Err(_) => unusable(format!(
+            "{program} of the kubeconfig has not logged in within {}s; run it by itself to see what it waits for",
+            limit.as_secs()
+        )),
+    }
+}
+
+/// For people: the program that logs the user of a context in.
+fn login_program(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let named = kubeconfig.contexts.iter().find(|named| named.name == context)?;
+    let user = named.context.as_ref()?.user.as_ref()?;
+    let named = kubeconfig.auth_infos.iter().find(|named| named.name == *user)?;
+    let program = named.auth_info.as_ref()?.exec.as_ref()?.command.as_ref()?;
+    Some(format!("the program {program:?}"))
 }
 
 async fn resolve(file: Kubeconfig, context: String) -> Result<kube::Config, ConnectError> {

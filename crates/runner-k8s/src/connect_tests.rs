@@ -62,3 +62,26 @@ async fn what_is_missing_is_named() {
     let error = refusal("a: [".to_owned(), None).await;
     assert!(error.contains("cannot be read"), "{error}");
 }
+
+#[tokio::test]
+async fn a_program_that_never_logs_in_is_given_up_by_its_name() {
+    let yaml = "
+current-context: prod
+clusters:
+- {name: c, cluster: {server: 'https://127.0.0.1:1'}}
+contexts:
+- {name: prod, context: {cluster: c, user: me}}
+users:
+- {name: me, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: aws-sleepy, interactiveMode: Never}}}
+";
+    let kubeconfig = Kubeconfig::from_yaml(yaml).unwrap();
+    let login = login_program(&kubeconfig, "prod");
+    let (_open, closed) = std::sync::mpsc::channel::<()>();
+    let hangs = move || {
+        closed.recv().ok();
+        Ok(())
+    };
+    let error = within(login, Duration::from_millis(50), hangs).await.unwrap_err();
+    assert!(error.to_string().contains("\"aws-sleepy\""), "{error}");
+    assert_eq!(login_program(&kubeconfig, "other"), None);
+}

@@ -28,7 +28,7 @@
 //! | what | where it comes from |
 //! |---|---|
 //! | kubeconfig | `kubeconfig`; else the list in `KUBECONFIG`; else `~/.kube/config`; else the service account of the pod we run in |
-//! | context | `context`, else the current one; it is `address` of every run's `BackendInfo`, and with it (and `namespace`) a later process opens the same backend |
+//! | context | `context`, else the current one; it is `address` of every run's `BackendInfo`. Who places a run keeps `K8sBackend::placement`, and with its context, namespace and `identity` a later process opens the same backend or is told that the context leads elsewhere |
 //! | namespace | `namespace`, else the context's, else `default`; in a pod the pod's own |
 //! | queue | the run's; else `queue`; with [`Word::Kueue`] else the only LocalQueue of the namespace. A run with a queue waits in it under either word |
 //! | mounts of the node, service accounts | refused but for `host_paths`; any but for `service_accounts`: what the user's policy says |
@@ -73,5 +73,5 @@ mod watch;
 pub use backend::K8sBackend;
 pub use config::{Access, FilesPolicy, K8sConfig, Names, Policy, Tuning};
 pub use connect::ConnectError;
-pub use direct::{K8sDirectConfig, Surroundings, Word};
+pub use direct::{Identity, K8sDirectConfig, Placement, Surroundings, Word};
 pub use probe::{Check, KueueInfo, ProbeReport, QueueInfo};

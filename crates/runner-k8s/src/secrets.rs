@@ -98,7 +98,11 @@ fn secret(owner: &Owner<'_>, values: Values) -> Secret {
     }
 }
 
-async fn look(rest: &Rest, owner: &Owner<'_>) -> Result<(), RunnerError> {
+/// Whether the Secret of a Job is there and its own.
+///
+/// # Errors
+/// It is not there, or its name belongs to somebody else.
+pub(crate) async fn look(rest: &Rest, owner: &Owner<'_>) -> Result<(), RunnerError> {
     let name = owner.work.object_name();
     let found: SecretView = rest
         .get(&paths::secret(owner.namespace, &name))

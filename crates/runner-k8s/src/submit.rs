@@ -26,19 +26,62 @@ pub(crate) async fn submit(
     let job = manifest::job(work, config, queue.as_ref()).map_err(|error| RunnerError::Rejected {
         message: error.to_string(),
     })?;
-    let values = secrets::values(work)?;
-    let submitted = create(rest, config, work, &job, namespace).await?;
-    let uid = submitted.backend.uid.as_ref();
-    let owner = secrets::Owner {
-        namespace: submitted.backend.namespace.as_deref().unwrap_or_default(),
-        uid: uid.expect("a Job that was created or read has a UID"),
-        work,
+    let values = match secrets::values(work) {
+        Ok(values) => values,
+        // A submit before this one may have had them, in another environment.
+        Err(lacking) => return taken_before(rest, config, work, namespace, lacking).await,
     };
-    if let Err(error) = secrets::ensure(rest, &owner, values).await {
+    let submitted = create(rest, config, work, &job, namespace).await?;
+    if let Err(error) = secrets::ensure(rest, &owner_of(&submitted, work), values).await {
         take_back(rest, config, work, &submitted, &error).await;
         return Err(error);
     }
     Ok(submitted)
+}
+
+/// The Job of an earlier submit that had all its values. One without its Secret can never start, and goes.
+async fn taken_before(
+    rest: &Rest,
+    config: &K8sConfig,
+    work: &Work,
+    namespace: String,
+    lacking: RunnerError,
+) -> Result<Submitted, RunnerError> {
+    let place = Place {
+        config,
+        namespace,
+        work,
+    };
+    let Some(submitted) = place.adopt(rest).await? else {
+        return Err(lacking);
+    };
+    let owner = owner_of(&submitted, work);
+    match secrets::look(rest, &owner).await {
+        Ok(()) => Ok(submitted),
+        Err(RunnerError::NotFound { .. }) => {
+            let handle = handle_of(&submitted, work);
+            cancel::remove(rest, config, &handle).await?;
+            Err(lacking)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn owner_of<'a>(submitted: &'a Submitted, work: &'a Work) -> secrets::Owner<'a> {
+    let uid = submitted.backend.uid.as_ref();
+    secrets::Owner {
+        namespace: submitted.backend.namespace.as_deref().unwrap_or_default(),
+        uid: uid.expect("a Job that was created or read has a UID"),
+        work,
+    }
+}
+
+fn handle_of(submitted: &Submitted, work: &Work) -> Handle {
+    Handle {
+        run_id: work.run_id,
+        attempt: work.attempt,
+        backend: submitted.backend.clone(),
+    }
 }
 
 /// A Job without its Secret would wait for ever, unless the next submit of the same attempt mends it.
@@ -47,11 +90,7 @@ async fn take_back(rest: &Rest, config: &K8sConfig, work: &Work, submitted: &Sub
     if submitted.adopted || later {
         return;
     }
-    let handle = Handle {
-        run_id: work.run_id,
-        attempt: work.attempt,
-        backend: submitted.backend.clone(),
-    };
+    let handle = handle_of(submitted, work);
     if let Err(error) = cancel::remove(rest, config, &handle).await {
         tracing::warn!(%error, object = %handle.backend.object, "a Job without its Secret is left behind");
     }

@@ -57,6 +57,7 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
         runs: std::env::temp_dir(),
         dir: std::env::temp_dir(),
         placed,
+        only: None,
     };
     let probed = match registry::open(opening).await {
         Ok(backend) => backend.probe().await,

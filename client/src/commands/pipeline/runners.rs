@@ -241,7 +241,7 @@ impl Runners {
             .await
     }
 
-    fn submit_here(&self, run: &StageRun, placed: &Placed) -> Result<(), CliError> {
+    async fn submit_here(&self, run: &StageRun, placed: Placed) -> Result<(), CliError> {
         let project = self.project.clone();
         let new = NewRun {
             id: run.id,
@@ -254,7 +254,9 @@ impl Runners {
                 ..provenance::of(&self.dir)
             },
         };
-        self.direct.start(new, placed)?;
+        let opening = self.direct.opening(placed);
+        let (_, placed) = registry::pinned(opening).await.map_err(DirectError::from)?;
+        self.direct.start(new, &placed)?;
         Ok(())
     }
 }
@@ -285,7 +287,7 @@ impl StageRunner for Runners {
         let placed = placed.map_err(refused)?;
         // The scripts of this stage may have been made by those before it.
         guard.forbids(&asked(&placed, &run.spec)).map_err(refused)?;
-        self.submit_here(run, &placed).map_err(unsent)
+        self.submit_here(run, placed).await.map_err(unsent)
     }
 
     async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError> {

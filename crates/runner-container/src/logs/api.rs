@@ -22,6 +22,9 @@ const CHUNK: usize = 256 * 1024;
 /// Longest message of Docker's log drivers.
 const BUFFER: usize = 16 * 1024;
 
+const UNKNOWN_END: &str = "the log ends within a line of more than 16 KiB, and its driver does not keep whether a newline ended it: \
+     none is told";
+
 pub fn read(
     inner: Arc<Inner>,
     subject: Subject,
@@ -32,11 +35,12 @@ pub fn read(
         let mut place = Place::at(&from);
         loop {
             // Whether it is over must be known before the log is read to its end.
-            let over = subject.inspect(&inner).await?.is_over();
+            let container = subject.inspect(&inner).await?;
+            let over = container.is_over();
             let docker = inner.link.client().await?.docker.clone();
             let options = place.options(subject.stream, follow && !over);
             let mut batches = docker.logs(&subject.container, Some(options)).ready_chunks(MESSAGES);
-            let mut resume = place.resume();
+            let mut resume = place.resume(Driver::of(container.log_driver.as_deref()));
             let mut lines = resume.lines();
             while let Some(batch) = batches.next().await {
                 for message in batch {
@@ -53,6 +57,9 @@ pub fn read(
                 }
             }
             if over {
+                if resume.owed.is_some() {
+                    yield LogItem::Gap { message: UNKNOWN_END.to_owned() };
+                }
                 yield LogItem::End;
                 return;
             }
@@ -117,13 +124,15 @@ impl Place {
         }
     }
 
-    fn resume(&self) -> Resume {
+    fn resume(&self, driver: Driver) -> Resume {
         let mark = self.mark.filter(|_| !self.disordered);
         Resume {
             after: mark.map(|mark| mark.time),
             at: mark.map_or(0, |mark| mark.offset),
             until: self.offset,
             within_long_line: false,
+            driver,
+            owed: None,
         }
     }
 
@@ -148,6 +157,9 @@ struct Resume {
     until: u64,
     /// The last message filled its buffer and had no end of line: the next one belongs to the same line.
     within_long_line: bool,
+    driver: Driver,
+    /// The last message ended a long line, and its newline is not there: it was written if anything follows. With its time.
+    owed: Option<Timestamp>,
 }
 
 impl Resume {
@@ -181,36 +193,59 @@ impl Resume {
         }
         // Only the first message at or after the mark may be told by its time; from there on bytes are counted.
         self.after = None;
-        let text = &self.with_its_end(text)[..];
+        if let Some(before) = self.owed.take() {
+            self.give(b"\n", before, lines, place);
+        }
+        self.owed = self.forgets_its_end(text).then_some(time);
+        let begins = self.at;
+        self.give(text, time, lines, place);
+        if self.at > self.until || text.is_empty() {
+            place.note(time, begins);
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that were written at `time`, but for those that were delivered before.
+    fn give(&mut self, text: &[u8], time: Timestamp, lines: &mut Lines, place: &mut Place) {
         let begins = self.at;
         self.at = self.at.saturating_add(text.len() as u64);
         if self.at <= self.until && !text.is_empty() {
             *lines = Lines::behind(text.last().copied());
-            return Ok(());
+            return;
         }
         let known = usize::try_from(self.until.saturating_sub(begins)).unwrap_or(usize::MAX);
         let fresh = text.get(known..).unwrap_or_default();
         if known > 0 && known < text.len() {
             *lines = Lines::behind(text.get(known - 1).copied());
         }
-        place.note(time, begins);
         lines.push(fresh, time);
         place.offset = self.at;
-        Ok(())
     }
 }
 
 impl Resume {
     /// Docker's driver `local` forgets the newline of a line that took several messages; a shorter message than the
-    /// buffer is the last of them. (A log that ends within such a line gets a newline it did not have.)
-    fn with_its_end<'a>(&mut self, text: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
+    /// buffer is the last of them.
+    fn forgets_its_end(&mut self, text: &[u8]) -> bool {
         let ends = text.last() == Some(&b'\n');
         let full = !ends && text.len() >= BUFFER;
-        let forgotten = std::mem::replace(&mut self.within_long_line, full) && !ends && !full;
-        if forgotten {
-            [text, b"\n"].concat().into()
-        } else {
-            text.into()
+        let is_last = std::mem::replace(&mut self.within_long_line, full) && !ends && !full;
+        is_last && self.driver == Driver::Forgetful
+    }
+}
+
+/// Whether a log driver keeps the newline of a long line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    Exact,
+    Forgetful,
+}
+
+impl Driver {
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            Some("json-file") => Self::Exact,
+            Some(_) | None => Self::Forgetful,
         }
     }
 }
@@ -224,4 +259,59 @@ fn split_time(message: &[u8]) -> Result<(Timestamp, &[u8]), RunnerError> {
     let (time, text) = message.split_at(space);
     let time = std::str::from_utf8(time).ok().and_then(|time| time.parse().ok());
     Ok((time.ok_or_else(broken)?, &text[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of messages a second apart, read from `from`; and whether a newline may be missing at the end.
+    fn read(driver: Driver, texts: &[&[u8]], place: &mut Place) -> (Vec<u8>, bool) {
+        let mut resume = place.resume(driver);
+        let mut lines = resume.lines();
+        for (second, text) in texts.iter().enumerate() {
+            let time = Timestamp::from_second(1_795_262_920 + i64::try_from(second).unwrap()).unwrap();
+            let message = [format!("{time} ").as_bytes(), text].concat().into();
+            let message = LogOutput::StdOut { message };
+            resume.take(message, Stream::Stdout, &mut lines, place).unwrap();
+        }
+        let chunk = lines.take(place.position());
+        let bytes = chunk.map_or_else(Vec::new, |chunk| chunk.bytes.to_vec());
+        (bytes, resume.owed.is_some())
+    }
+
+    fn start() -> Place {
+        Place::at(&LogPosition::default())
+    }
+
+    #[test]
+    fn d08_the_newline_of_a_long_line_is_told_once_something_follows() {
+        let long = vec![b'x'; BUFFER];
+        let texts: [&[u8]; 3] = [&long, b"tail", b"next\n"];
+        let (bytes, owed) = read(Driver::Forgetful, &texts, &mut start());
+        assert!(!owed && bytes == [&long[..], b"tail\nnext\n"].concat());
+        let (bytes, owed) = read(Driver::Forgetful, &texts[..2], &mut start());
+        assert!(owed && bytes == [&long[..], b"tail"].concat(), "nobody knows");
+        let (bytes, owed) = read(Driver::Exact, &texts[..2], &mut start());
+        assert!(!owed && bytes == [&long[..], b"tail"].concat(), "there is none");
+        let written: [&[u8]; 2] = [&long, b"tail\n"];
+        let (bytes, owed) = read(Driver::Exact, &written, &mut start());
+        assert!(!owed && bytes.ends_with(b"tail\n"));
+    }
+
+    #[test]
+    fn d05_a_newline_that_came_later_is_told_to_who_reads_on() {
+        let long = vec![b'x'; BUFFER];
+        let texts: [&[u8]; 3] = [&long, b"tail", b"next\n"];
+        let mut place = start();
+        read(Driver::Forgetful, &texts[..2], &mut place);
+        // As driver and reader do, with a mark at the begin of the line.
+        let mark = Timestamp::from_second(1_795_262_920).unwrap();
+        let position = LogPosition {
+            offset: place.offset,
+            mark: Some(format!("{mark}@0")),
+        };
+        let (rest, _) = read(Driver::Forgetful, &texts, &mut Place::at(&position));
+        assert_eq!(rest, b"\nnext\n");
+    }
 }

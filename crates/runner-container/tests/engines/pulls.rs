@@ -117,6 +117,25 @@ async fn h04_a_slow_pull_can_be_cancelled_and_an_interrupted_one_goes_on() -> Re
     Ok(())
 }
 
+/// Nobody else goes on for as long as the process that submitted lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn h04_a_pull_that_an_engine_cut_by_its_own_end_goes_on_by_itself() -> Result<()> {
+    require!(Root, Docker);
+    let registry = Registry::start().await?;
+    let docker = Dockerd::start().await?;
+    let mut bench = Which::Docker.bench_at(&docker.host(), "none");
+    bench.image = registry.image("slow");
+    let submission = bench.submit(bench.work(&["true"])).await?;
+    let dawdles = || async { (registry.layer_reads() > 0).then_some(()) };
+    wait::until(LIMIT, "the layer to be read", dawdles).await?;
+    docker.crash().await?;
+    docker.come_back().await?;
+    registry.open();
+    let end = wait_for_end(&bench.backend, &submission).await?;
+    assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
+    Ok(())
+}
+
 /// Submits in a runtime that is dropped afterwards.
 fn dies_during_the_pull(
     bench: &Bench,

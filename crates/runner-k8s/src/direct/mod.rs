@@ -3,6 +3,7 @@
 //! Called by the command line. [`K8sBackend::connect_direct`] makes it, [`Backend`] is what it then is; all that acts and
 //! reads is shared with the server.
 
+mod identity;
 mod kubeconfig;
 mod report;
 
@@ -14,6 +15,7 @@ use qwex_core::{ClusterName, JobSpec, QueueName, SpecProblem};
 use qwex_runner::backend::{Backend, Details, Feature, Probe};
 use qwex_runner::{Handle, RunnerError, Workspace};
 
+pub use identity::{Identity, Placement};
 pub use kubeconfig::Surroundings;
 
 use crate::backend::K8sBackend;
@@ -52,6 +54,8 @@ pub struct K8sDirectConfig {
     pub context: Option<String>,
     /// `None`: that of the context, else `default`.
     pub namespace: Option<String>,
+    /// The cluster that the context led to before, by [`K8sBackend::placement`]: one that leads to another by now is refused.
+    pub identity: Option<Identity>,
     /// LocalQueue of runs that name none. With [`Word::Kueue`] and without one, the namespace's only queue.
     pub queue: Option<QueueName>,
     /// Directories of nodes that runs may mount. Empty: none.
@@ -68,10 +72,10 @@ pub struct K8sDirectConfig {
 
 impl K8sBackend {
     /// Finds the cluster and makes the clients. A program that the kubeconfig names to log in is run here. Nothing is
-    /// asked of the cluster yet.
+    /// asked of the cluster yet, but for which it is where one is expected.
     ///
     /// # Errors
-    /// No kubeconfig is there, it lacks the context, or it cannot be used.
+    /// No kubeconfig is there, it lacks the context, it cannot be used, or it leads to another cluster than the one expected.
     pub async fn connect_direct(config: K8sDirectConfig) -> Result<Self, ConnectError> {
         let around = config.surroundings.unwrap_or_else(Surroundings::of_process);
         let found = kubeconfig::find(config.kubeconfig.as_deref(), config.context.as_deref(), &around)?;
@@ -91,7 +95,7 @@ impl K8sBackend {
             cluster: None::<ClusterName>,
             address: Some(found.context.clone()),
             namespace: Some(config.namespace.unwrap_or(found.namespace)),
-            identity: None,
+            identity: config.identity.as_ref().and_then(|expected| expected.uid.clone()),
             queue: config.queue,
             policy,
             tuning: config.tuning.unwrap_or_default(),
@@ -101,7 +105,11 @@ impl K8sBackend {
                 origin: found.origin,
             },
         };
-        Self::connect(k8s).await
+        let backend = Self::made(k8s).await?;
+        if let Some(expected) = &config.identity {
+            backend.must_be(expected).await?;
+        }
+        Ok(backend)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The outputs come back: the pod that waits with them is asked which files there are, those that are meant come over as
 //! tars, and the pod is told that it may go.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use qwex_runner::workspace::{self, Globs, Limits};
@@ -85,21 +87,58 @@ async fn fetch(
     };
     let client = shared.clients.acts.client();
     let found = list(client, spot).await?;
-    let wanted: Vec<&str> = found
-        .split('\0')
-        .filter(|name| globs.matches(Path::new(name.strip_prefix("./").unwrap_or(name))))
-        .collect();
+    let wanted = Wanted::of(&found, globs);
+    let names: Vec<&str> = wanted.names.iter().map(String::as_str).collect();
     let mut written = Vec::new();
-    for names in batches(&wanted) {
+    for names in batches(&names) {
         written.extend(fetch_some(client, spot, names, dir, globs).await?);
+    }
+    if let Some(name) = wanted.unnameable.first() {
+        return Err(RunnerError::Rejected {
+            message: format!(
+                "{} of the outputs stay behind, since a name that is no UTF-8 cannot be asked for; the first is {name:?}; \
+                 have the command name it otherwise, or put it into an archive",
+                wanted.unnameable.len()
+            ),
+        });
     }
     tell(client, spot, "fetched").await?;
     Ok(written)
 }
 
-/// All files and links below the workspace, each behind `./`, with a NUL behind each. A name that is no UTF-8 cannot be
-/// asked for and is left out.
-async fn list(client: &kube::Client, spot: Spot<'_>) -> Result<String, RunnerError> {
+/// The outputs among all files.
+struct Wanted {
+    /// Each behind `./`.
+    names: Vec<String>,
+    unnameable: Vec<PathBuf>,
+}
+
+impl Wanted {
+    /// `found`: whole paths in the pod, with a NUL behind each.
+    fn of(found: &[u8], globs: &Globs) -> Self {
+        let mut wanted = Self {
+            names: Vec::new(),
+            unnameable: Vec::new(),
+        };
+        for name in found.split(|byte| *byte == 0) {
+            let path = Path::new(OsStr::from_bytes(name));
+            let Ok(path) = path.strip_prefix(names::WORKSPACE) else {
+                continue;
+            };
+            if workspace::is_never_sent(path) || !globs.matches(path) {
+                continue;
+            }
+            match path.to_str() {
+                Some(name) => wanted.names.push(format!("./{name}")),
+                None => wanted.unnameable.push(path.to_owned()),
+            }
+        }
+        wanted
+    }
+}
+
+/// All files and links below the workspace.
+async fn list(client: &kube::Client, spot: Spot<'_>) -> Result<Vec<u8>, RunnerError> {
     let command = [
         "find",
         names::WORKSPACE,
@@ -121,12 +160,7 @@ async fn list(client: &kube::Client, spot: Spot<'_>) -> Result<String, RunnerErr
     );
     done?;
     read.map_err(|error| local("the list of files", &error))?;
-    let below = format!("{}/", names::WORKSPACE);
-    let relative = all.split(|byte| *byte == 0).filter_map(|name| {
-        let name = std::str::from_utf8(name).ok()?;
-        Some(format!("./{}", name.strip_prefix(&below)?))
-    });
-    Ok(relative.collect::<Vec<_>>().join("\0"))
+    Ok(all)
 }
 
 fn batches<'a>(names: &'a [&'a str]) -> Vec<&'a [&'a str]> {
@@ -175,6 +209,28 @@ async fn fetch_some(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f16_what_git_and_qwex_keep_is_not_asked_for_and_odd_names_are_told() {
+        let mut found = Vec::new();
+        for name in [
+            &b"out/a"[..],
+            b"out/.git/hooks/pre-commit",
+            b".qwex/runs/x",
+            b"out/\xff",
+            b"other",
+            b"out/.gitignore",
+        ] {
+            found.extend_from_slice(names::WORKSPACE.as_bytes());
+            found.push(b'/');
+            found.extend_from_slice(name);
+            found.push(0);
+        }
+        let globs = Globs::new(&["out/**".to_owned(), ".qwex/**".to_owned()]).unwrap();
+        let wanted = Wanted::of(&found, &globs);
+        assert_eq!(wanted.names, ["./out/a", "./out/.gitignore"]);
+        assert_eq!(wanted.unnameable, [Path::new(OsStr::from_bytes(b"out/\xff"))]);
+    }
 
     #[test]
     fn batches_hold_every_name_once() {

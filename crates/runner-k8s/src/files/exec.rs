@@ -1,11 +1,15 @@
 //! Runs a command inside a container, with bytes going in and out. Called by the rest of `files` alone; it needs the
 //! right to `pods/exec`, which only people have, never the server.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams};
 use qwex_runner::RunnerError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
 
 use crate::names;
 
@@ -13,6 +17,10 @@ use crate::names;
 const BUFFER: usize = 256 * 1024;
 /// Most bytes of a command's complaint that are passed on.
 const COMPLAINT_CAP: u64 = 4096;
+
+/// How long a connection into a pod may take to come about, and to be silent in both directions: a cut one says nothing.
+const OPENING: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// A container of a pod.
 #[derive(Debug, Clone, Copy)]
@@ -42,26 +50,26 @@ pub(super) async fn exec(
         .stderr(true)
         .max_stdin_buf_size(BUFFER)
         .max_stdout_buf_size(BUFFER);
-    let mut process = pods
-        .exec(spot.pod, command.iter().copied(), &with)
+    let mut process = timeout(OPENING, pods.exec(spot.pod, command.iter().copied(), &with))
         .await
+        .map_err(|_| silent(spot, OPENING))?
         .map_err(|error| refused(spot, &error))?;
     let taken = "each stream is asked for once";
     let mut stdin = process.stdin().expect(taken);
     let mut stdout = process.stdout().expect(taken);
     let stderr = process.stderr().expect(taken);
     let status = process.take_status().expect(taken);
+    let pulse = Pulse::new();
     let feed = async {
         // A command that ends early closes its input; its status says why.
-        let fed = tokio::io::copy(&mut input, &mut stdin).await;
+        let fed = pump(&mut input, &mut stdin, &pulse).await;
         // Dropping this half would not end the input: the two halves share one stream.
         stdin.shutdown().await.ok();
         fed
     };
     let drain = async {
-        let drained = tokio::io::copy(&mut stdout, &mut output).await?;
-        output.flush().await?;
-        Ok::<u64, std::io::Error>(drained)
+        pump(&mut stdout, &mut output, &pulse).await?;
+        output.flush().await
     };
     let mut complaint = Vec::new();
     let mut stderr = stderr.take(COMPLAINT_CAP);
@@ -72,7 +80,11 @@ pub(super) async fn exec(
             .await
             .and(read)
     };
-    let (fed, drained, _, status) = tokio::join!(feed, drain, complain, status);
+    let all = async { tokio::join!(feed, drain, complain, status) };
+    let (fed, drained, _, status) = tokio::select! {
+        all = all => all,
+        () = pulse.lost(SILENCE) => return Err(silent(spot, SILENCE)),
+    };
     judge(spot, status, &complaint)?;
     let broken = |error: std::io::Error| RunnerError::Unreachable {
         message: format!("the connection to pod {} broke: {error}", spot.pod),
@@ -80,6 +92,59 @@ pub(super) async fn exec(
     drained.map_err(broken)?;
     fed.map_err(broken)?;
     Ok(())
+}
+
+/// When bytes last went anywhere.
+struct Pulse(Mutex<Instant>);
+
+impl Pulse {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns once nothing has moved for so long.
+    async fn lost(&self, limit: Duration) {
+        loop {
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = last + limit;
+            if Instant::now() >= due {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+async fn pump(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    pulse: &Pulse,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        pulse.beat();
+        to.write_all(&buffer[..read]).await?;
+        pulse.beat();
+    }
+}
+
+fn silent(spot: Spot<'_>, limit: Duration) -> RunnerError {
+    RunnerError::Unreachable {
+        message: format!(
+            "the connection to pod {}/{} was silent for {}s",
+            spot.namespace,
+            spot.pod,
+            limit.as_secs()
+        ),
+    }
 }
 
 /// Leaves word for the helpers of the pod.
@@ -131,5 +196,32 @@ fn refused(spot: Spot<'_>, error: &kube::Error) -> RunnerError {
         other => RunnerError::Unreachable {
             message: format!("no connection into pod {namespace}/{pod}: {other}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_stands_still_is_given_up_and_one_that_moves_is_not() {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let pulse = Pulse::new();
+        let (mut theirs, mut ours) = tokio::io::duplex(16);
+        let begun = Instant::now();
+        let slow = async {
+            for _ in 0..4 {
+                tokio::time::sleep(LIMIT / 4).await;
+                theirs.write_all(b"x").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut sink = tokio::io::sink();
+        tokio::select! {
+            () = slow => unreachable!("it waits for ever"),
+            pumped = pump(&mut ours, &mut sink, &pulse) => panic!("{pumped:?}"),
+            () = pulse.lost(LIMIT) => {}
+        }
+        assert!(begun.elapsed() >= LIMIT * 2, "counted from the last byte");
     }
 }

@@ -22,6 +22,21 @@ fn local(what: &str, error: &dyn std::fmt::Display) -> RunnerError {
     }
 }
 
+/// What of the workspace cannot be read will not be readable the next time either, unlike what was changed while it was read.
+fn unpackable(error: &std::io::Error) -> RunnerError {
+    use std::io::ErrorKind;
+    let message = format!("the workspace cannot be packed: {error}");
+    match error.kind() {
+        ErrorKind::PermissionDenied
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidData
+        | ErrorKind::NotADirectory => RunnerError::Rejected { message },
+        // The other side closed the pipe: it is asked for the reason.
+        ErrorKind::BrokenPipe => RunnerError::Unreachable { message },
+        _ => RunnerError::Failed { message },
+    }
+}
+
 /// Joins a blocking task's panic to its errors.
 async fn joined<T>(task: tokio::task::JoinHandle<std::io::Result<T>>, what: &str) -> Result<T, RunnerError> {
     match task.await {

@@ -10,7 +10,7 @@ use qwex_runner::workspace::{self, Listing};
 use qwex_runner::{Handle, RunnerError, Transfer, Workspace};
 
 use super::exec::{Spot, exec, tell};
-use super::{joined, local, reader};
+use super::{local, reader, unpackable};
 use crate::backend::Shared;
 use crate::cancel::{self, Found};
 use crate::decode::{JobView, PodView};
@@ -23,7 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Sends the files to every pod of the attempt that waits for them. Returns when no pod will wait any more.
 ///
 /// # Errors
-/// The files cannot be read or sent, for a reason that waiting does not mend.
+/// The files cannot be read or sent, for a reason that waiting does not mend; `Rejected` where the next try would not either:
+/// a file that may not be read, no right to reach into pods.
 pub(crate) async fn supply(
     shared: &Shared,
     handle: &Handle,
@@ -45,6 +46,9 @@ pub(crate) async fn supply(
                     // The pod may have gone meanwhile, or the connection broke: look again.
                     Err(error) if error.is_cut() || matches!(error, RunnerError::NotFound { .. }) => {
                         tracing::debug!(%error, "the files are sent again");
+                    }
+                    Err(RunnerError::Unauthorized { message }) => {
+                        return Err(RunnerError::Rejected { message });
                     }
                     Err(error) => return Err(error),
                 }
@@ -132,11 +136,17 @@ async fn send(shared: &Shared, pod: &PodView, workspace: &Workspace) -> Result<(
     });
     let command = ["tar", "-x", "-o", "-f", "-", "-C", names::WORKSPACE];
     let sent = exec(client, spot, &command, reader(end)?, tokio::io::sink()).await;
-    // What could not be read here is the reason, whatever the other side then complained of.
-    let bytes = match (joined(packing, "the workspace cannot be packed").await, sent) {
+    let packed = match packing.await {
+        Ok(packed) => packed.map_err(|error| unpackable(&error)),
+        Err(error) => Err(local("the workspace cannot be packed", &error)),
+    };
+    // What could not be read here is the reason, whatever the other side then complained of; but where it hung up, it has one.
+    let bytes = match (packed, sent) {
         (Ok(bytes), Ok(())) => bytes,
-        (Ok(_) | Err(_), Err(error)) if error.is_cut() => return Err(error),
-        (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
+        (Err(error @ RunnerError::Rejected { .. }), _) => return Err(error),
+        (Err(RunnerError::Unreachable { .. }) | Ok(_), Err(error)) => return Err(error),
+        (Err(_), Err(error)) if error.is_cut() => return Err(error),
+        (Err(error), _) => return Err(error),
     };
     tracing::debug!(bytes, pod = spot.pod, "the workspace has gone over");
     // Only now: a stream that was cut short looks whole to some tars.

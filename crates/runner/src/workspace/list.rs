@@ -151,7 +151,10 @@ fn collect(dir: &Path, walk: &mut WalkBuilder) -> io::Result<Listing> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if is_gone(&error) => continue,
-            Err(error) => return Err(io::Error::other(error.to_string())),
+            Err(error) => {
+                let kind = error.io_error().map_or(io::ErrorKind::Other, io::Error::kind);
+                return Err(io::Error::new(kind, error.to_string()));
+            }
         };
         let path = entry.path().strip_prefix(dir).unwrap_or(entry.path()).to_owned();
         if path.as_os_str().is_empty() {

@@ -18,6 +18,14 @@ pub use unpack::{Limits, unpack};
 
 /// Names that are never sent, wherever they are in the tree.
 pub const NEVER_SENT: &[&str] = &[".git", ".qwex"];
+
+/// Whether a path has one of [`NEVER_SENT`] in it, as a file system without cases sees it too.
+#[must_use]
+pub fn is_never_sent(path: &std::path::Path) -> bool {
+    path.iter()
+        .any(|part| NEVER_SENT.iter().any(|never| part.eq_ignore_ascii_case(never)))
+}
+
 /// Rules like those of `.gitignore`, which they go before, for what is sent.
 pub const IGNORE_FILE: &str = ".qwexignore";
 

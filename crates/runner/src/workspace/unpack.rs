@@ -15,6 +15,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use tar::{Archive, EntryType};
 
 use super::globs::Globs;
+use super::is_never_sent;
 use super::place::{check_link, check_path, outside};
 
 /// Most that is taken from one tar.
@@ -40,7 +41,7 @@ impl Default for Limits {
     }
 }
 
-/// Writes what `wanted` means of the tar `from` below `dir`; tells the files and links written, in order.
+/// Writes what `wanted` means of the tar `from` below `dir`, but nothing that has one of [`super::NEVER_SENT`] in its path; tells the files and links written, in order.
 /// Each file appears whole or not at all; one that is there is replaced, a link that is there is
 /// replaced and never followed.
 ///
@@ -107,7 +108,8 @@ impl Unpacking {
             return Ok(());
         }
         let path = check_path(&named)?;
-        if !wanted.matches(&path) {
+        // What git and qwex keep of the workspace is nobody's output: a file in there may be a program that is run later.
+        if is_never_sent(&path) || !wanted.matches(&path) {
             return Ok(());
         }
         match kind {

@@ -94,6 +94,73 @@ async fn contexts_and_namespaces_choose_the_cluster() -> Result<()> {
     Ok(())
 }
 
+/// A kubeconfig whose only context is named as another cluster's.
+fn posing_as(name: &str, cluster: &Cluster) -> Result<String> {
+    let mut kubeconfig = Kubeconfig::from_yaml(cluster.kubeconfig())?;
+    name.clone_into(&mut kubeconfig.contexts[0].name);
+    kubeconfig.current_context = Some(name.to_owned());
+    Ok(serde_json::to_string(&kubeconfig)?)
+}
+
+#[tokio::test]
+async fn a15_a_run_stays_with_the_cluster_it_was_given_to() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let (alpha, beta) = (shared::alpha().await?, shared::beta().await?);
+    let rig = Rig::direct(alpha, |_| {}).await?;
+    let placed = rig.backend.placement().await.context("a placement")?;
+    assert_eq!(
+        (placed.context.as_str(), &placed.namespace),
+        ("alpha", &rig.namespace)
+    );
+    assert!(placed.identity.uid.is_some(), "{placed:?}");
+    let run = shell("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let handle = rig.submit(&run).await?;
+    let later = |list: std::ffi::OsString| {
+        K8sBackend::connect_direct(K8sDirectConfig {
+            context: Some(placed.context.clone()),
+            namespace: Some(placed.namespace.clone()),
+            identity: Some(placed.identity.clone()),
+            surroundings: Some(Surroundings {
+                kubeconfig: Some(list),
+                ..nowhere(Path::new("/nonexistent"))
+            }),
+            ..K8sDirectConfig::default()
+        })
+    };
+    // `kubectl config use-context beta`: the first file's current context wins.
+    let switched = std::env::join_paths([beta.kubeconfig_path(), alpha.kubeconfig_path()])?;
+    let facts = later(switched).await?.observe(&handle).await?;
+    assert!(!facts.is_empty());
+    assert!(
+        !facts
+            .iter()
+            .any(|seen| matches!(seen.fact, qwex_core::Fact::Gone { .. })),
+        "{facts:?}"
+    );
+
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("config");
+    std::fs::write(&file, posing_as("alpha", beta)?)?;
+    let error = later(file.into_os_string())
+        .await
+        .err()
+        .context("another cluster")?;
+    let error = RunnerError::from(error);
+    assert!(matches!(error, RunnerError::Unreachable { .. }), "{error:?}");
+    let told = error.to_string();
+    assert!(
+        told.contains("context \"alpha\"") && told.contains("KUBECONFIG"),
+        "{told}"
+    );
+    let gone = later(beta.kubeconfig_path().into_os_string())
+        .await
+        .err()
+        .context("no such context")?;
+    assert!(RunnerError::from(gone).is_cut());
+    rig.backend.cancel(&handle).await?;
+    Ok(())
+}
+
 /// Files as a kubelet writes them into a pod, for a service account that may do everything.
 async fn service_account(cluster: &Cluster, namespace: &str, dir: &Path) -> Result<String> {
     let client = cluster.client().await?;

@@ -26,6 +26,57 @@ fn secrets(rig: &Rig) -> Api<Secret> {
     Api::namespaced(rig.client.clone(), &rig.namespace)
 }
 
+/// As another process with another environment left it: the Job, and its Secret where it came so far.
+async fn left_behind(rig: &Rig, work: &Work, with_secret: bool) -> Result<qwex_runner::Handle> {
+    let handle = rig.create(work, |_| {}).await?;
+    if with_secret {
+        let uid = handle.backend.uid.as_ref().context("a UID")?;
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": { "name": handle.backend.object, "ownerReferences": [
+                { "apiVersion": "batch/v1", "kind": "Job", "name": handle.backend.object, "uid": uid.0 },
+            ]},
+            "stringData": { "TOKEN": "of then" },
+        }))?;
+        secrets(rig).create(&PostParams::default(), &secret).await?;
+    }
+    Ok(handle)
+}
+
+#[tokio::test]
+async fn a06_a_run_in_doubt_is_taken_up_without_the_variable_it_had() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::direct(shared::alpha().await?, |_| {}).await?;
+    let listener = rig.listen();
+    let lacking = |script: &str| {
+        let mut work = wanting(script);
+        let nobody = "env:QWEX_TEST_NOBODY_SETS_THIS".to_owned();
+        work.spec.secrets.insert("TOKEN".to_owned(), nobody);
+        work
+    };
+    let work = lacking("echo \"$TOKEN\"");
+    let handle = left_behind(&rig, &work, true).await?;
+    let again = rig.backend.submit(&work).await?;
+    assert!(again.adopted);
+    assert_eq!(again.backend.uid, handle.backend.uid);
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!(log.text(), "of then\n");
+
+    let never = lacking("true");
+    let refused = rig.backend.submit(&never).await.unwrap_err();
+    assert!(matches!(refused, RunnerError::Rejected { .. }), "{refused:?}");
+    // Without its Secret it can never start: refused, and nothing stays.
+    let halfway = lacking("true");
+    left_behind(&rig, &halfway, false).await?;
+    let refused = rig.backend.submit(&halfway).await.unwrap_err();
+    assert!(matches!(refused, RunnerError::Rejected { .. }), "{refused:?}");
+    let gone = || async {
+        let found = rig.jobs().get_opt(&halfway.object_name()).await.ok()?;
+        found.is_none().then_some(())
+    };
+    wait::until(LIMIT, "the Job to go", gone).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_secret_of_the_environment_goes_with_the_run() -> Result<()> {
     require!(Root, Go, Containerd);
