@@ -208,7 +208,10 @@ impl Journey<'_> {
                     self.tell(sight, format!("it cannot be stopped: {message}"));
                 }
             }
-            let since = [unasked_since, sight.blind_since.get()].into_iter().flatten().min();
+            let since = [unasked_since, sight.blind_since.get()]
+                .into_iter()
+                .flatten()
+                .min();
             if since.is_some_and(|since| since.max(began).elapsed() >= self.patience.give_up) {
                 return End::Lost(sight.told.borrow().clone().unwrap_or_default());
             }

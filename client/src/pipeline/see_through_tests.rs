@@ -58,7 +58,7 @@ fn over() -> Over {
         "exit_code": 0, "flags": [], "logs": null, "created_at": "2026-01-01T00:00:00Z", "created_by": "token:ci"
     }))
     .unwrap();
-    Over { run }
+    Over { run, brought: None }
 }
 
 fn blind<T>() -> Answer<T> {
@@ -206,7 +206,11 @@ async fn a_cancelled_run_out_of_sight_is_given_up_in_doubt() {
         ..Scripted::default()
     };
     let seen = see(&nobody, true, &shelved, true).await;
-    assert!(matches!(&seen.end, End::Lost(why) if why.contains("log in")), "{:?}", seen.end);
+    assert!(
+        matches!(&seen.end, End::Lost(why) if why.contains("log in")),
+        "{:?}",
+        seen.end
+    );
     let gone = Scripted {
         has: RefCell::new([blind()].into()),
         cancel: RefCell::new(
@@ -218,5 +222,9 @@ async fn a_cancelled_run_out_of_sight_is_given_up_in_doubt() {
         ..Scripted::default()
     };
     let seen = see(&gone, true, &shelved, true).await;
-    assert!(matches!(seen.end, End::Withdrawn { in_doubt: true }), "{:?}", seen.end);
+    assert!(
+        matches!(seen.end, End::Withdrawn { in_doubt: true }),
+        "{:?}",
+        seen.end
+    );
 }

@@ -38,7 +38,11 @@ fn at(user: &User, server: &MockServer, args: &[&str]) -> crate::support::Seen {
 async fn answer(server: &MockServer, verb: &str, code: u16, status: &'static str) {
     let answer = move |request: &Request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let in_path = request.url.path().split('/').find_map(|part| part.parse::<RunId>().ok());
+        let in_path = request
+            .url
+            .path()
+            .split('/')
+            .find_map(|part| part.parse::<RunId>().ok());
         let in_body = body["id"].as_str().and_then(|id| id.parse().ok());
         let id = in_body.or(in_path).unwrap();
         ResponseTemplate::new(code).set_body_json(run(id, status, Value::Null))
