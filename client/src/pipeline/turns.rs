@@ -149,7 +149,9 @@ mod tests {
             ("out/a/**", "out/b/**", false),
             ("out/a", "out/a/b", true),
             ("**/*.json", "out/report.json", true),
-            ("**/*.json", "out/report.csv", false),
+            ("out/*.json", "out/report.csv", false),
+            // It may be a directory with a.json in it.
+            ("**/*.json", "out/report.csv", true),
             ("*.whl", "*.tar.gz", false),
             ("a*", "*b", true),
             ("a*", "b*", false),
