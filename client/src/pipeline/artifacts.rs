@@ -1,9 +1,10 @@
 //! The files that a stage makes: into the store after its end, and back into the project's directory when a later
 //! stage, or a stage that is reused, needs them there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use qwex_runner::workspace::{Globs, check_link, check_path, find};
@@ -13,6 +14,10 @@ use super::error::PipelineError;
 use super::objects::{Objects, sha256};
 
 type Result<T> = std::result::Result<T, PipelineError>;
+
+/// Around the numbers in the name of a file that is written beside its place.
+pub const TEMP_HEAD: &str = ".qwex-";
+pub const TEMP_TAIL: &str = ".tmp";
 
 /// A file of a stage's outputs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,29 +35,128 @@ pub struct Artifact {
     pub link: Option<String>,
 }
 
-/// Takes in the files that globs mean. Each glob must mean one at least.
+/// A moment by the clock of the files: seconds and nanoseconds since 1970. Of a file its last change of whatever kind
+/// (ctime): its time of writing (mtime) can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(pub i64, pub i64);
+
+impl From<&fs::Metadata> for Moment {
+    fn from(meta: &fs::Metadata) -> Self {
+        Self(meta.ctime(), meta.ctime_nsec())
+    }
+}
+
+/// Files that came from where a run worked.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    pub paths: BTreeSet<PathBuf>,
+    /// When the last of them was there.
+    pub at: Moment,
+}
+
+/// How the files of a stage are told from all others that its globs mean.
+#[derive(Debug)]
+pub enum Claim<'a> {
+    /// Those that came from where it worked.
+    Brought(&'a Brought),
+    /// It worked in the project's directory: those that were changed since it was launched, and those that it found and
+    /// left as they were, unless other stages made them.
+    Left {
+        since: Option<Moment>,
+        of_others: BTreeSet<&'a str>,
+    },
+}
+
+/// What a stage made.
+#[derive(Debug)]
+pub struct Made {
+    pub artifacts: Vec<Artifact>,
+    /// Why the same stage may make something else another time.
+    pub doubt: Option<String>,
+}
+
+/// Takes in the files that globs mean and the stage may claim. Each glob must mean one at least. What goes away meanwhile
+/// is not there.
 ///
 /// # Errors
 /// [`PipelineError::Refused`] for a glob that means none; a file cannot be read or stored.
-pub fn collect(project: &Path, globs: &[String], objects: &Objects) -> Result<Vec<Artifact>> {
+pub fn collect(project: &Path, globs: &[String], claim: &Claim<'_>, objects: &Objects) -> Result<Made> {
     let mut artifacts = Vec::new();
+    let mut doubt = None;
     for glob in globs {
-        let paths = paths(project, std::slice::from_ref(glob))?;
-        if paths.is_empty() {
+        let found = paths(project, std::slice::from_ref(glob))?;
+        let claimed = claim.of(project, found)?;
+        let mut count = 0;
+        for (path, why) in claimed {
+            let Some(artifact) = there(take(project, &path, objects))? else {
+                continue;
+            };
+            count += 1;
+            artifacts.push(artifact);
+            doubt = doubt.or(why);
+        }
+        if count == 0 {
             return Err(PipelineError::Refused {
                 message: format!("it made no file for its output {glob}"),
             });
         }
-        for path in paths {
-            artifacts.push(take(project, &path, objects)?);
-        }
     }
     artifacts.sort();
     artifacts.dedup_by(|one, other| one.path == other.path);
-    Ok(artifacts)
+    Ok(Made { artifacts, doubt })
 }
 
-/// The files that globs mean, as text.
+impl Claim<'_> {
+    /// Which of the files that a glob means are the stage's, each with what is doubtful about it.
+    fn of(&self, project: &Path, found: Vec<String>) -> Result<Vec<(String, Option<String>)>> {
+        let (mut own, mut foreign) = (Vec::new(), Vec::new());
+        for path in found {
+            let full = project.join(&path);
+            let meta = fs::symlink_metadata(&full).map_err(|source| PipelineError::io("read", &full, source));
+            let Some(meta) = there(meta)? else {
+                continue;
+            };
+            let changed = Moment::from(&meta);
+            match self {
+                Claim::Brought(brought) if !brought.paths.contains(Path::new(&path)) => {}
+                Claim::Brought(brought) => {
+                    let is_other = changed > brought.at;
+                    let why = is_other.then(|| format!("{path} was replaced after it was brought here"));
+                    own.push((path, why));
+                }
+                Claim::Left { since, .. } if since.is_some_and(|since| changed >= since) => {
+                    own.push((path, None));
+                }
+                Claim::Left { of_others, .. } => {
+                    let is_foreign = of_others.contains(path.as_str());
+                    let why = format!("{path} was there before and was left as it was");
+                    if is_foreign { &mut foreign } else { &mut own }.push((path, Some(why)));
+                }
+            }
+        }
+        // A stage that found all its files up to date did its work.
+        Ok(if own.is_empty() { foreign } else { own })
+    }
+}
+
+/// A file that went away is not there.
+fn there<T>(looked: Result<T>) -> Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(PipelineError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file is one that qwex itself is just writing, to be renamed.
+#[must_use]
+pub fn is_our_own(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let middle = name.and_then(|name| name.strip_prefix(TEMP_HEAD)?.strip_suffix(TEMP_TAIL));
+    middle.is_some_and(|middle| middle.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
+}
+
+/// The files that globs mean, as text; none that qwex is just writing.
 ///
 /// # Errors
 /// The directory cannot be read, a name is no text.
@@ -61,7 +165,8 @@ pub fn paths(project: &Path, globs: &[String]) -> Result<Vec<String>> {
         message: error.to_string(),
     })?;
     let found = find(project, &globs).map_err(|source| PipelineError::io("read", project, source))?;
-    found.into_iter().map(|path| text_of(&path)).collect()
+    let found = found.into_iter().filter(|path| !is_our_own(path));
+    found.map(|path| text_of(&path)).collect()
 }
 
 pub fn text_of(path: &Path) -> Result<String> {
@@ -196,10 +301,79 @@ mod tests {
         (dir, objects)
     }
 
+    /// Of a stage that was launched before anything was there.
+    fn all(dir: &Path, glob: &str, objects: &Objects) -> Result<Made> {
+        left(dir, glob, Some(Moment(0, 0)), &[], objects)
+    }
+
+    fn left(
+        dir: &Path,
+        glob: &str,
+        since: Option<Moment>,
+        of_others: &[&'static str],
+        objects: &Objects,
+    ) -> Result<Made> {
+        let of_others = of_others.iter().copied().collect();
+        collect(
+            dir,
+            &[glob.to_owned()],
+            &Claim::Left { since, of_others },
+            objects,
+        )
+    }
+
+    fn names(made: &Made) -> Vec<&str> {
+        made.artifacts.iter().map(|one| one.path.as_str()).collect()
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_from_what_was_made() {
+        let (dir, objects) = project();
+        let since = Some(objects.moment().unwrap());
+        // A copy with the times of the old one is new all the same.
+        fs::write(dir.path().join("new"), "new").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::open(dir.path().join("new"))
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        fs::rename(dir.path().join("new"), dir.path().join("out/new")).unwrap();
+        fs::write(dir.path().join("out/.qwex-12-3.tmp"), "half").unwrap();
+        let of_others = &["out/a.txt", "out/deep/b.txt", "out/link"];
+        let made = left(dir.path(), "out", since, of_others, &objects).unwrap();
+        assert_eq!((names(&made), &made.doubt), (vec!["out/new"], &None));
+        let made = left(dir.path(), "out", since, &of_others[..2], &objects).unwrap();
+        assert_eq!(names(&made), ["out/link", "out/new"]);
+        assert!(made.doubt.unwrap().contains("out/link was there before"));
+        // Everything was up to date, whoever made it.
+        let made = left(dir.path(), "out/deep", since, of_others, &objects).unwrap();
+        assert_eq!(names(&made), ["out/deep/b.txt"]);
+        assert!(made.doubt.is_some());
+    }
+
+    #[test]
+    fn only_what_was_brought_is_taken() {
+        let (dir, objects) = project();
+        let paths = ["out/a.txt", "out/gone"].into_iter().map(PathBuf::from).collect();
+        let mut brought = Brought {
+            paths,
+            at: objects.moment().unwrap(),
+        };
+        let take = |brought: &Brought, glob: &str| {
+            collect(dir.path(), &[glob.to_owned()], &Claim::Brought(brought), &objects)
+        };
+        let made = take(&brought, "out/**").unwrap();
+        assert_eq!((names(&made), &made.doubt), (vec!["out/a.txt"], &None));
+        assert!(take(&brought, "out/deep").is_err());
+        brought.at = Moment(0, 0);
+        let made = take(&brought, "out/**").unwrap();
+        assert!(made.doubt.unwrap().contains("out/a.txt was replaced"));
+    }
+
     #[test]
     fn what_is_missing_or_changed_comes_back() {
         let (dir, objects) = project();
-        let made = collect(dir.path(), &["out".to_owned()], &objects).unwrap();
+        let made = all(dir.path(), "out", &objects).unwrap().artifacts;
         let names: Vec<&str> = made.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(names, ["out/a.txt", "out/deep/b.txt", "out/link"]);
         assert_eq!(restore(dir.path(), &made, &objects).unwrap(), 0);
@@ -217,9 +391,7 @@ mod tests {
     #[test]
     fn a_glob_that_means_nothing_is_told() {
         let (dir, objects) = project();
-        let told = collect(dir.path(), &["out/*.json".to_owned()], &objects)
-            .unwrap_err()
-            .to_string();
+        let told = all(dir.path(), "out/*.json", &objects).unwrap_err().to_string();
         assert_eq!(told, "it made no file for its output out/*.json");
     }
 
@@ -227,9 +399,8 @@ mod tests {
     fn g10_nothing_is_written_outside() {
         let (dir, objects) = project();
         let outside = tempfile::tempdir().unwrap();
-        let mut artifact = collect(dir.path(), &["out/a.txt".to_owned()], &objects)
-            .unwrap()
-            .remove(0);
+        let made = all(dir.path(), "out/a.txt", &objects).unwrap();
+        let mut artifact = made.artifacts[0].clone();
         symlink(outside.path(), dir.path().join("way")).unwrap();
         for path in ["../a.txt", "/tmp/a.txt", "way/a.txt", "out/../../a.txt"] {
             artifact.path = path.to_owned();

@@ -1,6 +1,7 @@
 //! What to do next with a pipeline. Pure: the record in, decisions out.
 
 use super::record::{Pipeline, StageRecord, StageStatus};
+use super::turns::must_take_turns;
 use crate::project_file::{Condition, Outcomes};
 
 /// Something to do with the stage of an index.
@@ -49,7 +50,7 @@ pub fn decide(pipeline: &Pipeline, cancelling: bool) -> Vec<Decision> {
                 reason,
                 by_failure,
             }),
-            None if free > 0 => {
+            None if free > 0 && !waits_for_its_turn(pipeline, stage, &decisions) => {
                 free -= 1;
                 decisions.push(Decision::Launch(index));
             }
@@ -57,6 +58,21 @@ pub fn decide(pipeline: &Pipeline, cancelling: bool) -> Vec<Decision> {
         }
     }
     decisions
+}
+
+/// Whether it must not run beside one that runs, or is about to.
+fn waits_for_its_turn(pipeline: &Pipeline, stage: &StageRecord, decisions: &[Decision]) -> bool {
+    let running = pipeline
+        .stages
+        .iter()
+        .filter(|other| other.status == StageStatus::Running);
+    let launched = decisions.iter().filter_map(|decision| match decision {
+        Decision::Launch(index) => Some(&pipeline.stages[*index]),
+        Decision::Skip { .. } | Decision::Cancel(_) => None,
+    });
+    running
+        .chain(launched)
+        .any(|other| must_take_turns(pipeline, stage, other))
 }
 
 /// Why a stage does not run, its needs being over.

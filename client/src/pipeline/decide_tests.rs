@@ -130,3 +130,22 @@ proptest::proptest! {
         proptest::prop_assert!(ran.iter().all(|times| *times <= 1));
     }
 }
+
+#[test]
+fn those_that_may_write_the_same_files_take_turns() {
+    let mut graph = diamond();
+    graph.stages[0].status = StageStatus::Succeeded;
+    for index in [1, 2] {
+        graph.stages[index].spec.outputs = vec!["out/**".to_owned()];
+    }
+    assert_eq!(launched(&graph), ["b"]);
+    graph.stages[1].status = StageStatus::Running;
+    assert!(decide(&graph, false).is_empty());
+    graph.stages[1].spec.outputs = vec!["out/b/**".to_owned()];
+    graph.stages[2].spec.outputs = vec!["out/c/**".to_owned()];
+    assert_eq!(launched(&graph), ["c"]);
+    // What `a` made for both is not written by one while the other reads it.
+    let made = serde_json::json!([{"path": "out/c/x", "sha256": "ab", "size": 1}]);
+    graph.stages[0].outputs = serde_json::from_value(made).unwrap();
+    assert!(decide(&graph, false).is_empty());
+}

@@ -2,6 +2,7 @@
 //! running, with its run's id, before the run is handed over. What happens at the same time is written at once.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,44 +10,42 @@ use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use qwex_core::{Attempt, Run, RunStatus};
+use qwex_core::RunStatus;
 use qwex_runner::Transfer;
 use tokio::sync::{mpsc, watch};
 
-use super::artifacts::{Artifact, collect};
-use super::cache::{self, Entry};
 use super::decide::{Decision, decide};
 use super::error::PipelineError;
 use super::inputs::{Hashes, gather};
 use super::launch::{How, Ready, ready};
-use super::make::anew;
-use super::manifest;
-use super::objects::Objects;
+use super::objects::{Objects, Work};
 use super::record::{Pipeline, StageRecord, StageStatus};
 use super::runner::{StageRun, StageRunner};
 use super::see_through::{End, Journey, News, Patience};
 use super::shelf::Shelved;
 use crate::project_file::settle;
 
-type Result<T> = std::result::Result<T, PipelineError>;
+pub(super) type Result<T> = std::result::Result<T, PipelineError>;
 
 /// How often it is looked whether somebody asked to cancel.
 const LOOK: Duration = Duration::from_millis(200);
 /// The end of a stage's run, by the index of the stage.
 type Ended = (usize, End);
 
-struct Driver<'a> {
-    shelved: &'a Shelved,
+pub(super) struct Driver<'a> {
+    pub(super) shelved: &'a Shelved,
     runner: &'a dyn StageRunner,
-    objects: Arc<Objects>,
-    hashes: Hashes,
-    pipeline: Pipeline,
+    pub(super) objects: Arc<Objects>,
+    pub(super) hashes: Hashes,
+    pub(super) pipeline: Pipeline,
     runs: FuturesUnordered<LocalBoxFuture<'a, Ended>>,
     cancelling: watch::Sender<bool>,
+    /// The right to run stages in the project's directory, while one does.
+    place: Option<File>,
     /// Why stages wait.
     news: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
     /// The record on disk is behind.
-    is_behind: bool,
+    pub(super) is_behind: bool,
     /// Stages to be handed over as soon as the record says so.
     begun: Vec<(usize, Transfer)>,
 }
@@ -72,6 +71,7 @@ pub async fn drive(shelved: &Shelved, runner: &dyn StageRunner) -> Result<()> {
         pipeline,
         runs: FuturesUnordered::new(),
         cancelling: watch::Sender::new(shelved.is_asked_to_cancel()),
+        place: None,
         news: mpsc::unbounded_channel(),
         is_behind: false,
         begun: Vec::new(),
@@ -113,8 +113,10 @@ impl<'a> Driver<'a> {
         loop {
             self.cancel_if_asked();
             while self.take_decisions().await? {}
+            self.leave_place();
             if self.pipeline.is_over() {
                 self.pipeline.status = self.pipeline.verdict();
+                self.pipeline.waiting = None;
                 self.pipeline.finished_at = Some(Timestamp::now());
                 return self.write();
             }
@@ -138,7 +140,8 @@ impl<'a> Driver<'a> {
     /// Does what can be done now. True: more may have become possible.
     async fn take_decisions(&mut self) -> Result<bool> {
         let decisions = decide(&self.pipeline, *self.cancelling.borrow());
-        let any = !decisions.is_empty();
+        let mut any = false;
+        let mut waiting = None;
         let mut flushed_at = tokio::time::Instant::now();
         for decision in decisions {
             // To look at the files of many stages takes a while: the first ones need not wait for the last.
@@ -146,6 +149,13 @@ impl<'a> Driver<'a> {
                 self.flush()?;
                 flushed_at = tokio::time::Instant::now();
             }
+            if let Decision::Launch(index) = decision
+                && let Some(why) = self.held_up(index)?
+            {
+                waiting = Some(why);
+                continue;
+            }
+            any = true;
             self.is_behind = true;
             match decision {
                 Decision::Skip {
@@ -168,8 +178,39 @@ impl<'a> Driver<'a> {
                 Decision::Launch(index) => self.launch(index).await?,
             }
         }
+        if !any && self.pipeline.waiting != waiting {
+            self.pipeline.waiting = waiting;
+            self.is_behind = true;
+        }
         self.flush()?;
         Ok(any)
+    }
+
+    /// Why a stage that works in the project's directory cannot begin: those of another pipeline work there.
+    fn held_up(&mut self, index: usize) -> Result<Option<String>> {
+        let stage = &self.pipeline.stages[index];
+        if !stage.works_in_place() || self.place.is_some() {
+            return Ok(None);
+        }
+        match self.objects.work_in_place(&self.pipeline.id.to_string())? {
+            Work::Taken(place) => {
+                self.place = Some(place);
+                Ok(None)
+            }
+            Work::Held { holder } => Ok(Some(format!(
+                "stages of pipeline {holder} work in this directory; {} begins after them, or once `qwexctl pipeline \
+                 cancel {holder}` stops them",
+                stage.name
+            ))),
+        }
+    }
+
+    /// Lets stages of other pipelines work in the project's directory while none of this one does.
+    fn leave_place(&mut self) {
+        let mut stages = self.pipeline.stages.iter();
+        if !stages.any(|stage| stage.status == StageStatus::Running && stage.works_in_place()) {
+            self.place = None;
+        }
     }
 
     async fn launch(&mut self, index: usize) -> Result<()> {
@@ -239,6 +280,8 @@ impl<'a> Driver<'a> {
                     .earlier_runs
                     .extend(stage.kept.take().map(|kept| kept.run_id));
                 stage.status = StageStatus::Running;
+                stage.reason = ready.said;
+                stage.launched = ready.launched;
                 stage.started_at = Some(now);
                 self.begun.push((index, send));
             }
@@ -251,6 +294,12 @@ impl<'a> Driver<'a> {
         let inputs = gather(&self.shelved.project, &self.pipeline, stage, &mut self.hashes);
         // Only asked if the run was not handed over yet.
         let send = inputs.map_or(Transfer::Everything, |inputs| inputs.send);
+        if let Some(why) = self.held_up(index)? {
+            // It runs all the same; what comes of it beside them is for nobody else.
+            let stage = &mut self.pipeline.stages[index];
+            note(&format!("{}: {why}", stage.name));
+            stage.key = None;
+        }
         self.follow(index, send, true);
         Ok(())
     }
@@ -282,114 +331,6 @@ impl<'a> Driver<'a> {
         }
         stage.reason = why.map(|why| format!("waiting: {why}"));
         self.is_behind = true;
-    }
-
-    async fn ended(&mut self, index: usize, ended: End) -> Result<()> {
-        self.is_behind = true;
-        let stage = &mut self.pipeline.stages[index];
-        match ended {
-            End::Over(over) => self.over(index, &over.run).await?,
-            End::Failed(why) => {
-                note(&format!("{}: {why}", stage.name));
-                stage.in_doubt = false;
-                finish(stage, StageStatus::Failed, Some(why));
-            }
-            End::Withdrawn { in_doubt } => {
-                stage.in_doubt = in_doubt;
-                let reason = "cancelled before it ran".to_owned();
-                finish(stage, StageStatus::Cancelled, Some(reason));
-            }
-            End::Lost(why) => {
-                note(&format!("{}: given up: {why}", stage.name));
-                stage.in_doubt = true;
-                let reason = format!("cancelled, but its run may go on: {why}");
-                finish(stage, StageStatus::Cancelled, Some(reason));
-            }
-        }
-        Ok(())
-    }
-
-    async fn over(&mut self, index: usize, run: &Run) -> Result<()> {
-        let stage = &mut self.pipeline.stages[index];
-        let was_in_doubt = std::mem::take(&mut stage.in_doubt);
-        if was_in_doubt && run.status != RunStatus::Succeeded {
-            // It was taken up only because it could have gone on.
-            anew(stage);
-            return Ok(());
-        }
-        stage.attempt = Some(run.attempt.0);
-        stage.exit_code = run.exit_code;
-        stage.failure.clone_from(&run.failure);
-        stage.image_digest = run
-            .provenance
-            .as_ref()
-            .and_then(|known| known.image_digest.clone());
-        // Of several attempts the record of the run names the start of the last one.
-        if run.attempt == Attempt::FIRST {
-            stage.started_at = run.started_at.or(stage.started_at);
-        }
-        let (status, reason) = match run.status {
-            RunStatus::Succeeded => (StageStatus::Succeeded, None),
-            RunStatus::Cancelled => (StageStatus::Cancelled, Some("cancelled".to_owned())),
-            RunStatus::Failed | RunStatus::Pending | RunStatus::Running => {
-                let why = run.failure.as_ref().map(|failure| failure.message.clone());
-                (StageStatus::Failed, why)
-            }
-        };
-        let (status, reason) = match status {
-            StageStatus::Succeeded => self.keep_outputs(index, run).await?,
-            other => (other, reason),
-        };
-        finish(&mut self.pipeline.stages[index], status, reason);
-        Ok(())
-    }
-
-    /// Takes in what a stage made, and remembers its success.
-    async fn keep_outputs(&mut self, index: usize, run: &Run) -> Result<(StageStatus, Option<String>)> {
-        let stage = &self.pipeline.stages[index];
-        let (project, objects) = (self.shelved.project.clone(), self.objects.clone());
-        let globs: Vec<String> = stage
-            .spec
-            .outputs
-            .iter()
-            .map(|glob| settle(glob, &run.id.to_string()))
-            .collect();
-        let collected = blocking(move || collect(&project, &globs, &objects)).await?;
-        let outputs = match collected {
-            Ok(outputs) => outputs,
-            Err(error) => {
-                note(&format!("{}: {error}", stage.name));
-                return Ok((StageStatus::Failed, Some(told(&error))));
-            }
-        };
-        self.remember(index, run, outputs);
-        Ok((StageStatus::Succeeded, None))
-    }
-
-    /// What cannot be remembered only has to run again.
-    fn remember(&mut self, index: usize, run: &Run, outputs: Vec<Artifact>) {
-        let stage = &mut self.pipeline.stages[index];
-        stage.outputs = outputs;
-        let entry = Entry {
-            run_id: run.id,
-            image_digest: stage.image_digest.clone(),
-            finished_at: run.finished_at,
-            outputs: stage.outputs.clone(),
-        };
-        if let Some(error) = stage
-            .key
-            .as_ref()
-            .and_then(|key| cache::put(&self.objects, key, &entry).err())
-        {
-            note(&error.to_string());
-        }
-        if stage.outputs.is_empty() {
-            return;
-        }
-        // The pipeline has it too.
-        if let Err(error) = manifest::write(&self.shelved.project, run.id, &stage.outputs) {
-            note(&format!("the list of the files of run {}: {error}", run.id));
-        }
     }
 
     /// Tells those who see to a run once somebody asked to cancel.
@@ -433,14 +374,14 @@ fn stage_run(pipeline: &Pipeline, stage: &StageRecord, send: Transfer) -> StageR
     }
 }
 
-fn finish(stage: &mut StageRecord, status: StageStatus, reason: Option<String>) {
+pub(super) fn finish(stage: &mut StageRecord, status: StageStatus, reason: Option<String>) {
     stage.status = status;
     stage.reason = reason;
     stage.finished_at = Some(Timestamp::now());
 }
 
 /// With its cause.
-fn told(error: &PipelineError) -> String {
+pub(super) fn told(error: &PipelineError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -448,11 +389,11 @@ fn told(error: &PipelineError) -> String {
 }
 
 /// A line for whoever looks why a pipeline is not driven well.
-fn note(line: &str) {
+pub(super) fn note(line: &str) {
     eprintln!("{} {line}", Timestamp::now());
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| PipelineError::Refused {

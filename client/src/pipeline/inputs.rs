@@ -13,7 +13,7 @@ use qwex_runner::Transfer;
 use qwex_runner::workspace::{Globs, Kind, list_everything};
 use serde::Serialize;
 
-use super::artifacts::{Artifact, paths, text_of};
+use super::artifacts::{Artifact, is_our_own, paths, text_of};
 use super::error::PipelineError;
 use super::objects::sha256;
 use super::record::{Pipeline, StageRecord};
@@ -225,7 +225,7 @@ fn made(pipeline: &Pipeline) -> Result<Globs> {
 fn sources(project: &Path, made: &Globs) -> Result<Vec<String>> {
     let listing = list_everything(project).map_err(|source| PipelineError::io("read", project, source))?;
     let files = listing.entries.into_iter().filter(|entry| match entry.kind {
-        Kind::File { .. } | Kind::Symlink { .. } => !made.matches(&entry.path),
+        Kind::File { .. } | Kind::Symlink { .. } => !made.matches(&entry.path) && !is_our_own(&entry.path),
         Kind::Dir => false,
     });
     files.map(|entry| text_of(&entry.path)).collect()

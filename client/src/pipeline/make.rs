@@ -34,6 +34,7 @@ pub fn make(wanted: Wanted, expanded: Expanded) -> Pipeline {
         created_at: Timestamp::now(),
         started_at: None,
         finished_at: None,
+        waiting: None,
         stages,
     };
     if !wanted.only.is_empty() {
@@ -78,6 +79,7 @@ pub fn again(pipeline: &mut Pipeline) {
     pipeline.resumed += u32::from(was_over);
     pipeline.status = RunStatus::Pending;
     pipeline.finished_at = None;
+    pipeline.waiting = None;
     for stage in &mut pipeline.stages {
         match stage.status {
             StageStatus::Running | StageStatus::Pending => {}
@@ -130,6 +132,7 @@ fn reset(stage: &mut StageRecord) {
     stage.failure = None;
     stage.image_digest = None;
     stage.outputs = Vec::new();
+    stage.launched = None;
     stage.started_at = None;
     stage.finished_at = None;
 }

@@ -7,17 +7,18 @@
 mod sweep;
 
 use std::fs::{File, Permissions, TryLockError};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{OFlag, renameat};
 use qwex_runner::durable::{Dir, Durability};
 use sha2::{Digest, Sha256};
 
+use super::artifacts::{Moment, TEMP_HEAD, TEMP_TAIL};
 use super::error::PipelineError;
 
 type Result<T> = std::result::Result<T, PipelineError>;
@@ -28,6 +29,21 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Held by whoever works with the store.
 const LOCK: &str = "lock";
+/// Held by the pipeline whose stages work in the project's directory now.
+const WORK: &str = "work";
+/// How the clock of the files is waited for: it goes on every few milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+const TICKS: u32 = 50;
+
+/// The right to run stages in the project's directory.
+#[derive(Debug)]
+pub enum Work {
+    Taken(File),
+    /// Another pipeline has it.
+    Held {
+        holder: String,
+    },
+}
 
 /// The store of a project.
 #[derive(Debug)]
@@ -96,6 +112,57 @@ impl Objects {
 
     fn broken_lock(&self, source: io::Error) -> PipelineError {
         PipelineError::io("lock", &self.store.path().join(LOCK), source)
+    }
+
+    /// The right to run stages in the project's directory itself, held until dropped. Who it is says so to others.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn work_in_place(&self, who: &str) -> Result<Work> {
+        let broken = |source| PipelineError::io("lock", &self.store.path().join(WORK), source);
+        let mut file = self
+            .store
+            .open_file(WORK, OFlag::O_RDWR | OFlag::O_CREAT)
+            .map_err(broken)?;
+        match file.try_lock() {
+            Ok(()) => {
+                let written = file.set_len(0).and_then(|()| file.write_all(who.as_bytes()));
+                written.map_err(broken)?;
+                Ok(Work::Taken(file))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(broken)?;
+                Ok(Work::Held { holder })
+            }
+            Err(TryLockError::Error(source)) => Err(broken(source)),
+        }
+    }
+
+    /// Now, by the clock of the files, and later than any change of a file before this call, as far as that clock is fine
+    /// enough for it.
+    ///
+    /// # Errors
+    /// No file can be made.
+    pub fn moment(&self) -> Result<Moment> {
+        let first = self.touched()?;
+        let mut now = first;
+        for _ in 0..TICKS {
+            if now > first {
+                break;
+            }
+            std::thread::sleep(TICK);
+            now = self.touched()?;
+        }
+        Ok(now)
+    }
+
+    fn touched(&self) -> Result<Moment> {
+        let broken = |source| PipelineError::io("make a file in", self.temp.path(), source);
+        let (name, file) = self.temporary().map_err(broken)?;
+        let meta = file.metadata().map_err(broken);
+        self.temp.remove_file(&name).map_err(broken)?;
+        Ok(Moment::from(&meta?))
     }
 
     /// Takes a file in and gives the hash and the size of what was taken.
@@ -242,7 +309,9 @@ fn place(temp: &Dir, name: &str, path: &Path) -> io::Result<()> {
     match renameat(temp.as_fd(), name, nix::fcntl::AT_FDCWD, path) {
         Ok(()) => Ok(()),
         Err(nix::Error::EXDEV) => {
-            let beside = path.with_extension(format!("qwex-{}", std::process::id()));
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let beside =
+                path.with_file_name(format!("{TEMP_HEAD}{}-{number}{TEMP_TAIL}", std::process::id()));
             std::fs::copy(temp.path().join(name), &beside)?;
             std::fs::rename(&beside, path)?;
             temp.remove_file(name)

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use qwex_core::{Failure, JobSpec, RunId, RunName, RunStatus};
 use serde::{Deserialize, Serialize};
 
-use super::artifacts::Artifact;
+use super::artifacts::{Artifact, Moment};
 
 /// Version of the record that this qwex writes.
 pub const VERSION: u64 = 1;
@@ -64,6 +64,9 @@ pub struct Pipeline {
     pub started_at: Option<Timestamp>,
     #[serde(default)]
     pub finished_at: Option<Timestamp>,
+    /// Why it does not go on now although something could run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Each after those that it needs.
     pub stages: Vec<StageRecord>,
 }
@@ -168,6 +171,9 @@ pub struct StageRecord {
     /// The files that it made.
     #[serde(default)]
     pub outputs: Vec<Artifact>,
+    /// Since when what changes in the project's directory is of its making, by the clock of the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched: Option<Moment>,
     #[serde(default)]
     pub started_at: Option<Timestamp>,
     #[serde(default)]
@@ -223,6 +229,7 @@ impl StageRecord {
             failure: None,
             image_digest: None,
             outputs: Vec::new(),
+            launched: None,
             started_at: None,
             finished_at: None,
             kept: None,
@@ -239,6 +246,12 @@ impl StageRecord {
                 false
             }
         }
+    }
+
+    /// Whether it works in the project's directory itself, beside whatever else does.
+    #[must_use]
+    pub fn works_in_place(&self) -> bool {
+        ["local", "docker", "podman"].contains(&self.backend.as_str())
     }
 
     /// Nobody sees its run now, or saw its end.
@@ -345,6 +358,7 @@ pub mod sample {
             created_at: Timestamp::now(),
             started_at: None,
             finished_at: None,
+            waiting: None,
             stages,
         }
     }

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use qwex_core::{JobSpec, Run, RunId, RunName};
 use qwex_runner::Transfer;
 
+use super::artifacts::Brought;
+
 /// A run to be handed over.
 #[derive(Debug, Clone)]
 pub struct StageRun {
@@ -28,6 +30,8 @@ pub struct StageRun {
 #[derive(Debug, Clone)]
 pub struct Over {
     pub run: Run,
+    /// What was brought from where it worked; `None`: it worked in the project's directory.
+    pub brought: Option<Brought>,
 }
 
 /// Why a run could not be handed over, looked at or stopped.

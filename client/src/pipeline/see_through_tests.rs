@@ -58,7 +58,7 @@ fn over() -> Over {
         "exit_code": 0, "flags": [], "logs": null, "created_at": "2026-01-01T00:00:00Z", "created_by": "token:ci"
     }))
     .unwrap();
-    Over { run }
+    Over { run, brought: None }
 }
 
 fn blind<T>() -> Answer<T> {

@@ -15,6 +15,7 @@ mod local;
 mod openapi;
 mod pipeline;
 mod pipeline_blind;
+mod pipeline_files;
 mod policy;
 mod project_file;
 mod prune;

@@ -210,6 +210,7 @@ impl<'a> Watch<'a> {
 struct Told {
     progress: Progress,
     last: BTreeMap<String, (StageStatus, Option<String>)>,
+    waiting: Option<String>,
 }
 
 impl Told {
@@ -217,10 +218,17 @@ impl Told {
         Self {
             progress,
             last: BTreeMap::new(),
+            waiting: None,
         }
     }
 
     fn tell(&mut self, pipeline: &Pipeline) {
+        if self.waiting != pipeline.waiting {
+            self.waiting.clone_from(&pipeline.waiting);
+            if let Some(why) = &self.waiting {
+                self.progress.stage("waiting", why);
+            }
+        }
         for stage in &pipeline.stages {
             let now = (stage.status, stage.reason.clone());
             if stage.status == StageStatus::Pending || self.last.get(&stage.name) == Some(&now) {

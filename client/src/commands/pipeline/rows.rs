@@ -112,8 +112,11 @@ pub fn headline(pipeline: &Pipeline, now: Timestamp) -> String {
         .unwrap_or_default();
     let ran = duration(pipeline.started_at, pipeline.finished_at, now);
     let ran = if ran.is_empty() { ran } else { format!(", {ran}") };
+    let waiting = pipeline.waiting.as_ref().map(|why| format!("; waiting: {why}"));
     format!(
-        "pipeline {}{name}: {}, {done} of {all} stages over{ran}",
-        pipeline.id, pipeline.status
+        "pipeline {}{name}: {}, {done} of {all} stages over{ran}{}",
+        pipeline.id,
+        pipeline.status,
+        waiting.unwrap_or_default()
     )
 }

@@ -1,15 +1,16 @@
 //! The backends of a pipeline's stages: those of this directory, and the server.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Provenance, RunId, Span};
+use qwex_core::{Project, Provenance, Run, RunId, Span};
 use qwex_runner::{Backend, StoreError, Transfer};
+use serde::Deserialize;
 
 use super::super::guard::{Guard, asked, asked_of_server, warn};
 use super::super::provenance;
@@ -17,7 +18,9 @@ use super::super::session::Session;
 use crate::cli::{Global, REMOTE};
 use crate::direct::{Direct, DirectError, NewRun, Placed, Sent, registry};
 use crate::error::{CliError, Exit};
-use crate::pipeline::{Over, Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus};
+use crate::pipeline::{
+    Brought, Moment, Over, Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus,
+};
 use crate::policy::Finding;
 use crate::remote::{ApiError, JobApiClient};
 
@@ -26,6 +29,15 @@ const POLL: Span = Span::from_secs(30);
 
 /// What the keeper of a run leaves about the files that it brought back.
 const BROUGHT: &str = "outputs.json";
+
+/// That file.
+#[derive(Default, Deserialize)]
+struct Left {
+    #[serde(default)]
+    collected: BTreeSet<PathBuf>,
+    #[serde(default)]
+    failed: Option<String>,
+}
 
 /// Every backend that a stage may name.
 pub struct Runners {
@@ -147,10 +159,15 @@ impl<'a> StagePlace<'a> {
     }
 }
 
+/// Whether a run there works on a copy of the project's directory.
+fn goes_over(backend: &str) -> bool {
+    ["ssh", "k8s", "kueue"].contains(&backend)
+}
+
 /// What of the project's directory the run sees, and on which machine.
 fn placed(guard: &Guard, dir: &Path, stage: &StagePlace<'_>) -> Result<Placed, CliError> {
     // Containers of this machine have the directory itself.
-    let goes_over = ["ssh", "k8s", "kueue"].contains(&stage.backend);
+    let goes_over = goes_over(stage.backend);
     let send = match stage.send {
         Transfer::Only(paths) if goes_over => Sent::Only(paths.clone()),
         Transfer::Everything if goes_over => Sent::Everything,
@@ -219,14 +236,29 @@ impl Runners {
         Ok(all)
     }
 
-    /// Why the outputs of a run that is over are not here.
-    fn not_brought(&self, id: RunId) -> Result<Option<String>, StageError> {
-        let journal = self.direct.journal(id).map_err(unseen)?;
+    /// What was brought of the outputs of a run that is over; `None`: nothing had to be.
+    fn brought(&self, run: &Run) -> Result<Option<Brought>, StageError> {
+        let journal = self.direct.journal(run.id).map_err(unseen)?;
         let text = journal
             .read_file(BROUGHT)
             .map_err(|error| unseen(DirectError::from(error)))?;
-        let left = text.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        Ok(left.and_then(|left| Some(left.get("failed")?.as_str()?.to_owned())))
+        let left: Left = text
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        if let Some(why) = left.failed.filter(|_| run.failure.is_none()) {
+            return Err(StageError::Refused {
+                message: format!("its outputs cannot be brought back: {why}"),
+            });
+        }
+        let placed = self.direct.placed(run.id).map_err(unseen)?;
+        if !goes_over(&placed.backend) {
+            return Ok(None);
+        }
+        let meta = std::fs::metadata(journal.path_of(BROUGHT));
+        Ok(Some(Brought {
+            paths: left.collected,
+            at: meta.map_or(Moment(0, 0), |meta| Moment::from(&meta)),
+        }))
     }
 
     async fn submit_to_server(&self, run: &StageRun) -> Result<(), CliError> {
@@ -311,18 +343,14 @@ impl StageRunner for Runners {
         if backend == REMOTE {
             let asked = self.ask(async |client| client.get_run(id, Some(POLL)).await);
             let run = asked.await.map_err(unseen)?.value;
-            return Ok(run.status.is_terminal().then_some(Over { run }));
+            return Ok(run.status.is_terminal().then_some(Over { run, brought: None }));
         }
         let run = match tokio::time::timeout(POLL.as_duration(), self.direct.wait(id)).await {
             Ok(run) => run.map_err(unseen)?,
             Err(_) => return Ok(None),
         };
-        match self.not_brought(id)? {
-            Some(why) if run.failure.is_none() => Err(StageError::Refused {
-                message: format!("its outputs cannot be brought back: {why}"),
-            }),
-            Some(_) | None => Ok(Some(Over { run })),
-        }
+        let brought = self.brought(&run)?;
+        Ok(Some(Over { run, brought }))
     }
 
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError> {

@@ -13,7 +13,7 @@ use super::{flags, follow};
 use crate::cli::{Global, PipelinePlan, PipelineRun, Selection};
 use crate::error::{CliError, Exit};
 use crate::output::table;
-use crate::pipeline::{Pipeline, PipelineId, Shelf, Wanted, foresee, make, start};
+use crate::pipeline::{Foreseen, Pipeline, PipelineId, Shelf, Wanted, foresee, make, start, turns};
 use crate::project_file::{self, Read, Stage};
 
 pub async fn run(session: &Session, global: &Global, args: PipelineRun) -> Done {
@@ -21,6 +21,7 @@ pub async fn run(session: &Session, global: &Global, args: PipelineRun) -> Done 
     let read = read(&args.selection)?;
     let pipeline = made(session, &read, &args.selection, args.max_parallel)?;
     super::runners::check(session, directory(&read.path), &pipeline).await?;
+    tell_turns(session, &pipeline);
     let shelf = Shelf::open(directory(&read.path))?;
     let shelved = shelf.put(&pipeline)?;
     start(&shelved, &flags(global))?;
@@ -35,12 +36,17 @@ pub async fn plan(session: &Session, args: &PipelinePlan) -> Done {
     let read = read(&args.selection)?;
     let pipeline = made(session, &read, &args.selection, None)?;
     super::runners::check(session, directory(&read.path), &pipeline).await?;
-    let reused = foresee(directory(&read.path), &pipeline)?;
+    tell_turns(session, &pipeline);
+    let foreseen = foresee(directory(&read.path), &pipeline)?;
     let items: Vec<serde_json::Value> = pipeline
         .stages
         .iter()
-        .zip(&reused)
-        .map(|(stage, from)| {
+        .zip(&foreseen)
+        .map(|(stage, foreseen)| {
+            let from = match foreseen {
+                Foreseen::Reuse(id) => Some(id),
+                Foreseen::Run | Foreseen::RunAgain(_) => None,
+            };
             json!({
                 "name": stage.name, "needs": stage.needs, "backend": stage.backend, "if": stage.condition,
                 "action": if from.is_some() { "reuse" } else { "run" }, "reused_from": from, "spec": stage.spec,
@@ -51,12 +57,13 @@ pub async fn plan(session: &Session, args: &PipelinePlan) -> Done {
         let rows: Vec<Vec<String>> = pipeline
             .stages
             .iter()
-            .zip(&reused)
-            .map(|(stage, from)| {
-                let action = match (from, &stage.condition) {
-                    (Some(id), _) => format!("reuse from run {id}"),
-                    (None, Some(condition)) => format!("run if {condition}"),
-                    (None, None) => "run".to_owned(),
+            .zip(&foreseen)
+            .map(|(stage, foreseen)| {
+                let action = match (foreseen, &stage.condition) {
+                    (Foreseen::Reuse(id), _) => format!("reuse from run {id}"),
+                    (Foreseen::Run | Foreseen::RunAgain(_), Some(condition)) => format!("run if {condition}"),
+                    (Foreseen::Run, None) => "run".to_owned(),
+                    (Foreseen::RunAgain(why), None) => format!("run; {why}"),
                 };
                 vec![
                     stage.name.clone(),
@@ -72,6 +79,15 @@ pub async fn plan(session: &Session, args: &PipelinePlan) -> Done {
         )
     })?;
     Ok(0)
+}
+
+/// Which stages do not run side by side although the graph would let them.
+fn tell_turns(session: &Session, pipeline: &Pipeline) {
+    for sentence in turns(pipeline) {
+        session.progress.note(&format!(
+            "{sentence}; for side by side give each outputs of its own, such as out/${{matrix.x}}/**"
+        ));
+    }
 }
 
 fn names(pipeline: &Pipeline) -> String {
