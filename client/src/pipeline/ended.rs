@@ -88,11 +88,11 @@ impl Driver<'_> {
         let taken = blocking(move || {
             let stage = &pipeline.stages[index];
             let made = taken_in(&project, &pipeline, stage, brought.as_ref(), &objects);
-            let made = made.and_then(|mut made| {
-                if made.doubt.is_none() {
-                    made.doubt = changed_meanwhile(&project, &pipeline, stage, &mut hashes)?;
-                }
-                Ok(made)
+            let made = made.map(|made| Made {
+                doubt: made
+                    .doubt
+                    .or_else(|| changed_meanwhile(&project, &pipeline, stage, &mut hashes)),
+                ..made
             });
             (made, hashes)
         });
@@ -169,16 +169,18 @@ fn of_others<'p>(pipeline: &'p Pipeline, stage: &StageRecord) -> BTreeSet<&'p st
     made.map(|artifact: &Artifact| artifact.path.as_str()).collect()
 }
 
-/// Whether what a stage depends on is another by now than when it was looked at: nobody knows which of both it saw.
+/// Whether what a stage depends on is another by now than when it was looked at: nobody knows which of both it saw. What
+/// cannot be read now is no reason to call a success anything else.
 fn changed_meanwhile(
     project: &Path,
     pipeline: &Pipeline,
     stage: &StageRecord,
     hashes: &mut Hashes,
-) -> Result<Option<String>> {
-    if stage.key.is_none() {
-        return Ok(None);
+) -> Option<String> {
+    stage.key.as_ref()?;
+    match gather(project, pipeline, stage, hashes) {
+        Ok(now) if now.key == stage.key => None,
+        Ok(_) => Some("files that it depends on were changed before it was over".to_owned()),
+        Err(error) => Some(told(&error)),
     }
-    let now = gather(project, pipeline, stage, hashes)?.key;
-    Ok((now != stage.key).then(|| "files that it depends on were changed before it was over".to_owned()))
 }
