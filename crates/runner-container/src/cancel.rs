@@ -102,7 +102,8 @@ impl Inner {
         let (asked_at, signal) = match &stop {
             None => {
                 let overdue = match container.deadline() {
-                    Some(deadline) => self.engine_now().await >= deadline,
+                    // By either clock: whoever watches asks at the deadline by its own.
+                    Some(deadline) => now >= deadline || self.engine_now().await >= deadline,
                     None => false,
                 };
                 let cause = if overdue { StopCause::Timeout } else { cause };
