@@ -12,6 +12,7 @@ use nix::fcntl::OFlag;
 use qwex_core::{Attempt, LogSummary, LogVerdict};
 use qwex_runner::durable::Durability;
 use qwex_runner::{Journal, LogChunk, LogPosition, LogSource, StoreError};
+use qwex_runner_local::records;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -225,6 +226,21 @@ pub fn files(journal: &Journal, attempt: Attempt) -> Vec<(&'static str, PathBuf)
         .collect()
 }
 
+/// What is missing in the log of an attempt, in sentences: as its copier noted, and as the supervisor of a process of this
+/// machine did.
+///
+/// # Errors
+/// The index cannot be read.
+pub fn gaps(journal: &Journal, attempt: Attempt) -> Result<Vec<String>, StoreError> {
+    let mut gaps = read_index(journal, attempt)?.gaps;
+    let within = journal.path_of(&format!("a{attempt}"));
+    let is_emptied = |stream: &&str| within.join(records::emptied(stream)).is_file();
+    if ["stdout", "stderr"].iter().any(is_emptied) && !gaps.iter().any(|gap| gap == records::EMPTIED) {
+        gaps.push(records::EMPTIED.to_owned());
+    }
+    Ok(gaps)
+}
+
 /// Sums up the log files of all attempts up to `last`.
 ///
 /// # Errors
@@ -233,7 +249,7 @@ pub fn sum_up(journal: &Journal, last: Attempt) -> Result<LogSummary, StoreError
     let (mut hash, mut bytes, mut lines) = (Sha256::new(), 0, 0);
     let mut verdict = LogVerdict::Complete;
     for attempt in (1..=last.0).map(Attempt) {
-        if !read_index(journal, attempt)?.gaps.is_empty() {
+        if !gaps(journal, attempt)?.is_empty() {
             verdict = LogVerdict::Gap;
         }
         for (_, path) in files(journal, attempt) {

@@ -82,7 +82,8 @@ fn streams(journal: &Journal, run: &Run) -> Result<Vec<(LogStreamInfo, Part)>> {
     let mut found = Vec::new();
     for attempt in (1..=run.attempt.0).map(Attempt) {
         let index = log_files::read_index(journal, attempt)?;
-        let message = (!index.gaps.is_empty()).then(|| index.gaps.join("; "));
+        let gaps = log_files::gaps(journal, attempt)?;
+        let message = (!gaps.is_empty()).then(|| gaps.join("; "));
         let verdict = if message.is_some() {
             LogVerdict::Gap
         } else {

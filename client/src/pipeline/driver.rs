@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use qwex_runner_local::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
+
 use super::error::PipelineError;
 use super::shelf::Shelved;
 
@@ -32,6 +34,10 @@ pub fn start(shelved: &Shelved, flags: &[String]) -> Result<(), PipelineError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
+        // Whoever starts it may be the command of a run; a driver outlives that.
+        .env_remove(RUN_ID)
+        .env_remove(ATTEMPT)
+        .env(SUPERVISES, shelved.id.to_string())
         // The terminal's Ctrl-C is for whoever watches.
         .process_group(0)
         .spawn()

@@ -171,6 +171,23 @@ fn the_project_file_sets_times_retries_and_limits_too() {
 }
 
 #[test]
+fn a_log_that_its_command_emptied_is_not_told_as_whole() {
+    let user = User::new();
+    let script = "echo one >&2; sleep 0.2; echo two > /dev/stderr; sleep 0.2; echo three >&2";
+    assert_eq!(seen(user.qwexctl(&["run", "--", "sh", "-c", script])).code, 0);
+    let run: Value =
+        serde_json::from_str(&seen(user.qwexctl(&["get", "@latest", "-o", "json"])).out).unwrap();
+    assert_eq!(run["logs"]["verdict"], "gap", "{run:#}");
+    assert_eq!(
+        seen(user.qwexctl(&["run", "--", "sh", "-c", "echo one >&2"])).code,
+        0
+    );
+    let run: Value =
+        serde_json::from_str(&seen(user.qwexctl(&["get", "@latest", "-o", "json"])).out).unwrap();
+    assert_eq!(run["logs"]["verdict"], "complete", "{run:#}");
+}
+
+#[test]
 fn what_this_backend_has_not_is_refused_with_a_way_out() {
     let user = User::new();
     for flags in [
