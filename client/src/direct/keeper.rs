@@ -66,6 +66,14 @@ pub fn ensure(dir: &Path, journal: &Journal, run: &Run) -> Result<Option<Unkept>
     Ok(failing)
 }
 
+/// Lets a run that could not be kept be tried at once: somebody asks for it who may have mended what was amiss.
+///
+/// # Errors
+/// It cannot be noted.
+pub fn try_anew(journal: &Journal) -> Result<(), StoreError> {
+    Starts::forget(journal)
+}
+
 fn spawn(dir: &Path, journal: &Journal, run: &Run) -> Result<(), DirectError> {
     let surroundings = |source| DirectError::Surroundings {
         what: "the program qwexctl",

@@ -23,6 +23,7 @@ mod receive;
 pub mod registry;
 mod runs;
 #[cfg(test)]
+#[path = "scripted_tests.rs"]
 mod scripted;
 mod starts;
 mod upkeep;

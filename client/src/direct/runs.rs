@@ -291,6 +291,9 @@ impl Direct {
         let run = self.record(id, &[asked])?;
         let handle = handle_of(&run);
         let is_kept = self.is_kept(id)?;
+        if is_kept {
+            keeper::try_anew(&self.journal(id)?)?;
+        }
         let deadline = tokio::time::Instant::now().checked_add(limit);
         let is_late = || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline);
         loop {

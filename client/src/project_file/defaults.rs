@@ -149,7 +149,7 @@ mod tests {
     fn of(text: &str, backend: &str) -> Result<JobSpec, Vec<Complaint>> {
         let file: ProjectFile<Option<Unread>> = parse(text).unwrap();
         let mut variables = Variables::default();
-        variables.env.insert("HOME".to_owned(), "/home/ada".to_owned());
+        variables.env.insert("HOME".to_owned(), "/srv/ada".to_owned());
         of_run(&file, &variables, backend, id())
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(spec.retry.limit, 2);
         assert!(spec.timeout.is_some() && spec.queue.is_none() && spec.cluster.is_none());
         assert_eq!(spec.env["A"], id().to_string());
-        assert_eq!(spec.env["B"], "/home/ada/b");
+        assert_eq!(spec.env["B"], "/srv/ada/b");
         assert!(!spec.env.contains_key("C"));
     }
 

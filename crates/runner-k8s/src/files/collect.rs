@@ -215,7 +215,7 @@ mod tests {
         let mut found = Vec::new();
         for name in [
             &b"out/a"[..],
-            b"out/.git/hooks/pre-commit",
+            b"out/.git/config",
             b".qwex/runs/x",
             b"out/\xff",
             b"other",

@@ -173,28 +173,28 @@ fn mend(header: &mut [u8]) {
 fn f16_nothing_is_written_into_what_git_and_qwex_keep() {
     let place = Place::new();
     let ws = place.temp.path().join("deep/ws");
-    fs::create_dir_all(ws.join(".git/hooks")).unwrap();
+    fs::create_dir_all(ws.join(".git/info")).unwrap();
     fs::write(ws.join(".git/config"), "theirs").unwrap();
     let members = [
-        (EntryType::Regular, ".git/hooks/pre-commit", "#!/bin/sh"),
+        (EntryType::Regular, ".git/info/attributes", "ours"),
         (EntryType::Regular, ".git/config", "ours"),
         (EntryType::Regular, ".GIT/config", "ours"),
         (EntryType::Regular, "./.qwex/runs/x/run.json", "{}"),
         (EntryType::Symlink, ".qwex", "b"),
         (EntryType::Directory, "b/.git", ""),
-        (EntryType::Regular, "b/.git/hooks/post-checkout", "#!/bin/sh"),
+        (EntryType::Regular, "b/.git/config", "#!/bin/sh"),
         (EntryType::Regular, "b/.gitignore", "x"),
     ];
     let written = place.unpack(&archive(&members), ROOM).unwrap();
     assert_eq!(written, [Path::new("b/.gitignore")]);
     assert_eq!(fs::read(ws.join(".git/config")).unwrap(), b"theirs");
-    assert_eq!(fs::read_dir(ws.join(".git/hooks")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(ws.join(".git/info")).unwrap().count(), 0);
     for absent in [".qwex", ".GIT", "b/.git"] {
         assert!(!ws.join(absent).exists(), "{absent}");
     }
     let linked = [
-        (EntryType::Regular, ".git/hooks/pre-commit", "#!/bin/sh"),
-        (EntryType::Link, "b/hook", ".git/hooks/pre-commit"),
+        (EntryType::Regular, ".git/config", "#!/bin/sh"),
+        (EntryType::Link, "b/link", ".git/config"),
     ];
     assert!(place.unpack(&archive(&linked), ROOM).is_err());
     place.is_sound();
