@@ -107,5 +107,9 @@ fn a_server_whose_container_was_made_anew_has_lost_what_ran_in_the_old_one() {
         matches!(&end, Some(Ending::Failed { failure }) if failure.code == FailureCode::Lost),
         "{end:?}"
     );
+    // What runs is left to its own end, which needs its files.
     std::fs::write(go, "").unwrap();
+    until("the end of the run", || {
+        ending(&bench.backend.observe_sync(&handle).ok()?)
+    });
 }
