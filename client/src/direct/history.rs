@@ -9,6 +9,8 @@ use qwex_runner::{Journal, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::beside;
+
 const FILE: &str = "history.json";
 
 /// All that a run's keeper knows of it beside the run object and the bytes of its log.
@@ -37,15 +39,7 @@ impl History {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn read(journal: &Journal) -> Result<Option<Self>, StoreError> {
-        let Some(bytes) = journal.read_file(FILE)? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| StoreError::Damaged {
-                path: journal.path_of(FILE),
-                message: error.to_string(),
-            })
+        beside::read(journal, FILE)
     }
 
     /// What the record of a run that is over tells of its history, and no more than that: no time, no reason and no

@@ -4,8 +4,10 @@
 //! more; `keeper` is the process that sees to every other run, `starts` how often it could not begin, `vouch` whether
 //! the run is this user's at all; `open`, `hand_over`, `drive` and `outputs` are what it does, `copy_logs` and
 //! `log_files` the log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
-//! one as it comes from there, `history` what happened to it, `facts` what this program itself says of one.
+//! one as it comes from there, `history` what happened to it, `facts` what this program itself says of one; `beside` reads the small
+//! files next to a record.
 
+mod beside;
 mod copy_logs;
 mod drive;
 mod error;

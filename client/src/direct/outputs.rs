@@ -11,6 +11,7 @@ use qwex_runner::durable::Durability;
 use qwex_runner::{Handle, Journal, RunnerError, StoreError};
 use serde::{Deserialize, Serialize};
 
+use super::beside;
 use super::drive::{Drive, Result};
 use super::keeper::note;
 
@@ -61,15 +62,7 @@ impl Outputs {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn read(journal: &Journal) -> std::result::Result<Option<Self>, StoreError> {
-        let Some(bytes) = journal.read_file(FILE)? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| StoreError::Damaged {
-                path: journal.path_of(FILE),
-                message: error.to_string(),
-            })
+        beside::read(journal, FILE)
     }
 
     fn write(&self, journal: &Journal) -> std::result::Result<(), StoreError> {

@@ -9,6 +9,8 @@ use qwex_runner_k8s::Identity;
 use qwex_runner_ssh::SshSettings;
 use serde::{Deserialize, Serialize};
 
+use super::beside;
+
 pub(super) const FILE: &str = "placed.json";
 
 /// A backend by the words of the command line, and the directory a run belongs to.
@@ -68,15 +70,7 @@ impl Placed {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn read(journal: &Journal) -> Result<Option<Self>, StoreError> {
-        let Some(bytes) = journal.read_file(FILE)? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| StoreError::Damaged {
-                path: journal.path_of(FILE),
-                message: error.to_string(),
-            })
+        beside::read(journal, FILE)
     }
 
     /// Where that is, for people.
