@@ -53,7 +53,10 @@ const EXAMPLES_FIRST: &str = "{about}{after-help}\n\n{usage-heading} {usage}\n\n
 ///
 /// # Errors
 /// They cannot be read, or ask for help or the version.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    if let Some(cli) = RunAlone::parse(args) {
+        return Ok(cli);
+    }
     let mut command = command();
     let mut matches = command.try_get_matches_from_mut(args)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
@@ -133,6 +136,40 @@ impl Cli {
             _ => return refused("--remote says where a command is run; this one runs none"),
         }
         Ok(())
+    }
+}
+
+/// What is typed most often, read without learning first what else can be typed: that takes longer than the program takes
+/// to start.
+#[derive(Debug, Parser)]
+#[command(name = "qwexctl", disable_help_subcommand = true)]
+struct RunAlone {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: RunCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunCommand {
+    Run(Box<RunArgs>),
+}
+
+impl RunAlone {
+    /// `None`: it is something else, or not right; then it is read again among all that can be typed, and told there.
+    fn parse(args: &[OsString]) -> Option<Cli> {
+        if args.get(1)? != "run" {
+            return None;
+        }
+        let Self {
+            global,
+            command: RunCommand::Run(run),
+        } = Self::try_parse_from(args).ok()?;
+        Some(Cli {
+            global,
+            remote: false,
+            command: Command::Run(run),
+        })
     }
 }
 
@@ -253,4 +290,42 @@ pub enum Command {
     /// The process that drives a pipeline
     #[command(name = crate::pipeline::DRIVE, hide = true)]
     DrivePipeline { id: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(Into::into).collect()
+    }
+
+    #[test]
+    fn a_run_is_read_the_same_alone_as_among_all_commands() {
+        for line in [
+            "qwexctl run -- true",
+            "qwexctl run -d --name n --env A=1 -o json -p team -- sh -c x",
+            "qwexctl run --remote --queue q --image i -q -- true",
+            "qwexctl run --backend docker --color never true --flag",
+        ] {
+            let alone = RunAlone::parse(&words(line)).unwrap();
+            let matches = command().get_matches_from(words(line));
+            let among = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(format!("{alone:?}"), format!("{among:?}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_right_is_told_by_the_whole_command_line() {
+        for line in [
+            "qwexctl run --help",
+            "qwexctl run --nonsense",
+            "qwexctl ps",
+            "qwexctl --remote run -- true",
+        ] {
+            assert!(RunAlone::parse(&words(line)).is_none(), "{line}");
+        }
+        let error = parse(&words("qwexctl run --nonsense -- true")).unwrap_err();
+        assert!(error.to_string().contains("qwexctl run"), "{error}");
+    }
 }
