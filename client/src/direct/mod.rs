@@ -49,6 +49,8 @@ pub use upkeep::Upkeep;
 pub use whole::{LogBytes, Whole};
 
 use plain::plain;
+use qwex_runner_local::supervise;
+use qwex_runner_local::waiting::WAIT;
 
 /// The hidden subcommand that becomes the supervisor of a detached run.
 pub const SUPERVISE: &str = "__supervise";
@@ -59,7 +61,10 @@ pub const SUPERVISE: &str = "__supervise";
 #[must_use]
 pub fn own_process(args: &[OsString]) -> Option<ExitCode> {
     match args {
-        [_, word, dir] if word == SUPERVISE => Some(qwex_runner_local::supervise::main(Path::new(dir))),
+        [_, word, dir] if word == SUPERVISE => Some(supervise::main(Path::new(dir))),
+        [_, word, dir, wait] if word == SUPERVISE && wait == WAIT => {
+            Some(supervise::main_waiting(Path::new(dir)))
+        }
         [_, word, dir, run] if word == keeper::KEEP => {
             let run = run.to_str()?.parse().ok()?;
             Some(keeper::main(Path::new(dir), run))

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use qwex_core::{BackendKind, Fact, Failure, FailureCode, Observation, Run, RunId, RunStatus};
-use qwex_runner::{Handle, Journal, Work};
+use qwex_core::{Attempt, BackendKind, Fact, Failure, FailureCode, Observation, Run, RunId, RunStatus};
+use qwex_runner::{Handle, Journal, Key, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 use serde::Deserialize;
 
@@ -38,6 +38,9 @@ impl Direct {
     /// # Errors
     /// It cannot be recorded, or this backend refuses it or cannot start it.
     pub fn submit(&self, mut new: NewRun) -> Result<Run> {
+        // It starts while the record is being written; if it cannot, the submit says why.
+        let key = Key::new(new.id, Attempt::FIRST);
+        let waiting = self.backend.start_waiting(key).ok();
         let host = nix::unistd::gethostname().ok();
         new.provenance.host = host.and_then(|host| host.into_string().ok());
         let run = recorded(new);
@@ -56,13 +59,14 @@ impl Direct {
             spec: run.spec,
             workspace: None,
         };
-        match self.backend.submit_sync(&work) {
+        match self.backend.submit_to(waiting, &work, || self.store.settle()) {
             Ok(submitted) => {
                 let backend = submitted.backend;
                 Ok(journal.preview(&[about(&known, Fact::Dispatched { backend })])?)
             }
             Err(error) => {
                 let failure = Failure::new(failure_code(&error), error.to_string());
+                self.store.settle().ok();
                 journal.apply(&[about(&known, ended(failure))])?;
                 Err(error.into())
             }

@@ -138,6 +138,12 @@ impl Inner {
         }
     }
 
+    /// Keeps a supervisor of ours until it can be taken off the process table.
+    pub fn look_after(&self, supervisor: Child) {
+        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        supervisors.push(supervisor);
+    }
+
     /// Takes ended supervisors off the process table.
     pub fn reap(&self) {
         let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,6 +22,7 @@ mod submit;
 pub mod supervise;
 pub mod survivors;
 mod sys;
+pub mod waiting;
 mod watch;
 
 pub use backend::LocalBackend;
@@ -29,3 +30,4 @@ pub use config::{Environment, LocalConfig};
 pub use foreground::{Followed, Foreground};
 pub use layout::Layout;
 pub use records::OutputMode;
+pub use waiting::Waiting;

@@ -32,6 +32,8 @@ pub const START: &str = "start.json";
 pub const CANCEL: &str = "cancel.json";
 pub const END: &str = "end.json";
 pub const RELEASED: &str = "released";
+/// What a supervisor has to say to people.
+pub const NOTES: &str = "supervisor.log";
 /// What is told of a log whose stream has a file of [`emptied`].
 pub const EMPTIED: &str = "the command emptied its own log, as `> /dev/stderr` does: what it had written before is lost \
                            (`>> /dev/stderr` and `>&2` keep it)";
@@ -200,7 +202,11 @@ pub fn read_or_absent<T: DeserializeOwned>(dir: &Dir, name: &str) -> io::Result<
 }
 
 pub fn write<T: Serialize>(dir: &Dir, name: &str, record: &T, durability: Durability) -> io::Result<()> {
+    dir.write(name, &bytes_of(record)?, durability)
+}
+
+pub fn bytes_of<T: Serialize>(record: &T) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
     bytes.push(b'\n');
-    dir.write(name, &bytes, durability)
+    Ok(bytes)
 }

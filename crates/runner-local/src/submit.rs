@@ -3,9 +3,8 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,8 +19,9 @@ use crate::backend::{Inner, LocalBackend, failed};
 use crate::check;
 use crate::config::Environment;
 use crate::identity::ProcessId;
-use crate::records::{self, SUPERVISOR, SupervisorRecord, WORK, WorkRecord};
+use crate::records::{self, NOTES, SUPERVISOR, SupervisorRecord, WORK, WorkRecord};
 use crate::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
+use crate::waiting::Waiting;
 
 /// How long a supervisor may take to say who it is.
 const GREETING_LIMIT: Duration = Duration::from_secs(20);
@@ -31,15 +31,30 @@ static NEXT_NEW: AtomicU32 = AtomicU32::new(0);
 impl LocalBackend {
     /// [`qwex_runner::Runner::submit`] without a runtime. Returns once the supervisor has taken over.
     pub fn submit_sync(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        self.submit_to(None, work, || Ok(()))
+    }
+
+    /// The same with a supervisor that may have been started already. Once the work is in its place, and before its
+    /// command may start, `settle` is called: what is written beside the work survives a power failure after it.
+    ///
+    /// # Errors
+    /// As of [`LocalBackend::submit_sync`]; or `settle` failed.
+    pub fn submit_to(
+        &self,
+        waiting: Option<Waiting>,
+        work: &Work,
+        settle: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Submitted, RunnerError> {
         check::work(&self.inner.config, work)?;
         let key = Key::of_work(work);
         let broken = |error: io::Error| failed("start", key, &error);
         self.inner.reap();
         let (dir, adopted) = self.inner.claim(key, work)?;
+        settle().map_err(broken)?;
         let known: Option<SupervisorRecord> = records::read(&dir, SUPERVISOR).map_err(broken)?;
         let uid = match known {
             Some(supervisor) => supervisor.process.uid(),
-            None => self.inner.supervise(key, &dir)?,
+            None => self.inner.supervise(key, &dir, waiting)?,
         };
         self.inner.changed.notify_waiters();
         let mut backend = self.inner.backend_info(key);
@@ -77,7 +92,7 @@ impl Inner {
         })
     }
 
-    fn working_dir(&self, work: &Work, dir: &Dir, place: &std::path::Path) -> io::Result<PathBuf> {
+    fn working_dir(&self, work: &Work, dir: &Dir, place: &Path) -> io::Result<PathBuf> {
         match (&work.spec.working_dir, &self.config.working_dir) {
             (Some(asked), _) => Ok(PathBuf::from(asked)),
             (None, Some(default)) => Ok(default.clone()),
@@ -125,17 +140,18 @@ impl Inner {
         }
     }
 
-    /// Starts a supervisor and waits for its greeting.
-    fn supervise(&self, key: Key, dir: &Dir) -> Result<ObjectUid, RunnerError> {
-        let mut child = self
-            .supervisor_command(key, dir)
-            .and_then(|mut command| command.spawn())
-            .map_err(|error| failed("start the supervisor of", key, &error))?;
+    /// Starts a supervisor, unless there is one that waits for its word, and waits for its greeting.
+    fn supervise(&self, key: Key, dir: &Dir, waiting: Option<Waiting>) -> Result<ObjectUid, RunnerError> {
+        let told = waiting.and_then(|waiting| waiting.begin(key));
+        let mut child = match told {
+            Some(child) => child,
+            None => self
+                .supervisor_beside(key, dir)
+                .and_then(|mut command| command.spawn())
+                .map_err(|error| failed("start the supervisor of", key, &error))?,
+        };
         let greeting = greeting(&mut child);
-        self.supervisors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(child);
+        self.look_after(child);
         let greeting = greeting.map_err(|error| failed("hear from the supervisor of", key, &error))?;
         match greeting.parse::<ProcessId>() {
             Ok(process) => Ok(process.uid()),
@@ -143,24 +159,26 @@ impl Inner {
         }
     }
 
+    /// A supervisor of work that is in its place.
+    fn supervisor_beside(&self, key: Key, dir: &Dir) -> io::Result<Command> {
+        let notes = dir.open_file(NOTES, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND)?;
+        let mut command = self.supervisor_command(key, dir.path())?;
+        command.stdin(Stdio::null()).stderr(notes);
+        Ok(command)
+    }
+
     /// No `pre_exec` and no process group here: either would fork this process instead of spawning.
-    fn supervisor_command(&self, key: Key, dir: &Dir) -> io::Result<Command> {
+    pub(crate) fn supervisor_command(&self, key: Key, dir: &Path) -> io::Result<Command> {
         let mut argv = self.config.supervisor.iter();
         let program = argv
             .next()
             .ok_or_else(|| io::Error::other("no supervisor program is configured"))?;
-        let notes = dir.open_file(
-            "supervisor.log",
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
-        )?;
         let mut command = Command::new(program);
         command
             .args(argv)
-            .arg(dir.path())
+            .arg(dir)
             .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(notes);
+            .stdout(Stdio::piped());
         match self.config.environment {
             Environment::Inherit => {
                 command.env_remove(RUN_ID).env_remove(ATTEMPT);

@@ -1,9 +1,12 @@
 //! From what the kernel said to the record of the end, and onto a disk that may be full.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use qwex_runner::durable::{Dir, Durability};
 
@@ -97,9 +100,11 @@ fn describe(exit_code: Option<i32>, signal: Option<i32>, core_dumped: bool) -> S
     }
 }
 
-/// Disk space put aside while there is some, so that the end can be stored when there is none.
+/// Disk space put aside while there is some, so that the end can be stored when there is none: the end is written over
+/// it. Nothing is removed for that, because each file that is removed makes the next ones dearer to make on some file
+/// systems (`recently_deleted` of ext4).
 pub struct Reserve {
-    kept: bool,
+    file: Option<File>,
 }
 
 const RESERVE: &str = ".reserve";
@@ -110,28 +115,33 @@ impl Reserve {
     pub fn set_aside(dir: &Dir) -> Self {
         // Random enough that no file system stores it as a hole.
         let block: Vec<u8> = (0..RESERVE_BYTES).map(|i| (i * 31 % 251) as u8).collect();
-        Self {
-            kept: dir.write(RESERVE, &block, Durability::Process).is_ok(),
-        }
+        let filled = || {
+            let file = dir.open_file(RESERVE, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?;
+            file.write_all_at(&block, 0)?;
+            io::Result::Ok(file)
+        };
+        Self { file: filled().ok() }
     }
 
-    fn give_back(self, dir: &Dir) {
-        if self.kept {
-            dir.remove_file(RESERVE).ok();
-        }
+    /// Makes it the file `name` with these bytes.
+    fn become_file(self, dir: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let file = self
+            .file
+            .ok_or_else(|| io::Error::other("nothing was put aside"))?;
+        file.write_all_at(bytes, 0)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()?;
+        dir.move_to(RESERVE, dir, name)?;
+        dir.sync()
     }
 }
 
 /// Stores the end so that it survives a crash of the machine.
 pub fn store(dir: &Dir, end: &EndRecord, reserve: Reserve) -> io::Result<()> {
-    match records::write(dir, END, end, Durability::Machine) {
-        Ok(()) => {
-            reserve.give_back(dir);
-            Ok(())
-        }
-        Err(_) => {
-            reserve.give_back(dir);
-            records::write(dir, END, end, Durability::Machine)
-        }
-    }
+    let bytes = records::bytes_of(end)?;
+    reserve.become_file(dir, END, &bytes).or_else(|_| {
+        // A file system that writes nothing in place takes the room of what was put aside.
+        dir.remove_file(RESERVE)?;
+        dir.write(END, &bytes, Durability::Machine)
+    })
 }

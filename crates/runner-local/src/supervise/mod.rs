@@ -23,8 +23,9 @@ use qwex_runner::durable::{Dir, Durability};
 use crate::identity::ProcessId;
 use crate::limits::{Held, Wanted};
 use crate::records::{
-    self, CANCEL, END, EndRecord, LOCK, START, SUPERVISOR, SupervisorRecord, WORK, WorkRecord,
+    self, CANCEL, END, EndRecord, LOCK, NOTES, START, SUPERVISOR, SupervisorRecord, WORK, WorkRecord,
 };
+use crate::waiting::is_told_to_begin;
 use child::Signals;
 
 /// How long a second supervisor waits for the first one to say who it is.
@@ -33,7 +34,24 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// Supervises the attempt in `dir` until its command has ended. Call it first thing in `main`, before
 /// any thread is started.
 pub fn main(dir: &Path) -> ExitCode {
-    match supervise(dir) {
+    told(dir, Own::begin().and_then(|own| supervise(dir, own)))
+}
+
+/// The same for [`LocalBackend::start_waiting`](crate::LocalBackend::start_waiting): once the word came that the attempt
+/// is there; else it ends without a trace.
+pub fn main_waiting(dir: &Path) -> ExitCode {
+    let supervised = Own::begin().and_then(|own| {
+        if !is_told_to_begin()? {
+            return Ok(());
+        }
+        take_notes(dir)?;
+        supervise(dir, own)
+    });
+    told(dir, supervised)
+}
+
+fn told(dir: &Path, supervised: io::Result<()>) -> ExitCode {
+    match supervised {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever submitted reads the first line; a supervisor.log beside the records keeps the rest.
@@ -44,17 +62,31 @@ pub fn main(dir: &Path) -> ExitCode {
     }
 }
 
-fn supervise(dir: &Path) -> io::Result<()> {
-    if threads()? > 1 {
-        // Signals are blocked for this thread only; another one would take them and end us.
-        return Err(io::Error::other(
-            "a supervisor must begin before any thread is started",
-        ));
+/// This process, apart from any attempt.
+struct Own {
+    signals: Signals,
+    process: ProcessId,
+}
+
+impl Own {
+    fn begin() -> io::Result<Self> {
+        if threads()? > 1 {
+            // Signals are blocked for this thread only; another one would take them and end us.
+            return Err(io::Error::other(
+                "a supervisor must begin before any thread is started",
+            ));
+        }
+        // Fails only for the leader of a process group, who has no terminal to lose.
+        nix::unistd::setsid().ok();
+        set_child_subreaper(true)?;
+        let signals = Signals::block()?;
+        let process = ProcessId::own()?;
+        Ok(Self { signals, process })
     }
-    // Fails only for the leader of a process group, who has no terminal to lose.
-    nix::unistd::setsid().ok();
-    set_child_subreaper(true)?;
-    let signals = Signals::block()?;
+}
+
+fn supervise(dir: &Path, own: Own) -> io::Result<()> {
+    let Own { signals, process } = own;
     let dir = Dir::open(dir)?;
     let Some(_lock) = take_lock(&dir)? else {
         greet(&other_supervisor(&dir)?);
@@ -66,15 +98,16 @@ fn supervise(dir: &Path) -> io::Result<()> {
     }
     let work: WorkRecord = records::read(&dir, WORK)?
         .ok_or_else(|| io::Error::other(format!("{} holds no readable {WORK}", dir.path().display())))?;
-    let process = ProcessId::own()?;
     let wanted = Wanted {
         memory_bytes: work.memory_bytes,
         cpu_millis: work.cpu_millis,
     };
     let held = Held::make(&Key::new(work.run_id, work.attempt).object(), wanted);
     let own = SupervisorRecord::now(process.clone(), held.words.clone());
-    records::write(&dir, SUPERVISOR, &own, Durability::Machine)?;
+    records::write(&dir, SUPERVISOR, &own, Durability::Whole)?;
     greet(&process.to_string());
+    // A power failure before this leaves an attempt that nobody attends and whose command never ran.
+    dir.sync()?;
     if dir.has(END)? {
         // Cancelled before any supervisor began; only who it is was not written down yet.
         return Ok(());
@@ -146,6 +179,14 @@ fn greet(line: &str) {
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         nix::unistd::dup2_stdout(null).ok();
     }
+}
+
+/// From here on stderr is the file beside the records, and stdin is nobody.
+fn take_notes(dir: &Path) -> io::Result<()> {
+    let notes = Dir::open(dir)?.open_file(NOTES, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND)?;
+    nix::unistd::dup2_stderr(notes)?;
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(())
 }
 
 /// Whether the end is on disk.

@@ -12,3 +12,4 @@ mod foreground;
 mod lifecycle;
 mod support;
 mod torn;
+mod waiting;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use qwex_core::{Attempt, Fact, JobSpec, Observation, PendingCode, Project};
 use qwex_runner::{Handle, Store, Work};
-use qwex_runner_local::{LocalBackend, LocalConfig};
+use qwex_runner_local::waiting::WAIT;
+use qwex_runner_local::{LocalBackend, LocalConfig, supervise};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["supervise", dir] => return qwex_runner_local::supervise::main(Path::new(dir)),
+        ["supervise", dir] => return supervise::main(Path::new(dir)),
+        ["supervise", dir, WAIT] => return supervise::main_waiting(Path::new(dir)),
         ["run", root, id, script] => run(root, id, script),
         ["scribble", project, id] => scribble(project, id),
         ["create", project] => create(project),

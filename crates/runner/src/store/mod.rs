@@ -87,11 +87,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`], [`StoreError::Io`].
     pub fn create(&self, run: &Run) -> Result<Journal, StoreError> {
-        self.create_as(run, Durability::Machine)
+        let journal = self.create_as(run, Durability::Machine)?;
+        self.settle()
+            .map_err(|source| StoreError::io("record", &self.run_path(run.id), source))?;
+        Ok(journal)
+    }
+
+    /// Makes every run that was created survive a crash of the machine.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn settle(&self) -> io::Result<()> {
+        self.runs.sync()
     }
 
     /// Like [`Store::create`], for a run whose attempt is put beside the record at once: whoever puts it there syncs the
-    /// run's directory before anything starts, and the record with it.
+    /// run's directory, and the record with it, and then calls [`Store::settle`], before anything starts.
     ///
     /// # Errors
     /// As [`Store::create`].
@@ -111,7 +122,6 @@ impl Store {
         };
         let journal = Journal::new(run.id, dir);
         journal.begin(run, durability)?;
-        self.runs.sync().map_err(broken)?;
         Ok(journal)
     }
 
