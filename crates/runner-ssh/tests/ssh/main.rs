@@ -13,3 +13,4 @@ mod jump;
 mod line;
 mod many;
 mod support;
+mod torn;
