@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use qwex_core::{Ending, FailureCode};
 use qwex_runner::{Backend, CancelProgress, Runner, RunnerError, Transfer, Watcher, Workspace};

@@ -97,14 +97,7 @@ async fn a_supervisor_that_was_removed_is_brought_again() {
     ended(&bench).await;
     fs::remove_dir_all(Path::new(&bench.backend.config().cache_dir)).unwrap();
     let work = shell("exit 0");
-    let handle = until("a submit", async || match bench.backend.submit(&work).await {
-        Ok(submitted) => Some(crate::support::handle(&work, &submitted)),
-        Err(error) => {
-            assert!(error.is_retryable(), "{error}");
-            None
-        }
-    })
-    .await;
+    let handle = bench.submit_at_last(&work).await;
     let ending = bench.wait(&handle).await;
     assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
 use qwex_core::Ending;
-use qwex_runner::{Backend, LogItem, LogPosition, Runner, Transfer, Watcher, Workspace};
+use qwex_runner::{Backend, LogItem, LogPosition, Transfer, Watcher, Workspace};
 use qwex_testbed::sshd::Sshd;
 
 use crate::support::{Bench, bench_over, shell, until};
