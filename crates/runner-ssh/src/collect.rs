@@ -87,7 +87,7 @@ async fn not_taken(config: &SshConfig, pipe: Pipe, error: &io::Error) -> RunnerE
         io::ErrorKind::InvalidData => RunnerError::Rejected {
             message: format!(
                 "the outputs from {host} are not taken: {error}; have the command leave files, and links that stay in \
-                 the workspace, or leave it out of `outputs`"
+                 the workspace, or take that out of `outputs`"
             ),
         },
         // It is over there, or on the way, that the reason lies.
