@@ -73,9 +73,7 @@ fn way_to(config: &SshConfig, said: &str) -> String {
         };
     }
     if said.contains("Connection refused") {
-        return format!(
-            "check that its sshd runs and listens on that port (`Port` in ~/.ssh/config): {tried}"
-        );
+        return format!("check that its sshd runs and listens on that port (`Port` in {file}): {tried}");
     }
     format!("see that it is up and that this network leads there (VPN, firewall, `ProxyJump`): {tried}")
 }

@@ -4,7 +4,7 @@
 hello() {
   place "$1" "$2"
   [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s)), by which runs are supervised; name a Linux host"; return; }
-  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; set remote_dir of this host to a directory that you may write to; $full"; return; }
+  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; name a directory that you may write to as the directory of this host (see qwexctl help ssh); $full"; return; }
   say "root $root"
   say "uname $(uname -snm)"
   say "boot $boot"
@@ -227,15 +227,17 @@ read_log() {
   log=$runs/$1/$2.log
   if silent "$1"; then say "over yes"; else say "over no"; fi
   [ ! -e "$runs/$1/$2.emptied" ] || say "emptied yes"
-  { part_of_log "$3" "$4"; } 2>/dev/null 7< "$log" || say "size 0"
+  { part_of_log "$3" "$4"; } 2>/dev/null 7< "$log" && return
+  # Not begun yet, or removed by now.
+  if [ -d "$runs/$1" ]; then say "size 0"; else say absent; fi
 }
 
 # Its bytes from a place on, at most so many. The command may empty it after we said how many come: those that are missing
 # then are made up, and how many they are is told.
 part_of_log() {
-  facts=$(stat -c "%s %Y" "$log") || facts=$(wc -c < "$log")
+  facts=$(stat -L -c "%s %Y" /proc/self/fd/7) || facts=$(wc -c < /proc/self/fd/7)
   set -- "$1" "$2" $facts
-  size=$(($3))
+  size=$((${3:-0}))
   say "size $size"
   size=$((size - $1))
   [ $size -le "$2" ] || size=$2

@@ -381,7 +381,7 @@ async fn a_shell_tells_the_processor_time_of_the_command_and_not_its_own() {
     // A child of the command counts as well.
     let busy = "(i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done); true";
     let busy = used(busy, false).await;
-    assert!((50..60_000).contains(&busy), "{busy} ms");
+    assert!((20..60_000).contains(&busy), "{busy} ms");
     // What it takes to look for everything of a run on the whole host is nothing of the run.
     let idle = used("trap '' TERM; sleep 300; sleep 300", true).await;
     assert!(idle < busy / 2, "{idle} ms of {busy} ms");

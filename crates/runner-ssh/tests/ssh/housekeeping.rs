@@ -121,3 +121,11 @@ async fn what_has_not_ended_is_neither_released_nor_removed() {
         assert!(!bench.there(&work).exists());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_written_is_told_by_the_word_that_sets_it() {
+    let bench = bench_with(|config| config.remote_dir = "/dev/null/there".to_owned()).await;
+    let error = bench.backend.probe().await.unwrap_err().to_string();
+    assert!(error.contains("/dev/null/there/runs"), "{error}");
+    assert!(error.contains("the directory of this host"), "{error}");
+}
