@@ -164,9 +164,10 @@ impl Backend for SshBackend {
         let host = match tokio::time::timeout(limit, self.served.host()).await {
             Ok(host) => host?,
             Err(_) => {
-                return Err(RunnerError::Unreachable {
-                    message: format!("{} does not answer within {limit:?}", self.config().host),
-                });
+                return Err(error::connecting(
+                    self.config(),
+                    &format!("no answer within {limit:?}"),
+                ));
             }
         };
         Ok(Probe {
@@ -253,8 +254,8 @@ fn notes(config: &SshConfig, host: &Host) -> Vec<String> {
     };
     let script = why.map(|why| {
         format!(
-            "runs are supervised by a shell script ({why}): an end by signal N is told as exit code 128+N, and no \
-             usage of memory"
+            "runs are supervised by a shell script ({why}): an end by signal N is told as exit code 128+N, and of \
+             what was used the processor time alone"
         )
     });
     let missing = host.missing.as_ref().map(|missing| {

@@ -1,6 +1,7 @@
 //! Brings the outputs of an attempt from its host into the caller's workspace.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;
 
+use crate::config::SshConfig;
+use crate::link::Pipe;
 use crate::serve::Served;
 use crate::{error, scripts};
 
@@ -57,22 +60,42 @@ pub async fn collect(
     let (pipe, written) = unpacked.await.map_err(|error| RunnerError::Failed {
         message: format!("the worker thread ended early: {error}"),
     })?;
-    let written = written.map_err(|error| RunnerError::Failed {
-        message: format!("cannot bring the outputs from {}: {error}", config.host),
-    });
     match written {
         Ok(written) => {
+            // A host that cannot send stops hearing names, and its own words say more than that.
+            pipe.end(config).await?;
             // Whoever did not hear all names sent an archive that is whole and too small.
-            let named = named.await.map_err(std::io::Error::other).flatten();
+            let named = named.await.map_err(io::Error::other).flatten();
             named.map_err(|error| error::broken(config, &error))?;
-            pipe.end(config).await.map(|()| written)
+            Ok(written)
         }
         Err(error) => {
             named.abort();
-            let said = pipe.said().await;
-            tracing::debug!(said, "an archive of outputs did not arrive whole");
-            Err(error)
+            Err(not_taken(config, pipe, &error).await)
         }
+    }
+}
+
+/// Why an archive of outputs was not taken, or not to its end.
+async fn not_taken(config: &SshConfig, pipe: Pipe, error: &io::Error) -> RunnerError {
+    let host = &config.host;
+    let failed = RunnerError::Failed {
+        message: format!("cannot bring the outputs from {host}: {error}"),
+    };
+    match error.kind() {
+        // Sent again it is the same.
+        io::ErrorKind::InvalidData => RunnerError::Rejected {
+            message: format!(
+                "the outputs from {host} are not taken: {error}; have the command leave files, and links that stay in \
+                 the workspace, or take that out of `outputs`"
+            ),
+        },
+        // It is over there, or on the way, that the reason lies.
+        io::ErrorKind::UnexpectedEof => {
+            let end = tokio::time::timeout(config.answer_timeout, pipe.end(config));
+            end.await.ok().and_then(Result::err).unwrap_or(failed)
+        }
+        _ => failed,
     }
 }
 

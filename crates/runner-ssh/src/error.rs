@@ -21,13 +21,15 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
             format!(
                 "the host key of {host} is not the one that is known: either the host was set up anew or \
                  somebody stands between. Nothing was sent. If you know why, remove the old key \
-                 (`ssh-keygen -R {host}`) and connect once by hand (`ssh {host}`). ssh says: {}",
+                 (`ssh-keygen -R {host}`) and connect once by hand (`{}`). ssh says: {}",
+                by_hand(config, ""),
                 one_line(said)
             )
         } else {
             format!(
                 "the host key of {host} is not known yet; connect once by hand to check and accept it \
-                 (`ssh {host}`). ssh says: {}",
+                 (`{}`). ssh says: {}",
+                by_hand(config, ""),
                 one_line(said)
             )
         };
@@ -37,7 +39,8 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
         return RunnerError::Unauthorized {
             message: format!(
                 "{host} refuses the login; nothing is ever asked for here, so a key without a passphrase or \
-                 one held by an agent is needed (`ssh -o BatchMode=yes {host} true` has to work). ssh says: {}",
+                 one held by an agent is needed (`{} true` has to work). ssh says: {}",
+                by_hand(config, "-o BatchMode=yes "),
                 one_line(said)
             ),
         };
@@ -48,8 +51,46 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
         one_line(said)
     };
     RunnerError::NoConnection {
-        message: format!("no connection to {host}: {said}"),
+        message: format!("no connection to {host}: {said}; {}", way_to(config, &said)),
     }
+}
+
+/// What to do where there is no way to a host.
+fn way_to(config: &SshConfig, said: &str) -> String {
+    let host = &config.host;
+    let tried = format!("`{} true` has to work from here", by_hand(config, ""));
+    let file = config.config_file.as_ref().map(|file| file.display().to_string());
+    let file = file.unwrap_or_else(|| "~/.ssh/config".to_owned());
+    let port = host
+        .rsplit_once(':')
+        .filter(|(name, port)| !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()));
+    if said.contains("Could not resolve hostname") {
+        return match port {
+            Some((name, port)) => format!("a port is named as in `ssh://{name}:{port}`"),
+            None => {
+                format!("check the name, or write a `Host {host}` with its `HostName` into {file}: {tried}")
+            }
+        };
+    }
+    if said.contains("Connection refused") {
+        return format!("check that its sshd runs and listens on that port (`Port` in {file}): {tried}");
+    }
+    format!("see that it is up and that this network leads there (VPN, firewall, `ProxyJump`): {tried}")
+}
+
+/// What a person types to reach the host as we do.
+fn by_hand(config: &SshConfig, option: &str) -> String {
+    let mut line = format!("ssh {option}");
+    if let Some(file) = &config.config_file {
+        line.push_str(&format!("-F {} ", file.display()));
+    }
+    if let Some(file) = &config.identity_file {
+        line.push_str(&format!("-i {} ", file.display()));
+    }
+    if !config.jump.is_empty() {
+        line.push_str(&format!("-J {} ", config.jump.join(",")));
+    }
+    line + &config.host
 }
 
 /// All sessions of all connections are taken.
@@ -66,7 +107,11 @@ pub fn crowded(config: &SshConfig) -> RunnerError {
 /// A connection that was there and is not any more, or does not answer.
 pub fn broken(config: &SshConfig, error: &io::Error) -> RunnerError {
     RunnerError::Unreachable {
-        message: format!("the connection to {} broke: {error}", config.host),
+        message: format!(
+            "the connection to {} broke: {error}; see whether `{} true` answers",
+            config.host,
+            by_hand(config, "")
+        ),
     }
 }
 
@@ -99,4 +144,44 @@ pub fn one_line(text: &str) -> String {
         .map(|line| line.trim_matches(|c: char| c == '@' || c.is_whitespace() || c.is_control()))
         .filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_the_way_a_way_out_is_named() {
+        let told = |host: &str, said: &str| connecting(&SshConfig::new(host, "supervise"), said).to_string();
+        let unknown = "ssh: Could not resolve hostname build1: Name or service not known";
+        assert!(told("build1", unknown).contains("`Host build1`"));
+        assert!(told("me@build1:22", unknown).ends_with("as in `ssh://me@build1:22`"));
+        assert!(told("fe80::1", unknown).contains("check the name"));
+        let refused = "ssh: connect to host build1 port 22: Connection refused";
+        assert!(told("build1", refused).contains("sshd runs"));
+        for said in [
+            "",
+            "no answer within 20s",
+            "ssh: connect to host build1 port 22: No route to host",
+        ] {
+            assert!(
+                told("build1", said).contains("`ssh build1 true` has to work"),
+                "{said}"
+            );
+        }
+        assert!(
+            told("build1", "Permission denied (publickey).").contains("`ssh -o BatchMode=yes build1 true`")
+        );
+    }
+
+    #[test]
+    fn what_is_typed_by_hand_goes_the_same_way() {
+        let mut config = SshConfig::new("build1", "supervise");
+        config.config_file = Some("/c/ssh".into());
+        config.identity_file = Some("/k/id".into());
+        config.jump = vec!["a".to_owned(), "b".to_owned()];
+        let key = connecting(&config, "Host key verification failed.");
+        let told = "`ssh -F /c/ssh -i /k/id -J a,b build1`";
+        assert!(key.to_string().contains(told), "{key}");
+    }
 }

@@ -169,11 +169,15 @@ impl Link {
         let mut pipe = self.start(Instant::now(), line, "").await?;
         pipe.stdin = None;
         let mut out = Vec::new();
-        let read = tokio::time::timeout(self.config.answer_timeout * 3, pipe.stdout.read_to_end(&mut out));
-        match read.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error::broken(&self.config, &error)),
-            Err(_) => return Err(error::broken(&self.config, &io::ErrorKind::TimedOut.into())),
+        loop {
+            // However much there is: only a host that goes silent is given up.
+            let read = tokio::time::timeout(self.config.answer_timeout * 3, pipe.stdout.read_buf(&mut out));
+            match read.await {
+                Ok(Ok(0)) => break,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error::broken(&self.config, &error)),
+                Err(_) => return Err(error::broken(&self.config, &io::ErrorKind::TimedOut.into())),
+            }
         }
         pipe.end(&self.config).await?;
         Ok(out)

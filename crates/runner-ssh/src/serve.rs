@@ -288,6 +288,9 @@ impl Shell {
                 let mut data = vec![0; length];
                 self.0.stdout.read_exact(&mut data).await?;
                 reply.data = Bytes::from(data);
+            } else if let Some(short) = line.strip_prefix("short ") {
+                let short: usize = short.trim().parse().map_err(io::Error::other)?;
+                reply.data.truncate(reply.data.len().saturating_sub(short));
             } else {
                 reply.lines.push(line);
             }

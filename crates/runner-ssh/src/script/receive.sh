@@ -6,6 +6,8 @@ against=$4
 work=$runs/.new-$5/work
 new=$kept/.new-$5
 identify
+# Whoever sends may be gone before we can say what came of it; that must not keep us from tidying up.
+trap "" PIPE
 mkdir -p "$kept" && cd "$kept" && mkdir "$new" || { fail "cannot make $kept: $full"; exit; }
 
 mine="$own $node"

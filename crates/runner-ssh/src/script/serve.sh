@@ -4,7 +4,7 @@
 hello() {
   place "$1" "$2"
   [ -n "$boot" ] && [ -r /proc/self/stat ] || { fail "this host has no /proc of Linux ($(uname -s)), by which runs are supervised; name a Linux host"; return; }
-  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; set remote_dir of this host to a directory that you may write to; $full"; return; }
+  mkdir -p "$runs" 2>/dev/null && [ -w "$runs" ] || { fail "cannot write to $runs; name a directory that you may write to as the directory of this host (see qwexctl help ssh); $full"; return; }
   say "root $root"
   say "uname $(uname -snm)"
   say "boot $boot"
@@ -66,8 +66,6 @@ file() {
 
 # Whether the files of a staged run have so many bytes: not every printf tells of a full disk.
 whole() { [ "$(($(cat "$1/work.json" "$1/mode" "$1/command" 2>/dev/null | wc -c)))" -eq "$2" ]; }
-
-unstage() { rm -rf "$runs/.new-$1"; }
 
 # Moves a staged directory of so many bytes into place, unless one is there, and sees that it is supervised.
 start() {
@@ -228,16 +226,39 @@ read_log() {
   [ -d "$runs/$1" ] || { say absent; return; }
   log=$runs/$1/$2.log
   if silent "$1"; then say "over yes"; else say "over no"; fi
-  size=$( { wc -c < "$log"; } 2>/dev/null)
-  say "size $((${size:-0}))"
   [ ! -e "$runs/$1/$2.emptied" ] || say "emptied yes"
-  size=$((${size:-0} - $3))
-  [ $size -le "$4" ] || size=$4
-  [ $size -gt 0 ] || return 0
-  say "written $(date -r "$log" +%s 2>/dev/null)"
-  say "data $size"
-  tail -c "+$(($3 + 1))" "$log" | head -c $size
+  { part_of_log "$3" "$4"; } 2>/dev/null 7< "$log" && return
+  # Not begun yet, or removed by now.
+  if [ -d "$runs/$1" ]; then say "size 0"; else say absent; fi
 }
+
+# Its bytes from a place on, at most so many. The command may empty it after we said how many come: those that are missing
+# then are made up, and how many they are is told.
+part_of_log() {
+  facts=$(stat -L -c "%s %Y" /proc/self/fd/7) || facts=$(wc -c < /proc/self/fd/7)
+  set -- "$1" "$2" $facts
+  size=$((${3:-0}))
+  say "size $size"
+  size=$((size - $1))
+  [ $size -le "$2" ] || size=$2
+  [ $size -gt 0 ] || return 0
+  say "written $4"
+  say "data $size"
+  dd bs=1 skip="$1" count=0 <&7 > /dev/null
+  place_of_7
+  # Without the kernel telling places, what is missing is not known.
+  if [ -z "$at" ]; then tail -c "+$(($1 + 1))" <&7 | head -c $size; return 0; fi
+  if [ "$at" -eq "$1" ]; then head -c $size <&7; fi
+  place_of_7
+  short=$(($1 + size - at))
+  [ $short -gt 0 ] || return 0
+  [ $short -le $size ] || short=$size
+  head -c $short /dev/zero
+  say "short $short"
+}
+
+# Where the next byte comes from of what we hold as 7.
+place_of_7() { at=; if line_of "/proc/$$/fdinfo/7"; then at=$((${line#pos:})); fi; }
 
 release() {
   [ -d "$runs/$1" ] && ! another "$1" "$2" || return 0
@@ -253,17 +274,36 @@ discard() {
   silent "$1" || { refuse; return; }
   gone=$runs/.gone-$1-$$
   mv "$runs/$1" "$gone" 2>/dev/null || [ ! -d "$runs/$1" ] || { fail "cannot remove $runs/$1; see there to whom it belongs"; return; }
-  rm -rf "$gone" 2>/dev/null || { chmod -R u+rwx "$gone"; rm -rf "$gone"; } 2>/dev/null
-  [ ! -e "$gone" ] || fail "cannot remove $gone; see there to whom the files in it belong"
+  (rm -rf "$gone" || { chmod -R u+rwx "$gone"; rm -rf "$gone"; }) > /dev/null 2>&1 < /dev/null &
+  # Very many files take longer than anybody waits for an answer; they go on going.
+  for nap in 0 0.01 0.03 0.1 0.3 1 1 1 1; do
+    [ -e "$gone" ] || return 0
+    if is_over $!; then break; fi
+    sleep $nap
+  done
+  [ ! -e "$gone" ] || ! is_over $! || fail "cannot remove $gone; see there to whom the files in it belong"
+}
+
+# Whether a process of ours has ended.
+is_over() {
+  status=
+  { IFS= read -r status < "/proc/$1/stat"; } 2>/dev/null || return 0
+  case ${status##*) } in Z*|X*|x*) return 0 ;; esac
+  return 1
 }
 
 manifest() {
   kept=$cache/workspace/$1
   line_of "$kept/generation" || return 0
-  size=$( { wc -c < "$kept/manifest"; } 2>/dev/null) || return 0
-  say "generation $line"
+  { whole_manifest "$line"; } 2>/dev/null 7< "$kept/manifest"
+}
+
+# The very file that was counted is sent: another may take its name meanwhile.
+whole_manifest() {
+  size=$(wc -c < /proc/self/fd/7) || return 0
+  say "generation $1"
   say "data $((size))"
-  cat "$kept/manifest"
+  cat <&7
 }
 
 # Forgets what nobody needs any more, once a day: at $1 days released runs, at 30 days caches.
@@ -286,6 +326,7 @@ sweep() {
       [ -n "$(find "$old" -mtime +30 2>/dev/null)" ] && rm -rf "${old%/*}"
     done
     find "$cache/workspace" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf {} +
+    find "$cache/workspace" -mindepth 2 -maxdepth 2 -name ".new-*" -mtime +1 -exec rm -rf {} +
   ) > /dev/null 2>&1 < /dev/null &
 }
 
@@ -296,7 +337,7 @@ while IFS= read -r request; do
   verb=$1
   shift
   case $verb in
-    hello|clock|look|scan|stage|file|unstage|start|resume|cancel|read_log|release|discard|manifest|sweep) $verb "$@" ;;
+    hello|clock|look|scan|stage|file|start|resume|cancel|read_log|release|discard|manifest|sweep) $verb "$@" ;;
     *) fail "cannot $verb" ;;
   esac
   say .

@@ -4,6 +4,7 @@ d=$1
 umask_was=$2
 object=$QWEX_SUPERVISES
 identify
+cpu=null
 asked=
 begun=
 encoded=
@@ -14,8 +15,8 @@ hit=
 finish() {
   stamp
   message=$(printf "%s" "$5" | tr -d "\000-\037\177\"" | tr "\134" "/")
-  end=$(printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"max_rss_bytes\":null,\"leftovers\":%s}\n" \
-    "$1" "$2" "$3" "$message" "${begun:-null}" "$moment" "$4")
+  end=$(printf "{\"cause\":\"%s\",\"exit_code\":%s,\"signal\":%s,\"core_dumped\":false,\"message\":\"%s\",\"start\":%s,\"ended_at\":\"%s\",\"cpu_ms\":%s,\"leftovers\":%s}\n" \
+    "$1" "$2" "$3" "$message" "${begun:-null}" "$moment" "$cpu" "$4")
   if ! say "$end" | record "$d/end.json"; then
     rm -f "$d/.reserve"
     say "$end" | record "$d/end.json" || say "$moment cannot write $d/end.json: $full" >&2
@@ -26,8 +27,25 @@ finish() {
 
 everything() {
   kill -s "$1" -- "-$child" 2>/dev/null
+  waited_for
   marked "$object"
+  not_its_own
   if [ -n "$found" ]; then kill -s "$1" $found 2>/dev/null; fi
+}
+
+# Processor time of all processes that we have waited for so far, in ticks of the clock.
+waited_for() {
+  spent=
+  { IFS= read -r spent < "/proc/$$/stat"; } 2>/dev/null
+  set -- ${spent##*) }
+  ticks=$((${14:-0} + ${15:-0}))
+}
+
+# What was used since we looked last is ours, unless the command ended meanwhile.
+not_its_own() {
+  seen=$ticks
+  waited_for
+  if [ -e "/proc/$child/stat" ]; then ours=$((ours + ticks - seen)); fi
 }
 
 # Wakes us by ALRM after so many seconds.
@@ -135,6 +153,8 @@ if env --default-signal=INT,QUIT true 2>/dev/null; then undo=--default-signal=IN
 # We hold on to what the command writes by: how far it wrote tells whether it emptied its own log.
 (: >> "$d/stdout.log") && (: >> "$d/stderr.log") || finish start_error 126 null 0 "cannot make the log files: $full"
 exec 8>> "$d/stdout.log" 9>> "$d/stderr.log"
+waited_for
+ours=$ticks
 (
   unset QWEX_SUPERVISES
   exec >&8 2>&9 < /dev/null 8>&- 9>&-
@@ -171,6 +191,7 @@ status=
 set -- ${status##*) }
 begun=$(printf "{\"process\":\"%s\",\"started_at\":\"%s\"}" "$boot/$child/${20:-0}" "$moment")
 if say "$begun" 2>/dev/null > "$d/.start.$$"; then mv "$d/.start.$$" "$d/start.json"; else rm -f "$d/.start.$$"; fi
+not_its_own
 if [ -n "$asked" ]; then everything TERM; alarm "$grace"; elif [ "$timeout" != none ]; then alarm "$timeout"; fi
 
 # A wait that a signal interrupted says nothing of the command.
@@ -184,6 +205,10 @@ while :; do
   break
 done
 if [ "$code" = 127 ] && [ -n "$before" ]; then code=$before; fi
+waited_for
+hertz=$(getconf CLK_TCK 2>/dev/null)
+case $hertz in ""|0*|*[!0-9]*) hertz=100 ;; esac
+cpu=$(((ticks - ours) * 1000 / hertz))
 if [ -n "$timer" ]; then kill "$timer" 2>/dev/null; fi
 
 # The end of the command is the end of what it left, as in a container.

@@ -97,14 +97,7 @@ async fn a_supervisor_that_was_removed_is_brought_again() {
     ended(&bench).await;
     fs::remove_dir_all(Path::new(&bench.backend.config().cache_dir)).unwrap();
     let work = shell("exit 0");
-    let handle = until("a submit", async || match bench.backend.submit(&work).await {
-        Ok(submitted) => Some(crate::support::handle(&work, &submitted)),
-        Err(error) => {
-            assert!(error.is_retryable(), "{error}");
-            None
-        }
-    })
-    .await;
+    let handle = bench.submit_at_last(&work).await;
     let ending = bench.wait(&handle).await;
     assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
 }
@@ -127,4 +120,12 @@ async fn what_has_not_ended_is_neither_released_nor_removed() {
         bench.backend.remove(&handle).await.unwrap();
         assert!(!bench.there(&work).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_written_is_told_by_the_word_that_sets_it() {
+    let bench = bench_with(|config| config.remote_dir = "/dev/null/there".to_owned()).await;
+    let error = bench.backend.probe().await.unwrap_err().to_string();
+    assert!(error.contains("/dev/null/there/runs"), "{error}");
+    assert!(error.contains("the directory of this host"), "{error}");
 }

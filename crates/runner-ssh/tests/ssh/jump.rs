@@ -1,7 +1,6 @@
 //! A host that is reached by way of another one, as `ssh -J` does.
 
 use std::fs;
-use std::time::Duration;
 
 use qwex_core::FailureCode;
 use qwex_runner::{Backend, Runner, RunnerError, Transfer, Workspace};
@@ -29,7 +28,6 @@ async fn a_run_goes_by_way_of_a_jump_host_and_its_files_come_back() {
         by_program(config);
         config.host = "inner".to_owned();
         config.jump = vec!["bastion".to_owned()];
-        config.connect_timeout = Duration::from_secs(5);
     };
     let bench = bench_over(file.clone(), by_jump);
 

@@ -14,7 +14,7 @@ use qwex_testbed::tcp_proxy::{Cut, Fault, Faults};
 use crate::support::{Bench, by_program, code, ending, shell, through, until};
 
 /// Everything that asks a host has told its caller by then, with the limits below.
-const DARK: Duration = Duration::from_secs(30);
+const DARK: Duration = Duration::from_secs(60);
 
 fn impatient(config: &mut SshConfig) {
     config.connect_timeout = Duration::from_secs(2);
@@ -46,23 +46,31 @@ async fn i01_a_black_hole_blinds_us_and_ends_no_run() {
         "echo before; until [ -e {} ]; do sleep 0.05; done; echo in the dark; exit 7",
         go.display()
     ));
-    let handle = bench.submit(&work).await;
+    let handle = bench.submit_at_last(&work).await;
     let source = until("a log", async || {
-        let logs = bench.backend.list_logs(&handle).await.unwrap();
+        let logs = bench.backend.list_logs(&handle).await.ok()?;
         logs.into_iter().find(|log| log.stream == "stdout")
     })
     .await;
-    let begin = LogPosition {
-        offset: 0,
-        mark: None,
-    };
-    let mut log = bench.backend.read_log(&source, begin, true).await.unwrap();
-    let Some(Ok(LogItem::Chunk(first))) = log.next().await else {
-        panic!("no first chunk");
-    };
+    let (mut log, first) = until("a first chunk", async || {
+        let begin = LogPosition::default();
+        let mut log = bench.backend.read_log(&source, begin, true).await.unwrap();
+        match log.next().await {
+            Some(Ok(LogItem::Chunk(first))) => Some((log, first)),
+            Some(Ok(LogItem::Gap { .. } | LogItem::End)) | None => panic!("no first chunk"),
+            Some(Err(error)) => {
+                assert_blind("the log", Err::<(), _>(error));
+                None
+            }
+        }
+    })
+    .await;
     assert_eq!(first.bytes, "before\n");
-    let mut watch = bench.backend.watch(None).await.unwrap();
-    watch.next().await.unwrap().unwrap();
+    let mut watch = until("a watch", async || {
+        let mut watch = bench.backend.watch(None).await.unwrap();
+        watch.next().await.unwrap().ok().map(|_| watch)
+    })
+    .await;
 
     proxy.set(Faults::both(Fault::BlackHole));
     let second = shell(&format!("echo x >> {}", starts.display()));
@@ -89,18 +97,19 @@ async fn i01_a_black_hole_blinds_us_and_ends_no_run() {
         ending(&seen).as_ref().and_then(code),
         Some((FailureCode::ExitCode, Some(7)))
     );
-    let rest = bench
-        .backend
-        .read_log(&source, first.position, true)
-        .await
-        .unwrap();
-    let rest: Vec<_> = rest.map(Result::unwrap).collect().await;
+    let rest: Vec<_> = until("the rest", async || {
+        let from = first.position.clone();
+        let rest = bench.backend.read_log(&source, from, true).await.unwrap();
+        rest.try_collect().await.ok()
+    })
+    .await;
     assert!(
         matches!(&rest[..], [LogItem::Chunk(chunk), LogItem::End] if chunk.bytes == "in the dark\n"),
         "{rest:?}"
     );
     // What the line held back may have arrived by now as well.
-    let ending = bench.run(&second).await;
+    let handle = bench.submit_at_last(&second).await;
+    let ending = bench.wait_at_last(&handle).await;
     assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
     assert_eq!(fs::read_to_string(starts).unwrap(), "x\n");
 }
@@ -108,7 +117,7 @@ async fn i01_a_black_hole_blinds_us_and_ends_no_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i01_nobody_queues_for_a_connection_that_cannot_be_made() {
     let (proxy, bench) = through(impatient).await;
-    bench.backend.probe().await.unwrap();
+    until("a host", async || bench.backend.probe().await.ok()).await;
     proxy.set(Faults::both(Fault::BlackHole));
     let begun = Instant::now();
     let works: Vec<_> = (0..40).map(|_| shell("true")).collect();
@@ -145,20 +154,9 @@ async fn submit_over(change: Change, broken: Option<Faults>) -> Traffic {
     if let Some(faults) = broken {
         proxy.set_for_next(faults);
     }
-    let handle = until("a submit", async || match bench.backend.submit(&work).await {
-        Ok(submitted) => Some(crate::support::handle(&work, &submitted)),
-        Err(error) => {
-            assert!(error.is_retryable(), "{broken:?}: {error}");
-            None
-        }
-    })
-    .await;
+    let handle = bench.submit_at_last(&work).await;
     let counts = proxy.counts();
-    // The host may be slower than we are patient.
-    let ending = until("the end of the run", async || {
-        ending(&bench.backend.observe(&handle).await.ok()?)
-    })
-    .await;
+    let ending = bench.wait_at_last(&handle).await;
     assert!(
         matches!(ending, Ending::Succeeded { .. }),
         "{broken:?}: {ending:?}"
@@ -172,6 +170,7 @@ async fn submit_over(change: Change, broken: Option<Faults>) -> Traffic {
     let mode = fs::read_to_string(bench.there(&work).join("mode")).unwrap();
     assert!(mode.starts_with(expected), "{broken:?}: {mode}");
     no_half_supervisor(&bench);
+    no_half_workspace(&bench).await;
     Traffic {
         up: counts.up,
         down: counts.down,
@@ -187,6 +186,17 @@ fn no_half_supervisor(bench: &Bench) {
         let whole = fs::metadata(crate::support::supervisor()).unwrap().len();
         assert!(there.is_none_or(|there| there == whole), "{there:?} of {whole}");
     }
+}
+
+/// What arrived in part is removed over there, by whoever took it.
+async fn no_half_workspace(bench: &Bench) {
+    let cache = std::path::Path::new(&bench.backend.config().cache_dir).join("workspace");
+    let half = || {
+        let projects = fs::read_dir(&cache).into_iter().flatten().flatten();
+        let mut parts = projects.flat_map(|project| fs::read_dir(project.path()).unwrap().flatten());
+        parts.any(|part| part.file_name().to_string_lossy().starts_with(".new-"))
+    };
+    until("half a workspace to go", async || (!half()).then_some(())).await;
 }
 
 /// Breaks the line after so many bytes, in either direction and either way, a few at a time.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod busybox;
 mod conformance;
 mod elsewhere;
 mod emptied;
@@ -13,3 +14,4 @@ mod jump;
 mod line;
 mod many;
 mod support;
+mod torn;

@@ -15,6 +15,8 @@ use qwex_testbed::tcp_proxy::TcpProxy;
 use tokio::sync::OnceCell;
 
 pub const LIMIT: Duration = Duration::from_secs(90);
+/// Until a host counts as silent: the machine of the tests may be that busy. What stalls is told all the same.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Bench {
     pub temp: tempfile::TempDir,
@@ -93,6 +95,8 @@ pub fn bench_over(config_file: PathBuf, change: impl FnOnce(&mut SshConfig)) -> 
     config.cache_dir = there("cache");
     config.control_dir = Some(temp.path().join("c"));
     config.config_file = Some(config_file);
+    config.connect_timeout = PATIENCE;
+    config.answer_timeout = PATIENCE;
     config.keep_connection = Duration::from_secs(3);
     config.grace = Duration::from_millis(300);
     config.supervisor = Supervisor::Script;
@@ -151,6 +155,26 @@ impl Bench {
     pub async fn submit(&self, work: &Work) -> Handle {
         let submitted = self.backend.submit(work).await.unwrap();
         handle(work, &submitted)
+    }
+
+    /// Submits until it is taken: a busy machine answers later than an impatient bench waits.
+    pub async fn submit_at_last(&self, work: &Work) -> Handle {
+        until("a submit", async || match self.backend.submit(work).await {
+            Ok(submitted) => Some(handle(work, &submitted)),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                None
+            }
+        })
+        .await
+    }
+
+    /// The same for its end.
+    pub async fn wait_at_last(&self, handle: &Handle) -> Ending {
+        until("the end of the run", async || {
+            ending(&self.backend.observe(handle).await.ok()?)
+        })
+        .await
     }
 
     pub async fn wait(&self, handle: &Handle) -> Ending {

@@ -116,8 +116,8 @@ async fn supply(subject: &Subject, submission: &Submission, workspace: &Workspac
     }
 }
 
-/// What a backend cannot know, it does not tell: a usage is whole or absent. Engines are asked for it now and then while
-/// a run lasts, so this one lasts a while.
+/// What a backend cannot know, it does not tell: a usage without the memory says so in the table. Engines are asked for it
+/// now and then while a run lasts, so this one lasts a while.
 pub async fn usage_is_told(subject: &Subject) -> Verdict {
     let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 6";
     let (submission, _) = subject.run(subject.shell(script)).await?;
@@ -127,6 +127,16 @@ pub async fn usage_is_told(subject: &Subject) -> Verdict {
         None => {
             subject.otherwise("not told");
             Ok(())
+        }
+        Some(Usage {
+            cpu_ms: Some(cpu),
+            max_memory_bytes: None,
+        }) => {
+            subject.otherwise("processor time alone");
+            hold(
+                &format!("{cpu} ms is what such a command uses"),
+                (1..60_000).contains(&cpu),
+            )
         }
         Some(Usage {
             cpu_ms: Some(cpu),

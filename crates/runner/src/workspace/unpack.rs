@@ -46,8 +46,8 @@ impl Default for Limits {
 /// replaced and never followed.
 ///
 /// # Errors
-/// `InvalidData` for a tar that is cut short, too much, or tries to get out; what came before it stays.
-/// Other errors are those of the disk and of `from`.
+/// `InvalidData` for a tar that is too much or tries to get out, `UnexpectedEof` for one that is cut short; what came before
+/// it stays. Other errors are those of the disk and of `from`.
 pub fn unpack(dir: &Path, from: impl Read, wanted: &Globs, limits: Limits) -> io::Result<Vec<PathBuf>> {
     let root = open(dir, DIRECTORY, Mode::empty())?;
     let mut unpacking = Unpacking {
@@ -58,19 +58,17 @@ pub fn unpack(dir: &Path, from: impl Read, wanted: &Globs, limits: Limits) -> io
         left: limits,
         temp: 0,
     };
-    let mut source = Counted { from, total: 0 };
-    let mut end = 0;
-    let mut archive = Archive::new(&mut source);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        end = entry.raw_file_position() + entry.header().entry_size()?.next_multiple_of(BLOCK);
-        unpacking.take(&mut entry, wanted)?;
+    let mut source = Counted {
+        from,
+        total: 0,
+        is_over: false,
+    };
+    match unpacking.take_all(&mut source, wanted) {
+        // The reader of a tar has no kind of its own for one that breaks off.
+        Err(error) if source.is_over && error.kind() == io::ErrorKind::Other => Err(cut_short()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(unpacking.order),
     }
-    if source.total < end + BLOCK {
-        return Err(invalid("the archive is cut short: its end mark is missing"));
-    }
-    io::copy(&mut source.from, &mut io::sink())?;
-    Ok(unpacking.order)
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY
@@ -90,6 +88,21 @@ struct Unpacking {
 }
 
 impl Unpacking {
+    fn take_all<R: Read>(&mut self, source: &mut Counted<R>, wanted: &Globs) -> io::Result<()> {
+        let mut end = 0;
+        let mut archive = Archive::new(&mut *source);
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            end = entry.raw_file_position() + entry.header().entry_size()?.next_multiple_of(BLOCK);
+            self.take(&mut entry, wanted)?;
+        }
+        if source.total < end + BLOCK {
+            return Err(cut_short());
+        }
+        io::copy(&mut source.from, &mut io::sink())?;
+        Ok(())
+    }
+
     fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, wanted: &Globs) -> io::Result<()> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader) {
@@ -145,7 +158,7 @@ impl Unpacking {
             let mode = Mode::from_bits_truncate(mode);
             let mut file = File::from(openat(parent.as_fd(), temp, flags, mode)?);
             if io::copy(entry, &mut file)? != size {
-                return Err(invalid("the archive is cut short"));
+                return Err(cut_short());
             }
             file.flush()?;
             let time = TimeSpec::new(modified, 0);
@@ -239,16 +252,23 @@ fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short")
+}
+
 /// Counts what was read: the reader of a tar takes its end and that of the stream for the same.
 struct Counted<R> {
     from: R,
     total: u64,
+    /// Whether there is no more.
+    is_over: bool,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(into)?;
         self.total += read as u64;
+        self.is_over |= read == 0 && !into.is_empty();
         Ok(read)
     }
 }
