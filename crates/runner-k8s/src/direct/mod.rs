@@ -97,6 +97,7 @@ impl K8sBackend {
             namespace: Some(config.namespace.unwrap_or(found.namespace)),
             identity: config.identity.as_ref().and_then(|expected| expected.uid.clone()),
             queue: config.queue,
+            measure: true,
             policy,
             tuning: config.tuning.unwrap_or_default(),
             access: Access::Own {
@@ -130,7 +131,9 @@ impl Backend for K8sBackend {
     async fn probe(&self) -> Result<Probe, RunnerError> {
         let look = async {
             let found = K8sBackend::probe(self).await?;
-            Ok(report::probe(self.config(), &found, self.may_exec().await?))
+            let mut probe = report::probe(self.config(), &found, self.may_exec().await?);
+            probe.detail = format!("{}, usage {}", probe.detail, self.who_measures().await?);
+            Ok(probe)
         };
         match tokio::time::timeout(PROBE_DEADLINE, look).await {
             Ok(probe) => probe.map_err(|error| report::unusable(self.config(), error)),
@@ -149,7 +152,11 @@ impl Backend for K8sBackend {
 
     async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
         let pods = cancel::pods_of(&self.shared.clients.logs, self.config(), handle).await?;
-        Ok(report::details(&pods))
+        let usage = self.shared.usages().of((handle.run_id, handle.attempt));
+        Ok(Details {
+            usage,
+            ..report::details(&pods)
+        })
     }
 
     async fn supply(&self, handle: &Handle, workspace: &Workspace) -> Result<(), RunnerError> {
@@ -166,6 +173,7 @@ impl Backend for K8sBackend {
     }
 
     async fn remove(&self, handle: &Handle) -> Result<(), RunnerError> {
+        self.shared.usages().forget((handle.run_id, handle.attempt));
         cancel::remove(&self.shared.clients.acts, self.config(), handle).await
     }
 }

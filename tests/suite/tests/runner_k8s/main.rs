@@ -15,4 +15,5 @@ mod rig;
 mod rights;
 mod secrets;
 mod submit;
+mod usage;
 mod watch;

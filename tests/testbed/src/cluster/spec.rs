@@ -98,6 +98,16 @@ impl Spec {
         self
     }
 
+    /// The API server reaches the kubelet by an address of this machine that is none of the loopback: it forwards requests
+    /// to nodes (`nodes/proxy`) to no other.
+    pub fn by_address(self) -> Self {
+        self.flag(
+            Component::ApiServer,
+            "--kubelet-preferred-address-types=InternalIP",
+        )
+        .kubelet_config("address", "0.0.0.0".into())
+    }
+
     pub(super) fn extra_flags(&self, component: Component) -> impl Iterator<Item = String> {
         self.flags
             .iter()
