@@ -50,7 +50,11 @@ struct Memory {
 }
 
 /// Asks one node for those of its pods.
-pub(super) async fn ask(rest: &Rest, node: &str, targets: &[Target]) -> Result<Vec<(Target, Sample)>, CallError> {
+pub(super) async fn ask(
+    rest: &Rest,
+    node: &str,
+    targets: &[Target],
+) -> Result<Vec<(Target, Sample)>, CallError> {
     let path = target(&paths::node_stats(node), &[("only_cpu_and_memory", "true")]);
     let summary: Summary = rest.get(&path).await?;
     Ok(matched(&summary, targets))

@@ -66,7 +66,10 @@ impl Meter {
     pub fn looks(&mut self, running: Vec<Target>, now: Instant) -> Vec<Look> {
         let mut looks = Vec::new();
         for (place, targets) in self.places(running, now) {
-            let due = *self.next.entry(place.clone()).or_insert_with(|| now + within(FIRST));
+            let due = *self
+                .next
+                .entry(place.clone())
+                .or_insert_with(|| now + within(FIRST));
             if now >= due && self.asked < AT_ONCE {
                 self.asked += 1;
                 self.next.insert(place.clone(), now + within(AGAIN));
@@ -170,8 +173,8 @@ mod tests {
         looks.iter().map(|look| &look.place).collect()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_place_is_asked_once_for_all_and_not_too_often() {
+    #[test]
+    fn a_place_is_asked_once_for_all_and_not_too_often() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let running = || (0..1000).map(|_| target("one")).collect::<Vec<_>>();
@@ -183,15 +186,21 @@ mod tests {
                 assert_eq!(look.targets.len(), 1000);
                 asked += 1;
                 let found = Ok(Vec::new());
-                meter.take(Looked { place: look.place, found }, at(second));
+                meter.take(
+                    Looked {
+                        place: look.place,
+                        found,
+                    },
+                    at(second),
+                );
             }
         }
         assert!((6..=10).contains(&asked), "{asked} in 100 s");
         assert_eq!(meter.looks(Vec::new(), at(200)), [], "nothing runs");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn without_metrics_kubelets_are_asked_and_without_the_right_nobody() {
+    #[test]
+    fn without_metrics_kubelets_are_asked_and_without_the_right_nobody() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         let running = || vec![target("one"), target("two")];
@@ -206,18 +215,28 @@ mod tests {
         assert_eq!(places(&looks), [&nodes[0], &nodes[1]]);
         // One is down, which says nothing of the other.
         meter.take(refused(nodes[0].clone(), 502), at(13));
-        meter.take(Looked { place: nodes[1].clone(), found: Ok(Vec::new()) }, at(13));
+        meter.take(
+            Looked {
+                place: nodes[1].clone(),
+                found: Ok(Vec::new()),
+            },
+            at(13),
+        );
         let looks = meter.looks(running(), at(30));
         assert_eq!(places(&looks), [&nodes[1]]);
         meter.take(refused(nodes[1].clone(), 403), at(30));
-        assert_eq!(meter.looks(running(), at(100)), [], "no right is no right on every node");
+        assert_eq!(
+            meter.looks(running(), at(100)),
+            [],
+            "no right is no right on every node"
+        );
         meter.looks(running(), at(400));
         let looks = meter.looks(running(), at(406));
         assert_eq!(places(&looks), [&Place::Metrics], "it may be served by now");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_storm_of_nodes_is_asked_by_and_by() {
+    #[test]
+    fn a_storm_of_nodes_is_asked_by_and_by() {
         let now = Instant::now();
         let mut meter = Meter {
             no_metrics: Some(now + Duration::from_secs(600)),

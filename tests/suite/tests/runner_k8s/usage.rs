@@ -76,11 +76,21 @@ async fn a_metrics_server_is_read_for_one_run_and_for_many() -> Result<()> {
         rig.backend.observe(&handle).await?;
         let pod = rig.running_pod(&work).await?;
         let name = pod.metadata.name.context("a name")?;
-        let object = metrics_of(&name, &work.run_id.to_string(), "2027-01-15T08:00:10Z", cpu, memory);
+        let object = metrics_of(
+            &name,
+            &work.run_id.to_string(),
+            "2027-01-15T08:00:10Z",
+            cpu,
+            memory,
+        );
         metrics
             .create(&PostParams::default(), &serde_json::from_value(object)?)
             .await?;
-        let wanted = if runs.is_empty() { (5_000, 3 << 20) } else { (15_000, 5000 << 10) };
+        let wanted = if runs.is_empty() {
+            (5_000, 3 << 20)
+        } else {
+            (15_000, 5000 << 10)
+        };
         let usage = told(&rig, &handle, |_| true).await?;
         assert_eq!(
             (usage.cpu_ms, usage.max_memory_bytes, usage.sampled),
@@ -98,7 +108,10 @@ async fn a_metrics_server_is_read_for_one_run_and_for_many() -> Result<()> {
         .patch(name, &PatchParams::default(), &Patch::Merge(next))
         .await?;
     let usage = told(&rig, handle, |usage| usage.cpu_ms > Some(5_000)).await?;
-    assert_eq!((usage.cpu_ms, usage.max_memory_bytes), (Some(6_000), Some(3 << 20)));
+    assert_eq!(
+        (usage.cpu_ms, usage.max_memory_bytes),
+        (Some(6_000), Some(3 << 20))
+    );
     Ok(())
 }
 
