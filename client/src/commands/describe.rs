@@ -137,6 +137,7 @@ fn head(run: &Run) -> String {
     fields.add_some("Timeout", run.spec.timeout);
     fields.add_some("Retries", Some(run.spec.retry.limit).filter(|limit| *limit > 0));
     fields.add_some("Queue", run.spec.queue.as_ref());
+    fields.add_some("Priority class", run.spec.priority_class.as_ref());
     if let Some(backend) = &run.backend {
         let place = backend.cluster.as_ref().map_or_else(
             || backend.kind.to_string(),

@@ -25,6 +25,9 @@ use crate::usage::Usages;
 use crate::watch::{self, Retained};
 use crate::{check, logs, submit, trouble};
 
+/// What mends a priority class without a queue.
+pub(crate) const NAME_A_QUEUE: &str = "name the queue with --queue, or leave the class out";
+
 /// One cluster. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct K8sBackend {
@@ -145,6 +148,25 @@ impl K8sBackend {
         }
     }
 
+    /// Kueue makes no Workload for a class that is not there, and says nothing to the run.
+    async fn check_priority(&self, work: &Work, queue: Option<&QueueName>) -> Result<(), RunnerError> {
+        let Some(class) = &work.spec.priority_class else {
+            return Ok(());
+        };
+        let (Some(_), Some(version)) = (queue, self.shared.kueue_version().await?) else {
+            let message = format!("the priority class {class} is for runs in a queue; {NAME_A_QUEUE}");
+            return Err(RunnerError::Unsupported { message });
+        };
+        let known = probe::priority_class(&self.shared.clients.acts, &version, class.as_str()).await?;
+        if known == Some(false) {
+            let message = format!(
+                "this cluster has no priority class {class}; `kubectl get workloadpriorityclasses` lists those that it has"
+            );
+            return Err(RunnerError::Rejected { message });
+        }
+        Ok(())
+    }
+
     async fn check_identity(&self) -> Result<(), ConnectError> {
         let Some(expected) = &self.shared.config.identity else {
             return Ok(());
@@ -198,6 +220,7 @@ impl Runner for K8sBackend {
     async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
         let shared = &self.shared;
         let queue = self.queue_of(work).await?;
+        self.check_priority(work, queue.as_ref()).await?;
         shared.want_usage(work.run_id, work.attempt);
         submit::submit(&shared.clients.acts, &shared.config, work, queue).await
     }

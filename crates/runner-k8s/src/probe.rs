@@ -221,6 +221,24 @@ pub(crate) async fn who_measures(rest: &Rest, namespace: Option<&str>) -> Result
     })
 }
 
+/// Whether a WorkloadPriorityClass is there; `None` if we may not look.
+pub(crate) async fn priority_class(
+    rest: &Rest,
+    version: &str,
+    name: &str,
+) -> Result<Option<bool>, CallError> {
+    let path = format!(
+        "{}/{name}",
+        paths::kueue(version, None, "workloadpriorityclasses")
+    );
+    match rest.get::<AnyObject>(&path).await {
+        Ok(_) => Ok(Some(true)),
+        Err(error) if error.is_not_found() => Ok(Some(false)),
+        Err(error) if error.refusal().is_some_and(|refusal| refusal.code == 403) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) async fn queues(
     rest: &Rest,
     version: &str,

@@ -18,7 +18,7 @@ use qwex_runner::{Handle, RunnerError, Workspace};
 pub use identity::{Identity, Placement};
 pub use kubeconfig::Surroundings;
 
-use crate::backend::K8sBackend;
+use crate::backend::{K8sBackend, NAME_A_QUEUE};
 use crate::config::{Access, FilesPolicy, K8sConfig, Names, Policy, Tuning};
 use crate::connect::ConnectError;
 use crate::{cancel, check, files};
@@ -125,7 +125,17 @@ impl Backend for K8sBackend {
     }
 
     fn validate(&self, spec: &JobSpec) -> Vec<SpecProblem> {
-        check::problems(self.name(), self.features(), &self.config().policy, spec)
+        let config = self.config();
+        let mut problems = check::problems(self.name(), self.features(), &config.policy, spec);
+        let has_queue = spec.queue.is_some() || config.queue.is_some() || config.word == Word::Kueue;
+        if let Some(class) = spec.priority_class.as_ref().filter(|_| !has_queue) {
+            problems.push(SpecProblem {
+                pointer: "/priority_class".to_owned(),
+                code: "needs_queue",
+                detail: format!("the priority class {class} is for runs in a queue; {NAME_A_QUEUE}"),
+            });
+        }
+        problems
     }
 
     async fn probe(&self) -> Result<Probe, RunnerError> {
