@@ -113,6 +113,8 @@ pub(super) struct Reader {
     mark: Option<Mark>,
     search: Search,
     before: Before,
+    /// Whether lines of this pass were taken for known ones by their stamps.
+    dropped: bool,
     jumps: Vec<Jump>,
     place: Place,
     /// A line whose first byte has not come.
@@ -132,6 +134,7 @@ impl Reader {
             mark,
             search: Search::Done,
             before: Before::Cut,
+            dropped: false,
             jumps: Vec::new(),
             place: Place::Stamp(Vec::new()),
             begun: None,
@@ -151,6 +154,7 @@ impl Reader {
     /// A new pass over the log begins: what was delivered is looked for.
     pub fn restart(&mut self, before: Before) {
         self.before = before;
+        self.dropped = false;
         self.place = Place::Stamp(Vec::new());
         self.begun = None;
         self.counts.clear();
@@ -293,7 +297,7 @@ impl Reader {
                     held.push((stamp, Vec::new()));
                 }
             }
-            Fate::Drop => {}
+            Fate::Drop => self.dropped = true,
         }
         self.place = Place::Line(fate);
     }
@@ -339,7 +343,8 @@ impl Reader {
                 next.is_some_and(|next| next.duration_since(mark.stamp) < SKIPPED)
             }
         };
-        if !adjoins {
+        // Where the last known line is not, no other is known: what was dropped was written out of order.
+        if !adjoins || self.dropped {
             self.gap(rotated(mark.stamp));
         }
         let mut counts = BTreeMap::new();

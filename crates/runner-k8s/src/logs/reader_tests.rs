@@ -272,6 +272,7 @@ fn d04_a_file_that_was_read_to_its_end_adjoins_the_next_one() {
     let first = lines(&[(0, "a\n"), (5_000_000_000, "b\n")]);
     let soon = lines(&[(5_100_000_000, "c\n")]);
     let later = lines(&[(8_000_000_000, "c\n")]);
+    let disordered = lines(&[(4_900_000_000, "lost\n"), (5_100_000_000, "c\n")]);
     let late = Before::AtEnd { late: true };
     let in_time = Before::AtEnd { late: false };
     for (before, second, gaps) in [
@@ -279,6 +280,7 @@ fn d04_a_file_that_was_read_to_its_end_adjoins_the_next_one() {
         (late, &soon, 0),
         (late, &later, 1),
         (in_time, &later, 0),
+        (in_time, &disordered, 1),
     ] {
         let got = read_on(before, &first, second);
         assert_eq!(got.bytes, b"a\nb\nc\n");
