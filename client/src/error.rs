@@ -251,6 +251,12 @@ impl From<DirectError> for CliError {
         match error {
             DirectError::Store(error) => from_store(&error),
             DirectError::Runner(error) => from_runner(&error),
+            DirectError::NotInKubeconfig { missing, known } => {
+                Self::new(Exit::NotFound, format!("the kubeconfig has no {missing}"))
+                    .fix(format!("name one that it has: {known}"))
+                    .fix("or name the kubeconfig that has it: KUBECONFIG=FILE")
+                    .code("not_in_kubeconfig")
+            }
             DirectError::Unkept { id, ref why } => {
                 let told = Self::new(Exit::Failure, format!("run {id} is not kept")).why(why.to_string());
                 match why {

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, ValueHint};
 use qwex_core::spec::PullPolicy;
-use qwex_core::{ClusterName, FailureCode, QueueName, RunId, RunName, Span};
+use qwex_core::{ClusterName, FailureCode, PriorityClass, QueueName, RunId, RunName, Span};
 
 use super::place::{ContainerArgs, PlaceArgs};
 use super::values::Pair;
@@ -73,6 +73,9 @@ pub struct RunArgs {
     /// Kueue queue
     #[arg(long, value_name = "QUEUE")]
     pub queue: Option<QueueName>,
+    /// Kueue priority class (WorkloadPriorityClass) in that queue
+    #[arg(long, value_name = "CLASS")]
+    pub priority_class: Option<PriorityClass>,
     /// The only cluster that may take it
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<ClusterName>,

@@ -97,7 +97,7 @@ async fn fits(direct: &Direct, guard: &Guard, placed: &Placed, spec: &JobSpec) -
 pub async fn check(direct: &Direct, placed: Placed, spec: &JobSpec) -> Result<Placed, CliError> {
     let (backend, placed) = registry::pinned(direct.opening(placed))
         .await
-        .map_err(|error| CliError::from(crate::direct::DirectError::from(error)))?;
+        .map_err(CliError::from)?;
     let problems = backend.validate(spec);
     let Some((first, others)) = problems.split_first() else {
         return Ok(placed);

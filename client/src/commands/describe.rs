@@ -137,6 +137,7 @@ fn head(run: &Run) -> String {
     fields.add_some("Timeout", run.spec.timeout);
     fields.add_some("Retries", Some(run.spec.retry.limit).filter(|limit| *limit > 0));
     fields.add_some("Queue", run.spec.queue.as_ref());
+    fields.add_some("Priority class", run.spec.priority_class.as_ref());
     if let Some(backend) = &run.backend {
         let place = backend.cluster.as_ref().map_or_else(
             || backend.kind.to_string(),
@@ -190,7 +191,7 @@ fn origin(fields: &mut Fields, provenance: Option<&Provenance>) {
     fields.add_some("qwex", known.qwex_version.as_ref());
 }
 
-/// `1.250s of processor time, 12.5 MiB of memory at most`.
+/// `1.250s of processor time, 12.5 MiB of memory at most, sampled while it ran`.
 fn usage_words(usage: &Usage) -> String {
     let cpu = usage
         .cpu_ms
@@ -198,7 +199,8 @@ fn usage_words(usage: &Usage) -> String {
     let memory = usage
         .max_memory_bytes
         .map(|bytes| format!("{:.1} MiB of memory at most", bytes as f64 / 1_048_576.0));
-    let words: Vec<String> = [cpu, memory].into_iter().flatten().collect();
+    let sampled = usage.sampled.then(|| "sampled while it ran".to_owned());
+    let words: Vec<String> = [cpu, memory, sampled].into_iter().flatten().collect();
     words.join(", ")
 }
 

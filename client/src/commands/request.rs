@@ -45,6 +45,7 @@ pub fn request(
             backoff: usual.retry.backoff,
         },
         queue: args.queue.clone().or(usual.queue),
+        priority_class: args.priority_class.clone().or(usual.priority_class),
         cluster: args.cluster.clone().or(usual.cluster),
         placement: Placement {
             require: over(usual.placement.require, &args.require),

@@ -11,6 +11,9 @@ pub enum DirectError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Runner(#[from] RunnerError),
+    /// A context, for instance, that is named and is not there.
+    #[error("the kubeconfig has no {missing}; it has: {known}")]
+    NotInKubeconfig { missing: String, known: String },
     /// A server told other things of a run than it gave.
     #[error("what came is not the whole run: {0}")]
     Told(String),

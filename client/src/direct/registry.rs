@@ -7,10 +7,11 @@ use futures::future::BoxFuture;
 use qwex_core::RunId;
 use qwex_runner::{Backend, RunnerError};
 use qwex_runner_container::{ContainerBackend, ContainerConfig};
-use qwex_runner_k8s::{K8sBackend, K8sDirectConfig, Word};
+use qwex_runner_k8s::{ConnectError, K8sBackend, K8sDirectConfig, Word};
 use qwex_runner_ssh::SshBackend;
 
 use super::SUPERVISE;
+use super::error::DirectError;
 use super::placed::Placed;
 
 /// What a backend is opened with.
@@ -99,10 +100,10 @@ fn host(opening: &Opening) -> Result<SshBackend, RunnerError> {
 }
 
 async fn cluster(word: Word, opening: Opening) -> Result<Arc<dyn Backend>, RunnerError> {
-    whole(connected(word, opening).await)
+    whole(connected(word, opening).await.map_err(Into::into))
 }
 
-async fn connected(word: Word, opening: Opening) -> Result<K8sBackend, RunnerError> {
+async fn connected(word: Word, opening: Opening) -> Result<K8sBackend, ConnectError> {
     let config = K8sDirectConfig {
         word,
         context: opening.placed.address,
@@ -111,22 +112,25 @@ async fn connected(word: Word, opening: Opening) -> Result<K8sBackend, RunnerErr
         host_paths: opening.placed.node_paths,
         ..K8sDirectConfig::default()
     };
-    K8sBackend::connect_direct(config).await.map_err(Into::into)
+    K8sBackend::connect_direct(config).await
 }
 
 /// The backend, and the same place by names that mean it tomorrow as well: on a cluster the context and the namespace that are
 /// now the current ones, and which cluster that is. What is pinned already stays as it is.
 ///
 /// # Errors
-/// As [`open`].
-pub async fn pinned(opening: Opening) -> Result<(Arc<dyn Backend>, Placed), RunnerError> {
+/// As [`open`]; and that a kubeconfig lacks what is named, which for a run that is still to be made is a mistake to mend.
+pub async fn pinned(opening: Opening) -> Result<(Arc<dyn Backend>, Placed), DirectError> {
     let placed = opening.placed.clone();
     let word = match placed.backend.as_str() {
         "k8s" => Word::K8s,
         "kueue" => Word::Kueue,
         _ => return Ok((open(opening).await?, placed)),
     };
-    let backend = connected(word, opening).await?;
+    let backend = connected(word, opening).await.map_err(|error| match error {
+        ConnectError::Incomplete { missing, known } => DirectError::NotInKubeconfig { missing, known },
+        other => DirectError::Runner(other.into()),
+    })?;
     let found = match placed.cluster {
         Some(_) => None,
         None => backend.placement().await,

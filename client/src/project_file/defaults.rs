@@ -64,6 +64,7 @@ impl Filling<'_> {
             timeout: file.timeout,
             retry: file.retry.as_ref().map(Retry::policy).unwrap_or_default(),
             queue: file.queue.clone().filter(|_| takes_queue(backend)),
+            priority_class: file.priority_class.clone().filter(|_| takes_queue(backend)),
             cluster: file.cluster.clone().filter(|_| is_remote),
             placement: Placement {
                 require: if is_remote {

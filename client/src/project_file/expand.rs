@@ -416,6 +416,10 @@ impl Filling<'_> {
                 .queue
                 .or(defaults.queue.filter(|_| takes_queue(backend)))
                 .cloned(),
+            priority_class: own
+                .priority_class
+                .or(defaults.priority_class.filter(|_| takes_queue(backend)))
+                .cloned(),
             cluster: own.cluster.or(defaults.cluster.filter(|_| is_remote)).cloned(),
             placement: Placement {
                 require: if is_remote {

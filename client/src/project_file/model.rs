@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qwex_core::spec::PullPolicy;
-use qwex_core::{ClusterName, Project, QueueName, Span};
+use qwex_core::{ClusterName, PriorityClass, Project, QueueName, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -48,6 +48,10 @@ macro_rules! with_fields_of_a_run {
             #[serde(default)]
             #[schemars(with = "Option<String>")]
             pub queue: Option<QueueName>,
+            /// Kueue WorkloadPriorityClass of runs in a queue.
+            #[serde(default)]
+            #[schemars(with = "Option<String>")]
+            pub priority_class: Option<PriorityClass>,
             /// The only cluster that may take it.
             #[serde(default)]
             #[schemars(with = "Option<String>")]
@@ -96,6 +100,7 @@ macro_rules! with_fields_of_a_run {
                     working_dir: self.working_dir.as_ref(),
                     resources: &self.resources,
                     queue: self.queue.as_ref(),
+                    priority_class: self.priority_class.as_ref(),
                     cluster: self.cluster.as_ref(),
                     placement: &self.placement,
                     timeout: self.timeout,
@@ -124,6 +129,7 @@ pub struct Common<'a> {
     pub working_dir: Option<&'a At<String>>,
     pub resources: &'a Asked,
     pub queue: Option<&'a QueueName>,
+    pub priority_class: Option<&'a PriorityClass>,
     pub cluster: Option<&'a ClusterName>,
     pub placement: &'a Places,
     pub timeout: Option<Span>,
@@ -216,6 +222,7 @@ impl<S: Default> Default for ProjectFile<S> {
             working_dir: None,
             resources: Asked::default(),
             queue: None,
+            priority_class: None,
             cluster: None,
             placement: Places::default(),
             timeout: None,

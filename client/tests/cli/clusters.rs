@@ -56,3 +56,25 @@ fn a15_a_run_is_kept_with_the_context_the_namespace_and_the_cluster_it_was_given
     assert_eq!(placed["namespace"], "team", "{placed}");
     assert_eq!(placed["cluster"]["server"], "http://127.0.0.1:1", "{placed}");
 }
+
+#[test]
+fn a_context_that_is_not_there_is_a_mistake_to_mend_and_no_cluster_that_is_away() {
+    let user = User::new();
+    std::fs::create_dir(user.dir().join(".kube")).unwrap();
+    std::fs::write(user.dir().join(".kube/config"), KUBECONFIG).unwrap();
+    for backend in ["k8s", "kueue"] {
+        let words = ["run", "--backend", backend, "--kube-context", "three"];
+        let told = user
+            .qwexctl(&[&words[..], &["--image", "busybox", "-d", "--", "true"]].concat())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert_eq!(told.status.code(), Some(3), "{said}");
+        assert!(
+            said.contains(r#"the kubeconfig has no context "three""#),
+            "{said}"
+        );
+        assert!(said.contains("one, two"), "{said}");
+        assert!(!user.dir().join(".qwex/runs").exists() || placed(&user.dir().join(".qwex")).is_empty());
+    }
+}

@@ -177,6 +177,7 @@ fn whole_request(id: RunId) -> SubmitRequest {
             backoff: Some(Backoff::default()),
         },
         queue: Some("gpu".parse().unwrap()),
+        priority_class: Some("high".parse().unwrap()),
         cluster: Some("alpha".parse().unwrap()),
         placement: Placement {
             require: pair("gpu", "a100"),

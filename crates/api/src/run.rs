@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use qwex_core::spec::{Placement, PullPolicy};
 use qwex_core::{
-    Attempt, ClusterName, Failure, Flags, Imported, JobSpec, Mount, Pending, Project, QueueName, Resources,
-    RetryPolicy, Run, RunId, RunName, RunStatus, Span,
+    Attempt, ClusterName, Failure, Flags, Imported, JobSpec, Mount, Pending, PriorityClass, Project,
+    QueueName, Resources, RetryPolicy, Run, RunId, RunName, RunStatus, Span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,8 @@ pub struct SubmitRequest {
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<PriorityClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterName>,
     #[serde(default, deserialize_with = "StrictPlacement::deserialize")]
@@ -114,6 +116,7 @@ impl SubmitRequest {
             timeout: spec.timeout,
             retry: spec.retry,
             queue: spec.queue,
+            priority_class: spec.priority_class,
             cluster: spec.cluster,
             placement: spec.placement,
             pull_policy: spec.pull_policy,
@@ -140,6 +143,7 @@ impl SubmitRequest {
             timeout: self.timeout,
             retry: self.retry,
             queue: self.queue,
+            priority_class: self.priority_class,
             cluster: self.cluster,
             placement: self.placement,
             pull_policy: self.pull_policy,
@@ -171,6 +175,7 @@ impl From<JobSpec> for SubmitRequest {
             timeout: spec.timeout,
             retry: spec.retry,
             queue: spec.queue,
+            priority_class: spec.priority_class,
             cluster: spec.cluster,
             placement: spec.placement,
             pull_policy: spec.pull_policy,

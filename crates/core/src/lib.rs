@@ -22,7 +22,7 @@ pub use duration::Span;
 pub use event::{EventKind, RunEvent};
 pub use ids::{Attempt, EpisodeId, ObjectUid, RunId, RunIdAgeError, RunIdError};
 pub use mount::{Mount, MountKind};
-pub use names::{ClusterName, NameError, Project, QueueName, RunName};
+pub use names::{ClusterName, NameError, PriorityClass, Project, QueueName, RunName};
 pub use observation::{Ending, EpisodeEnd, Fact, Observation};
 pub use provenance::{Imported, Provenance, Usage};
 pub use resources::Resources;

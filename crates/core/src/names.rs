@@ -29,6 +29,7 @@ pub enum NameError {
 }
 
 const LABEL: &str = "allowed are lower-case letters, digits and `-`";
+const OBJECT: &str = "allowed are lower-case letters, digits, `-` and `.`";
 const FREE: &str = "allowed are letters, digits, `-`, `_` and `.`";
 
 /// Checks a DNS label of at most `max` characters (RFC 1123).
@@ -128,6 +129,14 @@ name!(
 name!(
     /// A registered cluster: a DNS label of at most 63 characters.
     ClusterName, "cluster", |kind, name| check_label(kind, name, 63)
+);
+name!(
+    /// A Kueue WorkloadPriorityClass: an object's name of at most 63 characters, because a label carries it.
+    PriorityClass, "priority class", |kind, name| {
+        check(kind, name, 63, OBJECT, |c| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.'
+        })
+    }
 );
 name!(
     /// A Kueue LocalQueue, by name in the namespace of the run: a DNS label of at most 63 characters.

@@ -37,6 +37,9 @@ pub struct Usage {
     /// Most resident memory in bytes: of the largest process, or of all where the backend counts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_memory_bytes: Option<u64>,
+    /// It was measured now and then while the run lasted: it used at least so much, between two looks perhaps more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sampled: bool,
 }
 
 /// Set on a run that ended elsewhere and was brought to a server as it was: that server executed nothing of it.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::duration::Span;
 use crate::ids::Attempt;
 use crate::mount::Mount;
-use crate::names::{ClusterName, QueueName};
+use crate::names::{ClusterName, PriorityClass, QueueName};
 use crate::resources::Resources;
 use crate::status::{FailureCode, word_enum};
 
@@ -46,6 +46,9 @@ pub struct JobSpec {
     /// Kueue LocalQueue.
     #[serde(default)]
     pub queue: Option<QueueName>,
+    /// Kueue WorkloadPriorityClass, for a run in a queue: who goes first, and who may be preempted by whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<PriorityClass>,
     /// The only cluster that may take it; `None`: qwex chooses.
     #[serde(default)]
     pub cluster: Option<ClusterName>,

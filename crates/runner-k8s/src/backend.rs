@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use qwex_core::{BackendKind, Fact, Observation, QueueName};
+use qwex_core::{Attempt, BackendKind, Fact, Observation, QueueName, RunId};
 use qwex_runner::backend::Feature;
 use qwex_runner::{
     CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
@@ -21,8 +21,12 @@ use crate::decode::JobView;
 use crate::direct::Word;
 use crate::observe::{self, Evidence, Patience, PodEvidence};
 use crate::probe::{self, Check, ProbeReport, QueueInfo};
+use crate::usage::Usages;
 use crate::watch::{self, Retained};
 use crate::{check, logs, submit, trouble};
+
+/// What mends a priority class without a queue.
+pub(crate) const NAME_A_QUEUE: &str = "name the queue with --queue, or leave the class out";
 
 /// One cluster. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ pub(crate) struct Shared {
     pub kueue: Mutex<Option<String>>,
     /// What the last watch knew, for the next one.
     pub retained: std::sync::Mutex<Retained>,
+    /// What runs used, as far as it was measured.
+    pub usages: std::sync::Mutex<Usages>,
 }
 
 impl K8sBackend {
@@ -61,6 +67,7 @@ impl K8sBackend {
                 clients,
                 kueue: Mutex::new(None),
                 retained: std::sync::Mutex::default(),
+                usages: std::sync::Mutex::default(),
             }),
         })
     }
@@ -93,6 +100,12 @@ impl K8sBackend {
     pub(crate) async fn may_exec(&self) -> Result<Check, RunnerError> {
         let Shared { config, clients, .. } = &*self.shared;
         Ok(probe::may_exec(&clients.acts, config.namespace.as_deref()).await?)
+    }
+
+    /// Who tells what runs use, in words that follow "usage".
+    pub(crate) async fn who_measures(&self) -> Result<&'static str, RunnerError> {
+        let Shared { config, clients, .. } = &*self.shared;
+        Ok(probe::who_measures(&clients.acts, config.namespace.as_deref()).await?)
     }
 
     /// The queue that a run waits in: its own, the config's, for `kueue` the only one there is.
@@ -135,6 +148,25 @@ impl K8sBackend {
         }
     }
 
+    /// Kueue makes no Workload for a class that is not there, and says nothing to the run.
+    async fn check_priority(&self, work: &Work, queue: Option<&QueueName>) -> Result<(), RunnerError> {
+        let Some(class) = &work.spec.priority_class else {
+            return Ok(());
+        };
+        let (Some(_), Some(version)) = (queue, self.shared.kueue_version().await?) else {
+            let message = format!("the priority class {class} is for runs in a queue; {NAME_A_QUEUE}");
+            return Err(RunnerError::Unsupported { message });
+        };
+        let known = probe::priority_class(&self.shared.clients.acts, &version, class.as_str()).await?;
+        if known == Some(false) {
+            let message = format!(
+                "this cluster has no priority class {class}; `kubectl get workloadpriorityclasses` lists those that it has"
+            );
+            return Err(RunnerError::Rejected { message });
+        }
+        Ok(())
+    }
+
     async fn check_identity(&self) -> Result<(), ConnectError> {
         let Some(expected) = &self.shared.config.identity else {
             return Ok(());
@@ -166,6 +198,17 @@ impl Shared {
     pub fn retained(&self) -> std::sync::MutexGuard<'_, Retained> {
         self.retained.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub fn usages(&self) -> std::sync::MutexGuard<'_, Usages> {
+        self.usages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on what the attempt uses is measured, where whoever made the backend wants it.
+    fn want_usage(&self, run_id: RunId, attempt: Attempt) {
+        if self.config.measure {
+            self.usages().want((run_id, attempt));
+        }
+    }
 }
 
 #[async_trait]
@@ -177,6 +220,8 @@ impl Runner for K8sBackend {
     async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
         let shared = &self.shared;
         let queue = self.queue_of(work).await?;
+        self.check_priority(work, queue.as_ref()).await?;
+        shared.want_usage(work.run_id, work.attempt);
         submit::submit(&shared.clients.acts, &shared.config, work, queue).await
     }
 
@@ -185,6 +230,7 @@ impl Runner for K8sBackend {
     }
 
     async fn release(&self, handle: &Handle) -> Result<(), RunnerError> {
+        self.shared.usages().forget((handle.run_id, handle.attempt));
         cancel::release(&self.shared.clients.acts, &self.shared.config, handle).await
     }
 }
@@ -197,6 +243,7 @@ impl Watcher for K8sBackend {
 
     async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, RunnerError> {
         let Shared { config, clients, .. } = &*self.shared;
+        self.shared.want_usage(handle.run_id, handle.attempt);
         match cancel::find_job(&clients.watches, config, handle).await? {
             Found::Ours(job) => self.describe(handle, &job).await,
             Found::Absent { message } => self.prove_absent(handle, message).await,

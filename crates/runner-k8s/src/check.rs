@@ -8,13 +8,14 @@ use crate::config::Policy;
 use crate::names;
 
 /// What every cluster has.
-const ALWAYS: [Feature; 12] = [
+const ALWAYS: [Feature; 13] = [
     Feature::Image,
     Feature::Secrets,
     Feature::Cpu,
     Feature::Memory,
     Feature::Gpu,
     Feature::Queue,
+    Feature::Priority,
     Feature::PullPolicy,
     Feature::User,
     Feature::Mount(MountKind::EmptyDir),

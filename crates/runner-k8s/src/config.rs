@@ -25,6 +25,8 @@ pub struct K8sConfig {
     pub identity: Option<String>,
     /// LocalQueue of runs that name none.
     pub queue: Option<QueueName>,
+    /// Whether what runs use is measured while they are watched.
+    pub measure: bool,
     pub policy: Policy,
     pub tuning: Tuning,
 }
@@ -161,6 +163,7 @@ impl K8sConfig {
             namespace: None,
             identity: None,
             queue: None,
+            measure: false,
             policy: Policy::default(),
             tuning: Tuning::default(),
         }

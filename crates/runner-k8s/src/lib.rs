@@ -40,7 +40,7 @@
 //! | who | module |
 //! |---|---|
 //! | acts | [`manifest`] (attempt → Job, pure), `submit`, `secrets`, `cancel`, `files` (over `exec`) |
-//! | reads | `watch` (list + watch into a view), [`observe`] (view → facts, pure), `logs` |
+//! | reads | `watch` (list + watch into a view), [`observe`] (view → facts, pure), `logs`, `usage` |
 //! | meets the API | `connect`, [`probe`], `rest`, `list`, [`decode`] |
 //!
 //! Nothing here retries: an error ends the call or the stream, and whoever supervises it decides.
@@ -68,6 +68,7 @@ mod secrets;
 mod shortage;
 mod submit;
 mod trouble;
+mod usage;
 mod watch;
 
 pub use backend::K8sBackend;

@@ -23,6 +23,8 @@ pub const RUN_NAME: &str = "qwex.dev/run-name";
 pub const USER_LABELS: &str = "qwex.dev/labels";
 /// Kueue's label: the LocalQueue a Job waits in.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Kueue's label that names a WorkloadPriorityClass.
+pub const PRIORITY: &str = "kueue.x-k8s.io/priority-class";
 /// The container of our pods that runs the command: it alone decides how a run ended.
 pub const CONTAINER: &str = "main";
 /// The helper that takes in the files of the workspace, before the command starts.

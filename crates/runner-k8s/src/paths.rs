@@ -34,6 +34,21 @@ pub(crate) fn kueue(version: &str, namespace: Option<&str>, plural: &str) -> Str
     resource(&format!("/apis/kueue.x-k8s.io/{version}"), namespace, plural)
 }
 
+/// What a metrics server last heard of one pod.
+pub(crate) fn pod_metrics(namespace: &str, name: &str) -> String {
+    format!("{}/{name}", all_pod_metrics(Some(namespace)))
+}
+
+/// The same of all pods.
+pub(crate) fn all_pod_metrics(namespace: Option<&str>) -> String {
+    resource("/apis/metrics.k8s.io/v1beta1", namespace, "pods")
+}
+
+/// The counters of a kubelet.
+pub(crate) fn node_stats(node: &str) -> String {
+    format!("/api/v1/nodes/{node}/proxy/stats/summary")
+}
+
 fn resource(root: &str, namespace: Option<&str>, plural: &str) -> String {
     match namespace {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),

@@ -189,12 +189,7 @@ pub(crate) async fn identity(rest: &Rest) -> Result<Option<String>, RunnerError>
 /// The version of Kueue's API that the cluster serves and we can read. From the list of all groups:
 /// that Kueue is not in it is the API server's own word, where a 404 could be anybody's.
 pub(crate) async fn kueue_version(rest: &Rest) -> Result<Option<String>, CallError> {
-    let all: Groups = rest.get("/apis").await?;
-    let Some(group) = all
-        .groups
-        .into_iter()
-        .find(|group| group.name == "kueue.x-k8s.io")
-    else {
+    let Some(group) = group(rest, "kueue.x-k8s.io").await? else {
         return Ok(None);
     };
     let served = |wanted: &&&str| group.versions.iter().any(|served| served.version == **wanted);
@@ -202,6 +197,46 @@ pub(crate) async fn kueue_version(rest: &Rest) -> Result<Option<String>, CallErr
         .iter()
         .find(served)
         .map(|version| (*version).to_owned()))
+}
+
+async fn group(rest: &Rest, name: &str) -> Result<Option<Group>, CallError> {
+    let all: Groups = rest.get("/apis").await?;
+    Ok(all.groups.into_iter().find(|group| group.name == name))
+}
+
+/// Who tells us what runs use, in words that follow "usage".
+pub(crate) async fn who_measures(rest: &Rest, namespace: Option<&str>) -> Result<&'static str, CallError> {
+    let purpose = "tell what runs use";
+    if group(rest, "metrics.k8s.io").await?.is_some() {
+        let metrics = ("metrics.k8s.io", "pods", "", "list", purpose);
+        if check(rest, namespace, metrics, false).await?.ok {
+            return Ok("from metrics.k8s.io");
+        }
+    }
+    let kubelets = check(rest, None, ("", "nodes", "proxy", "get", purpose), false).await?;
+    Ok(if kubelets.ok {
+        "from its kubelets"
+    } else {
+        "not told"
+    })
+}
+
+/// Whether a WorkloadPriorityClass is there; `None` if we may not look.
+pub(crate) async fn priority_class(
+    rest: &Rest,
+    version: &str,
+    name: &str,
+) -> Result<Option<bool>, CallError> {
+    let path = format!(
+        "{}/{name}",
+        paths::kueue(version, None, "workloadpriorityclasses")
+    );
+    match rest.get::<AnyObject>(&path).await {
+        Ok(_) => Ok(Some(true)),
+        Err(error) if error.is_not_found() => Ok(Some(false)),
+        Err(error) if error.refusal().is_some_and(|refusal| refusal.code == 403) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) async fn queues(

@@ -12,6 +12,7 @@ use crate::config::K8sConfig;
 use crate::decode::{JobView, Meta};
 use crate::manifest;
 use crate::names;
+use crate::observe::has_run;
 use crate::paths;
 use crate::rest::{CallError, Rest, target};
 use crate::secrets;
@@ -39,7 +40,8 @@ pub(crate) async fn submit(
     Ok(submitted)
 }
 
-/// The Job of an earlier submit that had all its values. One without its Secret can never start, and goes.
+/// The Job of an earlier submit that had all its values. One without its Secret that has not begun never will, and goes;
+/// one that has begun has its values, whatever became of the Secret.
 async fn taken_before(
     rest: &Rest,
     config: &K8sConfig,
@@ -60,6 +62,10 @@ async fn taken_before(
         Ok(()) => Ok(submitted),
         Err(RunnerError::NotFound { .. }) => {
             let handle = handle_of(&submitted, work);
+            let pods = cancel::pods_of(rest, config, &handle).await?;
+            if pods.iter().any(has_run) {
+                return Ok(submitted);
+            }
             cancel::remove(rest, config, &handle).await?;
             Err(lacking)
         }

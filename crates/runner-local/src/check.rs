@@ -17,6 +17,11 @@ pub fn work(config: &LocalConfig, work: &Work) -> Result<(), RunnerError> {
             "a local run waits in no queue; leave `queue` ({queue}) out or choose a Kubernetes cluster"
         ));
     }
+    if let Some(class) = &spec.priority_class {
+        return unsupported(&format!(
+            "a local run waits in no queue; leave `priority_class` ({class}) out or choose a Kubernetes cluster"
+        ));
+    }
     if spec.resources.gpu.is_some_and(|count| count > 0) {
         return unsupported(
             "a local run is given no GPU of its own; leave `resources.gpu` out (the command sees \

@@ -28,6 +28,8 @@ pub enum Feature {
     Pids,
     Ulimits,
     Queue,
+    /// `priority_class`, in a queue.
+    Priority,
     /// `cluster` and `placement`: a choice among several.
     Placement,
     PullPolicy,
@@ -55,6 +57,7 @@ impl Feature {
             Self::Pids => "a limit of processes".to_owned(),
             Self::Ulimits => "ulimits".to_owned(),
             Self::Queue => "queues".to_owned(),
+            Self::Priority => "priority classes".to_owned(),
             Self::Placement => "a choice of clusters".to_owned(),
             Self::PullPolicy => "a pull policy".to_owned(),
             Self::Mount(kind) => format!("mounts of kind {kind}"),
@@ -89,6 +92,7 @@ impl Feature {
         );
         ask(spec.resources.pids.is_some(), Self::Pids, "/resources/pids");
         ask(spec.queue.is_some(), Self::Queue, "/queue");
+        ask(spec.priority_class.is_some(), Self::Priority, "/priority_class");
         ask(spec.cluster.is_some(), Self::Placement, "/cluster");
         ask(
             !spec.placement.require.is_empty(),
@@ -121,6 +125,7 @@ pub const SERVER_FEATURES: &[Feature] = &[
     Feature::Memory,
     Feature::Gpu,
     Feature::Queue,
+    Feature::Priority,
     Feature::Placement,
     Feature::PullPolicy,
 ];

@@ -110,6 +110,7 @@ impl<P> EndRecord<P> {
         let usage = Usage {
             cpu_ms: self.cpu_ms,
             max_memory_bytes: self.max_rss_bytes,
+            sampled: false,
         };
         Some(usage).filter(|usage| *usage != Usage::default())
     }

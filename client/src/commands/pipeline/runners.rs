@@ -287,7 +287,7 @@ impl Runners {
             },
         };
         let opening = self.direct.opening(placed);
-        let (_, placed) = registry::pinned(opening).await.map_err(DirectError::from)?;
+        let (_, placed) = registry::pinned(opening).await?;
         self.direct.start(new, &placed)?;
         Ok(())
     }

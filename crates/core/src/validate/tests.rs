@@ -311,7 +311,7 @@ fn misspelt_fields_are_found() {
         briefly,
         [
             "/comand unknown there is no field \"comand\"; did you mean `command`?",
-            "/wholly_strange unknown there is no field \"wholly_strange\"; known are command, image, env, secrets, working_dir, resources, timeout, retry, queue, cluster, placement, pull_policy, mounts, network, ports, user, ulimits, service_account, outputs, name",
+            "/wholly_strange unknown there is no field \"wholly_strange\"; known are command, image, env, secrets, working_dir, resources, timeout, retry, queue, priority_class, cluster, placement, pull_policy, mounts, network, ports, user, ulimits, service_account, outputs, name",
             "/resources/gpus unknown there is no field \"gpus\"; did you mean `gpu`?",
             "/retry/limits unknown there is no field \"limits\"; did you mean `limit`?",
             "/placement/prefer unknown there is no field \"prefer\"; known are require",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Problems, SpecProblem, UNKNOWN, member, quoted};
 
-const SPEC: [&str; 19] = [
+const SPEC: [&str; 20] = [
     "command",
     "image",
     "env",
@@ -16,6 +16,7 @@ const SPEC: [&str; 19] = [
     "timeout",
     "retry",
     "queue",
+    "priority_class",
     "cluster",
     "placement",
     "pull_policy",

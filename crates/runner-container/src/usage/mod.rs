@@ -89,6 +89,7 @@ impl Usages {
         Some(Usage {
             cpu_ms: Some(sample.cpu_nanos.div_ceil(1_000_000)),
             max_memory_bytes: Some(sample.memory_bytes),
+            sampled: true,
         })
     }
 

@@ -18,7 +18,7 @@ use qwex_runner::{Handle, RunnerError, Workspace};
 pub use identity::{Identity, Placement};
 pub use kubeconfig::Surroundings;
 
-use crate::backend::K8sBackend;
+use crate::backend::{K8sBackend, NAME_A_QUEUE};
 use crate::config::{Access, FilesPolicy, K8sConfig, Names, Policy, Tuning};
 use crate::connect::ConnectError;
 use crate::{cancel, check, files};
@@ -97,6 +97,7 @@ impl K8sBackend {
             namespace: Some(config.namespace.unwrap_or(found.namespace)),
             identity: config.identity.as_ref().and_then(|expected| expected.uid.clone()),
             queue: config.queue,
+            measure: true,
             policy,
             tuning: config.tuning.unwrap_or_default(),
             access: Access::Own {
@@ -124,13 +125,25 @@ impl Backend for K8sBackend {
     }
 
     fn validate(&self, spec: &JobSpec) -> Vec<SpecProblem> {
-        check::problems(self.name(), self.features(), &self.config().policy, spec)
+        let config = self.config();
+        let mut problems = check::problems(self.name(), self.features(), &config.policy, spec);
+        let has_queue = spec.queue.is_some() || config.queue.is_some() || config.word == Word::Kueue;
+        if let Some(class) = spec.priority_class.as_ref().filter(|_| !has_queue) {
+            problems.push(SpecProblem {
+                pointer: "/priority_class".to_owned(),
+                code: "needs_queue",
+                detail: format!("the priority class {class} is for runs in a queue; {NAME_A_QUEUE}"),
+            });
+        }
+        problems
     }
 
     async fn probe(&self) -> Result<Probe, RunnerError> {
         let look = async {
             let found = K8sBackend::probe(self).await?;
-            Ok(report::probe(self.config(), &found, self.may_exec().await?))
+            let mut probe = report::probe(self.config(), &found, self.may_exec().await?);
+            probe.detail = format!("{}, usage {}", probe.detail, self.who_measures().await?);
+            Ok(probe)
         };
         match tokio::time::timeout(PROBE_DEADLINE, look).await {
             Ok(probe) => probe.map_err(|error| report::unusable(self.config(), error)),
@@ -149,7 +162,11 @@ impl Backend for K8sBackend {
 
     async fn details(&self, handle: &Handle) -> Result<Details, RunnerError> {
         let pods = cancel::pods_of(&self.shared.clients.logs, self.config(), handle).await?;
-        Ok(report::details(&pods))
+        let usage = self.shared.usages().of((handle.run_id, handle.attempt));
+        Ok(Details {
+            usage,
+            ..report::details(&pods)
+        })
     }
 
     async fn supply(&self, handle: &Handle, workspace: &Workspace) -> Result<(), RunnerError> {
@@ -166,6 +183,7 @@ impl Backend for K8sBackend {
     }
 
     async fn remove(&self, handle: &Handle) -> Result<(), RunnerError> {
+        self.shared.usages().forget((handle.run_id, handle.attempt));
         cancel::remove(&self.shared.clients.acts, self.config(), handle).await
     }
 }

@@ -5,6 +5,7 @@
 //! ended. A stream yields `End` only when the container has ended and was read once more after that;
 //! anything else that stops it is a cut, after which the caller comes back with its position.
 
+mod pace;
 mod pod;
 mod reader;
 mod start;
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use qwex_core::{Attempt, EpisodeId, RunId};
 use qwex_runner::{LogItem, LogPosition, LogSource, RunnerError};
 use tokio::time::{Instant, timeout};
 
+use self::pace::{Pace, SKIPPED};
 use self::pod::{Locator, Open, PodLog, State};
-use self::reader::Reader;
+use self::reader::{Before, Reader, rotated};
 use self::start::First;
 use crate::decode::PodView;
 use crate::names;
@@ -28,6 +30,9 @@ use crate::rest::{CallError, Rest};
 
 /// Longest pause between two looks at a silent stream.
 const LONGEST_QUIET: Duration = Duration::from_secs(120);
+
+/// The API tells ends in whole seconds, rounded down.
+const WHOLE_SECONDS: SignedDuration = SignedDuration::from_secs(1);
 
 /// The logs of a pod that can be read now.
 pub(crate) fn sources(run_id: RunId, attempt: Attempt, pod: &PodView) -> Vec<LogSource> {
@@ -64,6 +69,11 @@ struct Tail {
     quiet: Duration,
     /// A followed answer was closed in good order: the kubelet had seen the container end.
     read_to_end: bool,
+    pace: Pace,
+    /// Whether the bytes that come are those of a followed answer, and whether any came.
+    follows: bool,
+    heard: bool,
+    container_ended: Option<Timestamp>,
     /// Until the first line of a reading from the very begin has come.
     begin: Option<Begin>,
 }
@@ -87,6 +97,10 @@ pub(crate) fn read(
         reader: Reader::new(from),
         quiet: stall,
         read_to_end: false,
+        pace: Pace::default(),
+        follows: false,
+        heard: false,
+        container_ended: None,
         begin: (*from == LogPosition::default()).then(Begin::default),
     };
     Ok(items(tail, follow).boxed())
@@ -120,8 +134,7 @@ fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<Log
                     continue;
                 }
                 Open::Bytes(mut bytes) => {
-                    tail.reader.restart();
-                    tail.opened();
+                    tail.opened(follow && !last);
                     loop {
                         match tail.next(&mut bytes).await? {
                             Pause::Bytes(items) => {
@@ -149,7 +162,7 @@ fn items(mut tail: Tail, follow: bool) -> impl futures::Stream<Item = Result<Log
                 tail.look().await?
             } else {
                 tail.read_to_end = true;
-                tail.log.settle().await?
+                tail.settle().await?
             };
             if !stuck && matches!(state, State::Running) {
                 // Closed while the container runs: a cut.
@@ -165,10 +178,26 @@ impl Tail {
         if let Some(begin) = &mut self.begin {
             begin.container_started = found.started_at.or(begin.container_started);
         }
+        self.container_ended = found.ended_at.or(self.container_ended);
         Ok(found.state)
     }
 
-    fn opened(&mut self) {
+    async fn settle(&mut self) -> Result<State, RunnerError> {
+        let found = self.log.settle().await?;
+        self.container_ended = found.ended_at.or(self.container_ended);
+        Ok(found.state)
+    }
+
+    /// A pass begins.
+    fn opened(&mut self, follows: bool) {
+        self.reader.restart(match self.read_to_end {
+            false => Before::Cut,
+            true => Before::AtEnd {
+                late: self.pace.is_late(),
+            },
+        });
+        self.follows = follows;
+        self.heard = false;
         if let Some(begin) = &mut self.begin {
             begin
                 .opened
@@ -176,9 +205,25 @@ impl Tail {
         }
     }
 
-    /// What was read, behind a gap where its begin may be missing.
-    fn read(&mut self, bytes: &[u8]) -> Vec<LogItem> {
+    /// What was read, behind a gap where its begin may be missing, and with one where a file may have been skipped.
+    async fn read(&mut self, bytes: &[u8]) -> Vec<LogItem> {
+        self.heard = true;
+        let late = self.pace.is_late();
         let mut items = self.reader.feed(bytes);
+        let now = Timestamp::now();
+        for jump in self.reader.jumps().into_iter().rev() {
+            // With lines before it in the same bytes, those are as old as they are.
+            let mut pace = self.pace;
+            pace.heard(jump.from, now);
+            let late = if jump.at == 0 { late } else { pace.is_late() };
+            if self.follows && late && self.was_rotated_since(jump.from).await {
+                let message = rotated(jump.from);
+                items.insert(jump.at, LogItem::Gap { message });
+            }
+        }
+        if let Some(mark) = self.reader.mark() {
+            self.pace.heard(mark.stamp, now);
+        }
         let line = items.iter().find_map(|item| match item {
             LogItem::Chunk(chunk) => chunk.lines.first().map(|line| line.time),
             LogItem::Gap { .. } | LogItem::End => None,
@@ -205,7 +250,7 @@ impl Tail {
         bytes: &mut BoxStream<'static, Result<bytes::Bytes, CallError>>,
     ) -> Result<Pause, RunnerError> {
         match timeout(self.quiet, bytes.next()).await {
-            Ok(Some(read)) => Ok(Pause::Bytes(self.read(&read?))),
+            Ok(Some(read)) => Ok(Pause::Bytes(self.read(&read?).await)),
             Ok(None) => Ok(Pause::Closed),
             Err(_) => {
                 if self.is_stuck().await? {
@@ -215,6 +260,12 @@ impl Tail {
                 Ok(Pause::Bytes(Vec::new()))
             }
         }
+    }
+
+    /// Whether the file that the node has at hand begins behind a line; in doubt it does.
+    async fn was_rotated_since(&self, line: Timestamp) -> bool {
+        let oldest = self.log.oldest_stamp().await.ok().flatten();
+        oldest.is_none_or(|oldest| oldest > line)
     }
 
     async fn is_stuck(&self) -> Result<bool, RunnerError> {
@@ -232,9 +283,21 @@ impl Tail {
     /// log is being removed by now is no loss.
     fn finish(&mut self, last: bool, stuck: bool) -> Vec<LogItem> {
         let mut items = self.reader.finish(!stuck);
-        if last && self.read_to_end && !items.iter().any(|item| matches!(item, LogItem::Chunk(_))) {
+        let brought = items.iter().any(|item| matches!(item, LogItem::Chunk(_)));
+        if last && self.read_to_end && !brought && !self.may_lack_a_file() {
             items.clear();
         }
         items
+    }
+
+    /// Whether the node has begun a new file, in which nothing is, and one may have come and gone between that and the
+    /// one that was read, late, to its end.
+    fn may_lack_a_file(&self) -> bool {
+        let last = self.reader.mark().map(|mark| mark.stamp);
+        let silent = self
+            .container_ended
+            .zip(last)
+            .is_none_or(|(ended, last)| ended.duration_since(last) >= SKIPPED - WHOLE_SECONDS);
+        last.is_some() && !self.heard && silent && self.pace.is_late()
     }
 }

@@ -90,6 +90,8 @@ pub(super) struct Seen {
     pub state: State,
     /// When the container whose log it is started, in whole seconds; `None`: it is another one by now, or it is not told.
     pub started_at: Option<Timestamp>,
+    /// When it ended, likewise.
+    pub ended_at: Option<Timestamp>,
 }
 
 impl State {
@@ -97,6 +99,7 @@ impl State {
         Seen {
             state: self,
             started_at: None,
+            ended_at: None,
         }
     }
 }
@@ -153,8 +156,13 @@ impl PodLog {
         } else {
             State::Ended
         };
-        let started_at = main.filter(|_| !restarted).and_then(ContainerStatus::started_at);
-        Ok(Seen { state, started_at })
+        let main = main.filter(|_| !restarted);
+        let ended = main.and_then(|main| main.state.terminated.as_ref());
+        Ok(Seen {
+            state,
+            started_at: main.and_then(ContainerStatus::started_at),
+            ended_at: ended.and_then(|ended| ended.finished_at),
+        })
     }
 
     fn gone(&self, what: &str) -> String {
@@ -163,15 +171,15 @@ impl PodLog {
     }
 
     /// After a stream that was closed in good order: waits a little for the kubelet's report.
-    pub async fn settle(&self) -> Result<State, RunnerError> {
+    pub async fn settle(&self) -> Result<Seen, RunnerError> {
         for pause in SETTLE {
-            let state = self.look().await?.state;
-            if state != State::Running {
-                return Ok(state);
+            let seen = self.look().await?;
+            if seen.state != State::Running {
+                return Ok(seen);
             }
             tokio::time::sleep(pause).await;
         }
-        Ok(self.look().await?.state)
+        self.look().await
     }
 
     /// Opens the log from a little before the mark. Parameters are written here: their rounding and
@@ -198,7 +206,16 @@ impl PodLog {
 
     /// The stamp of the newest line.
     pub async fn newest_stamp(&self) -> Result<Option<Timestamp>, RunnerError> {
-        let url = self.url(&[("timestamps", "true"), ("tailLines", "1")]);
+        self.stamp_by(("tailLines", "1")).await
+    }
+
+    /// The stamp of the first line that the node has at hand.
+    pub async fn oldest_stamp(&self) -> Result<Option<Timestamp>, RunnerError> {
+        self.stamp_by(("limitBytes", "64")).await
+    }
+
+    async fn stamp_by(&self, limit: (&str, &str)) -> Result<Option<Timestamp>, RunnerError> {
+        let url = self.url(&[("timestamps", "true"), limit]);
         let line = self.rest.get_bytes(&url).await?;
         let end = line.iter().position(|byte| *byte == b' ').unwrap_or(0);
         Ok(parse_stamp(&line[..end]))

@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 use qwex_runner::{LineTime, LogChunk, LogItem, LogPosition};
 
+use super::pace::SKIPPED;
+
 /// A kubelet's stamp has 20 to 35 bytes.
 const STAMP_CAP: usize = 48;
 /// Most bytes that are kept of what the kubelet says by itself.
@@ -22,6 +24,23 @@ const HELD_CAP: usize = 1024 * 1024;
 const DISORDER: SignedDuration = SignedDuration::from_secs(1);
 /// Distinct stamps that are counted before old ones are forgotten.
 const COUNTED: usize = 8192;
+
+/// What is known of the pass before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// None, or one that may have been cut anywhere.
+    Cut,
+    /// It came to the end of the file that it read; `late`: when that was rotated away already, perhaps.
+    AtEnd { late: bool },
+}
+
+/// Two lines in succession with so much time between them that a whole file may have been there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Jump {
+    /// Before which of the items.
+    pub at: usize,
+    pub from: Timestamp,
+}
 
 /// The last line begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +112,10 @@ pub(super) struct Reader {
     offset: u64,
     mark: Option<Mark>,
     search: Search,
+    before: Before,
+    /// Whether lines of this pass were taken for known ones by their stamps.
+    dropped: bool,
+    jumps: Vec<Jump>,
     place: Place,
     /// A line whose first byte has not come.
     begun: Option<Timestamp>,
@@ -110,6 +133,9 @@ impl Reader {
             offset: from.offset,
             mark,
             search: Search::Done,
+            before: Before::Cut,
+            dropped: false,
+            jumps: Vec::new(),
             place: Place::Stamp(Vec::new()),
             begun: None,
             counts: BTreeMap::new(),
@@ -117,7 +143,7 @@ impl Reader {
             lines: Vec::new(),
             items: Vec::new(),
         };
-        reader.restart();
+        reader.restart(Before::Cut);
         reader
     }
 
@@ -126,7 +152,9 @@ impl Reader {
     }
 
     /// A new pass over the log begins: what was delivered is looked for.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, before: Before) {
+        self.before = before;
+        self.dropped = false;
         self.place = Place::Stamp(Vec::new());
         self.begun = None;
         self.counts.clear();
@@ -156,6 +184,11 @@ impl Reader {
         std::mem::take(&mut self.items)
     }
 
+    /// The jumps in what [`Self::feed`] gave last.
+    pub fn jumps(&mut self) -> Vec<Jump> {
+        std::mem::take(&mut self.jumps)
+    }
+
     /// The pass has ended. `whole`: it was no cut, so what was not found is not there.
     pub fn finish(&mut self, whole: bool) -> Vec<LogItem> {
         if let Place::Foreign(words) | Place::Stamp(words) = &mut self.place {
@@ -165,7 +198,7 @@ impl Reader {
             }
         }
         if whole {
-            self.give_up();
+            self.give_up(None);
         }
         self.flush();
         std::mem::take(&mut self.items)
@@ -253,7 +286,10 @@ impl Reader {
         match fate {
             Fate::Resume(_) => self.search = Search::Done,
             Fate::Deliver => {
-                self.give_up();
+                match self.search {
+                    Search::Done => self.note_jump(stamp),
+                    Search::Seeking { .. } => self.give_up(Some(stamp)),
+                }
                 self.begin_line(stamp, nth);
             }
             Fate::Hold => {
@@ -261,7 +297,7 @@ impl Reader {
                     held.push((stamp, Vec::new()));
                 }
             }
-            Fate::Drop => {}
+            Fate::Drop => self.dropped = true,
         }
         self.place = Place::Line(fate);
     }
@@ -282,15 +318,35 @@ impl Reader {
         self.counts.insert(stamp, nth);
     }
 
-    /// The last known line is not in the log any more: what came after it is delivered behind a gap.
-    fn give_up(&mut self) {
+    fn note_jump(&mut self, stamp: Timestamp) {
+        let Some(from) = self.mark.as_ref().map(|mark| mark.stamp) else {
+            return;
+        };
+        if stamp.duration_since(from) >= SKIPPED {
+            self.flush();
+            let at = self.items.len();
+            self.jumps.push(Jump { at, from });
+        }
+    }
+
+    /// The last known line is not in the log any more: what came after it, `next` at the latest, is delivered behind a gap,
+    /// unless nothing can have been between.
+    fn give_up(&mut self, next: Option<Timestamp>) {
         let Search::Seeking { mark, held, .. } = std::mem::replace(&mut self.search, Search::Done) else {
             return;
         };
-        self.gap(format!(
-            "the log was rotated or cut off: lines after {} may be missing",
-            mark.stamp
-        ));
+        let next = held.first().map(|(stamp, _)| *stamp).or(next);
+        let adjoins = match self.before {
+            Before::Cut => false,
+            Before::AtEnd { late: false } => true,
+            Before::AtEnd { late: true } => {
+                next.is_some_and(|next| next.duration_since(mark.stamp) < SKIPPED)
+            }
+        };
+        // Where the last known line is not, no other is known: what was dropped was written out of order.
+        if !adjoins || self.dropped {
+            self.gap(rotated(mark.stamp));
+        }
         let mut counts = BTreeMap::new();
         for (stamp, line) in held {
             let nth = counts.entry(stamp).and_modify(|count| *count += 1).or_insert(1);
@@ -360,6 +416,11 @@ impl Reader {
             },
         }));
     }
+}
+
+/// What a gap of that kind says.
+pub(super) fn rotated(last: Timestamp) -> String {
+    format!("the log was rotated or cut off: lines after {last} may be missing")
 }
 
 pub(super) fn parse_stamp(text: &[u8]) -> Option<Timestamp> {

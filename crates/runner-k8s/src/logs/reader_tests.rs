@@ -254,3 +254,58 @@ proptest! {
         }
     }
 }
+
+/// Reads one file to its end, then another that the node has begun since.
+fn read_on(before: Before, first: &File, second: &File) -> Got {
+    let mut got = Got::default();
+    let mut reader = Reader::new(&LogPosition::default());
+    got.take(reader.feed(&serve(first, None)));
+    got.take(reader.finish(false));
+    reader.restart(before);
+    got.take(reader.feed(&serve(second, None)));
+    got.take(reader.finish(true));
+    got
+}
+
+#[test]
+fn d04_a_file_that_was_read_to_its_end_adjoins_the_next_one() {
+    let first = lines(&[(0, "a\n"), (5_000_000_000, "b\n")]);
+    let soon = lines(&[(5_100_000_000, "c\n")]);
+    let later = lines(&[(8_000_000_000, "c\n")]);
+    let disordered = lines(&[(4_900_000_000, "lost\n"), (5_100_000_000, "c\n")]);
+    let late = Before::AtEnd { late: true };
+    let in_time = Before::AtEnd { late: false };
+    for (before, second, gaps) in [
+        (Before::Cut, &soon, 1),
+        (late, &soon, 0),
+        (late, &later, 1),
+        (in_time, &later, 0),
+        (in_time, &disordered, 1),
+    ] {
+        let got = read_on(before, &first, second);
+        assert_eq!(got.bytes, b"a\nb\nc\n");
+        assert_eq!(got.gaps.len(), gaps, "{before:?}: {:?}", got.gaps);
+    }
+}
+
+#[test]
+fn d04_where_a_file_may_have_been_skipped_the_bytes_are_parted() {
+    let file = lines(&[
+        (0, "a\n"),
+        (1_000_000_000, "b\n"),
+        (4_000_000_000, "c\n"),
+        (4_500_000_000, "d\n"),
+    ]);
+    let mut reader = Reader::new(&LogPosition::default());
+    let items = reader.feed(&serve(&file, None));
+    let jumps = reader.jumps();
+    assert_eq!((items.len(), jumps.len()), (2, 1));
+    assert_eq!(
+        jumps[0],
+        Jump {
+            at: 1,
+            from: stamp(1_000_000_000)
+        }
+    );
+    assert_eq!(reader.jumps(), [], "told once");
+}

@@ -60,6 +60,9 @@ pub fn job(work: &Work, config: &K8sConfig, queue: Option<&QueueName>) -> Result
     };
     if let Some(queue) = queue {
         labels.insert(names::QUEUE.to_owned(), queue.to_string());
+        if let Some(class) = &spec.priority_class {
+            labels.insert(names::PRIORITY.to_owned(), class.to_string());
+        }
     }
     let deadline = spec.timeout.map(|timeout| clamp(timeout.as_secs_ceil()));
     Ok(Job {

@@ -15,6 +15,7 @@ use crate::logs;
 use crate::names;
 use crate::observe::{Evidence, Observed, Patience, PodEvidence, has_run, observe};
 use crate::place::Place;
+use crate::usage::Target;
 
 /// After so long without a pod the Job's events are asked why.
 const PODLESS: Duration = Duration::from_secs(3);
@@ -200,6 +201,24 @@ impl Entry {
         let job = self.job.as_ref()?;
         let (run_id, attempt) = job.metadata.attempt()?;
         Some((run_id, attempt, job))
+    }
+
+    /// Its pods whose command runs now.
+    pub fn running(&self) -> impl Iterator<Item = Target> {
+        let address = self.address().filter(|_| !self.end_told);
+        let runs = |seen: &&PodSeen| {
+            let main = seen.pod.main();
+            !seen.deleted && main.is_some_and(|main| main.state.running.is_some())
+        };
+        address.into_iter().flat_map(move |(run_id, attempt, _)| {
+            self.pods.values().filter(runs).map(move |seen| Target {
+                key: (run_id, attempt),
+                namespace: seen.pod.metadata.namespace.clone(),
+                pod: seen.pod.metadata.name.clone(),
+                uid: seen.pod.metadata.uid.clone(),
+                node: seen.pod.spec.node_name.clone(),
+            })
+        })
     }
 
     /// Adds what is new; returns what it would like to know.

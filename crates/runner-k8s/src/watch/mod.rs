@@ -28,6 +28,7 @@ use crate::decode::{JobView, PodView, WorkloadView};
 use crate::list::{Listed, list_all};
 use crate::place::place_among;
 use crate::trouble::create_trouble;
+use crate::usage::{self, Looked, Meter};
 use crate::{names, paths};
 
 /// How often what only the clock moves is looked at.
@@ -79,6 +80,7 @@ type Changes = SelectAll<BoxStream<'static, Result<Change, RunnerError>>>;
 enum Answer {
     Pods(JobUid, Result<Vec<PodView>, RunnerError>),
     Trouble(JobUid, Option<String>),
+    Usage(Looked),
 }
 
 /// One stream: owns the view while it lives and gives it back when it ends, however it ends.
@@ -91,6 +93,8 @@ struct Session {
     /// Whether all that the view counts as told has reached the listener.
     delivered: bool,
     lookups: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// When to look at what runs use.
+    meter: Meter,
 }
 
 impl Drop for Session {
@@ -137,6 +141,7 @@ fn resume(shared: &Arc<Shared>, from: Option<&WatchPosition>) -> Option<Session>
         told: Some(told),
         delivered: true,
         lookups: FuturesUnordered::new(),
+        meter: Meter::default(),
     })
 }
 
@@ -170,6 +175,7 @@ async fn start(shared: Arc<Shared>) -> Result<Session, RunnerError> {
         told: None,
         delivered: false,
         lookups: FuturesUnordered::new(),
+        meter: Meter::default(),
         shared,
     })
 }
@@ -322,14 +328,40 @@ impl Session {
                 self.view.looked_up_trouble(&uid, trouble);
                 uid
             }
+            Answer::Usage(looked) => {
+                let measured = self.meter.take(looked, moment.now);
+                let mut usages = self.shared.usages();
+                for (target, sample) in measured {
+                    usages.note(&target, sample);
+                }
+                return Vec::new();
+            }
         };
         let told = self.view.tell(&uid, moment);
         self.deliver(told)
     }
 
     fn tick(&mut self) -> Vec<Sighting> {
+        self.measure();
         let told = self.view.tick(moment(&self.shared));
         self.deliver(told)
+    }
+
+    /// Looks at what runs use, where that is due.
+    fn measure(&mut self) {
+        let now = Instant::now();
+        if !self.shared.config.measure || !self.meter.is_due(now) {
+            return;
+        }
+        let running = self.view.running(&self.shared.usages());
+        for due in self.meter.looks(running, now) {
+            let shared = Arc::clone(&self.shared);
+            let look = async move {
+                let namespace = shared.config.namespace.as_deref();
+                Answer::Usage(usage::look(&shared.clients.logs, namespace, due).await)
+            };
+            self.lookups.push(look.boxed());
+        }
     }
 
     /// With the position behind it, if there is anything to deliver.

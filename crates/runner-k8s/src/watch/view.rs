@@ -15,6 +15,7 @@ use super::entry::{Entry, Lookup};
 use crate::config::Tuning;
 use crate::decode::{JobView, Object, PodView, WorkloadView};
 use crate::place::Lines;
+use crate::usage::{Target, Usages};
 
 /// How often places in queues are told anew at most.
 const PLACES_AGAIN: Duration = Duration::from_secs(3);
@@ -211,6 +212,12 @@ impl View {
         let mut all: Vec<ObjectRef> = self.entries.values().filter_map(Entry::object_ref).collect();
         all.sort_by(|a, b| (a.run_id, a.attempt, &a.uid).cmp(&(b.run_id, b.attempt, &b.uid)));
         all
+    }
+
+    /// Every pod whose command runs now and whose usage is wanted.
+    pub fn running(&self, usages: &Usages) -> Vec<Target> {
+        let all = self.entries.values().flat_map(Entry::running);
+        all.filter(|target| usages.wants(target.key)).collect()
     }
 
     /// Where to look for more of one attempt.

@@ -50,6 +50,8 @@ pub struct Subject {
     workspace: Option<PathBuf>,
     /// How many bytes of a log arrive in any case, and why no more than these.
     large_log: (u64, Option<String>),
+    /// A run that lasts so long has been measured.
+    measured_within: Duration,
     /// The longest time until anything has happened.
     limit: Duration,
     /// What kept a law from being kept to the letter; `None`: nothing.
@@ -71,6 +73,7 @@ impl Subject {
             image: None,
             workspace: None,
             large_log: (logs::LARGE, None),
+            measured_within: Duration::from_secs(6),
             limit,
             told: Mutex::new(None),
             _keep: Box::new(keep),
@@ -96,6 +99,13 @@ impl Subject {
     #[must_use]
     pub fn with_log_of_at_most(mut self, bytes: u64, why: &str) -> Self {
         self.large_log = (bytes, Some(why.to_owned()));
+        self
+    }
+
+    /// For a backend that looks only so often at what runs use.
+    #[must_use]
+    pub fn measured_within(mut self, time: Duration) -> Self {
+        self.measured_within = time;
         self
     }
 

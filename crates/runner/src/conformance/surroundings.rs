@@ -116,11 +116,14 @@ async fn supply(subject: &Subject, submission: &Submission, workspace: &Workspac
     }
 }
 
-/// What a backend cannot know, it does not tell: a usage without the memory says so in the table. Engines are asked for it
-/// now and then while a run lasts, so this one lasts a while.
+/// What a backend cannot know, it does not tell: a usage without the memory says so in the table. Where it is measured now
+/// and then while a run lasts, this one lasts a while.
 pub async fn usage_is_told(subject: &Subject) -> Verdict {
-    let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 6";
-    let (submission, _) = subject.run(subject.shell(script)).await?;
+    let script = format!(
+        "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep {}",
+        subject.measured_within.as_secs()
+    );
+    let (submission, _) = subject.run(subject.shell(&script)).await?;
     let details = subject.backend.details(&submission.handle).await;
     let usage = details.map_err(|error| format!("details: {error}"))?.usage;
     match usage {
@@ -141,6 +144,7 @@ pub async fn usage_is_told(subject: &Subject) -> Verdict {
         Some(Usage {
             cpu_ms: Some(cpu),
             max_memory_bytes: Some(memory),
+            ..
         }) => hold(
             &format!("{cpu} ms and {memory} bytes are what such a command uses"),
             (1..60_000).contains(&cpu) && (100_000..1_000_000_000).contains(&memory),

@@ -13,6 +13,8 @@ mod queue;
 mod requeue;
 mod rig;
 mod rights;
+mod rotation;
 mod secrets;
 mod submit;
+mod usage;
 mod watch;

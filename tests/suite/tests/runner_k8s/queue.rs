@@ -3,7 +3,8 @@
 use anyhow::Result;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use qwex_core::{Ending, Fact, PendingCode, QueueName};
+use qwex_core::{Ending, Fact, PendingCode, PriorityClass, QueueName};
+use qwex_runner::backend::Backend;
 use qwex_runner::{Runner as _, RunnerError, Watcher as _, Work};
 use qwex_runner_k8s::Word;
 use qwex_testbed::{require, shared, wait};
@@ -178,17 +179,21 @@ async fn c24_an_eviction_is_a_new_episode_without_a_server_too() -> Result<()> {
     evict(own_bed().await?).await
 }
 
+/// Rounds are told apart by seconds.
+async fn after(round: u64) -> Result<()> {
+    let next = || async {
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).ok()?;
+        (now > round).then_some(())
+    };
+    Ok(wait::until(LIMIT, "the next second", next).await?)
+}
+
 async fn evict(rig: Rig) -> Result<()> {
     let listener = rig.listen();
     let work = queued("main");
     rig.simulate(&work, &[("run-for", "5s")]).await?;
     let first = listener.running(&work).await?;
-    // Rounds are told apart by seconds.
-    wait::until(LIMIT, "the next second", || async {
-        let now = u64::try_from(jiff::Timestamp::now().as_second()).ok()?;
-        (now > first).then_some(())
-    })
-    .await?;
+    after(first).await?;
     let queues = api(&rig, "ClusterQueue", "clusterqueues");
     let policy = |policy: &str| Patch::Merge(json!({ "spec": { "stopPolicy": policy } }));
     queues
@@ -223,6 +228,76 @@ async fn evict(rig: Rig) -> Result<()> {
         .filter(|fact| matches!(fact, Fact::EpisodeStarted { .. }))
         .count();
     assert_eq!(episodes, 2, "{facts:#?}");
+    Ok(())
+}
+
+/// A class of that value, named as the namespace of the rig.
+async fn class(rig: &Rig, value: i32) -> Result<PriorityClass> {
+    let object = json!({ "metadata": { "name": rig.namespace }, "value": value });
+    create(rig, "WorkloadPriorityClass", "workloadpriorityclasses", object).await?;
+    Ok(PriorityClass::new(rig.namespace.clone())?)
+}
+
+#[tokio::test]
+async fn c24_a_run_of_a_higher_class_preempts_one_of_a_lower_which_comes_again() -> Result<()> {
+    require!(Go);
+    let rig = own_bed().await?;
+    let preemption = json!({ "spec": { "preemption": { "withinClusterQueue": "LowerPriority" } } });
+    api(&rig, "ClusterQueue", "clusterqueues")
+        .patch(&rig.namespace, &PatchParams::default(), &Patch::Merge(preemption))
+        .await?;
+    let high = class(&rig, 100).await?;
+    let listener = rig.listen();
+    let lower = queued("main");
+    rig.simulate(&lower, &[("run-for", "6s")]).await?;
+    let round = listener.running(&lower).await?;
+    after(round).await?;
+    let mut higher = queued("main");
+    higher.spec.priority_class = Some(high);
+    rig.submit(&higher).await?;
+    let message = listener
+        .waiting(
+            &lower,
+            PendingCode::Admission,
+            "Preempted to accommodate a workload",
+        )
+        .await?;
+    assert!(message.contains("in queue main"), "{message}");
+    for work in [&higher, &lower] {
+        assert_eq!(listener.ending(work).await?, Ending::Succeeded { verified: true });
+    }
+    let started = |fact: &Fact| matches!(fact, Fact::EpisodeStarted { .. });
+    let episodes = |work: &Work| {
+        listener
+            .facts(work.run_id)
+            .iter()
+            .filter(|fact| started(fact))
+            .count()
+    };
+    assert_eq!((episodes(&higher), episodes(&lower)), (1, 2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_priority_class_that_leads_nowhere_is_refused_before_anything_is_made() -> Result<()> {
+    require!(Go);
+    let rig = own_bed().await?;
+    let mut work = queued("main");
+    work.spec.priority_class = PriorityClass::new("no-such-class").ok();
+    let error = rig.backend.submit(&work).await.expect_err("no such class");
+    assert!(
+        matches!(&error, RunnerError::Rejected { message } if message.contains("has no priority class no-such-class")),
+        "{error:?}"
+    );
+    let plain = Rig::direct(shared::beta().await?, |_| {}).await?;
+    work.spec.queue = None;
+    let problems = Backend::validate(&plain.backend, &work.spec);
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/priority_class"], "{problems:?}");
+    let error = plain.backend.submit(&work).await.expect_err("no queue");
+    assert!(matches!(error, RunnerError::Unsupported { .. }), "{error:?}");
+    assert_eq!(plain.jobs().list(&Default::default()).await?.items, []);
+    assert_eq!(rig.jobs().list(&Default::default()).await?.items, []);
     Ok(())
 }
 

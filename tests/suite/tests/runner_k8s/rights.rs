@@ -141,7 +141,7 @@ async fn f10_the_deployed_rights_are_enough_for_a_whole_run() -> Result<()> {
 }
 
 /// The backend of the command line for a new user with the rights of `deploy/k8s/user.yaml`.
-async fn person(cluster: &Cluster, namespace: &str) -> Result<K8sBackend> {
+pub async fn person(cluster: &Cluster, namespace: &str) -> Result<K8sBackend> {
     let client = cluster.client().await?;
     let role: Role = serde_saphyr::from_str(include_str!("../../../../deploy/k8s/user.yaml"))?;
     let binding: RoleBinding = serde_json::from_value(json!({

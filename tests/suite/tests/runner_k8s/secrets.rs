@@ -128,6 +128,21 @@ async fn a_variable_that_is_not_set_is_told_and_nothing_is_made() -> Result<()> 
     Ok(())
 }
 
+#[tokio::test]
+async fn a_run_that_has_begun_outlives_its_secret_and_the_next_submit() -> Result<()> {
+    require!(Go);
+    let rig = Rig::direct(shared::beta().await?, |_| {}).await?;
+    let mut work = shell("true");
+    work.spec.secrets = BTreeMap::from([("TOKEN".to_owned(), "env:QWEX_TEST_NOT_SET".to_owned())]);
+    let handle = rig.simulate(&work, &[("run-for", "10m")]).await?;
+    rig.running_pod(&work).await?;
+    let again = rig.backend.submit(&work).await?;
+    assert!(again.adopted);
+    assert_eq!(again.backend.uid, handle.backend.uid);
+    assert!(rig.jobs().get_opt(&work.object_name()).await?.is_some());
+    Ok(())
+}
+
 /// A user who may make Jobs but no Secrets.
 async fn without_secrets(rig: &Rig, kubeconfig: &str) -> Result<K8sBackend> {
     let role: Role = serde_json::from_value(json!({

@@ -42,10 +42,8 @@ pub(super) fn api_server(kubelab: &str, layout: &Layout, spec: &Spec) -> Result<
         format!("--client-ca-file={}", pki("ca.crt")),
         format!("--tls-cert-file={}", pki("server.crt")),
         format!("--tls-private-key-file={}", pki("server.key")),
-        format!("--kubelet-certificate-authority={}", pki("ca.crt")),
         format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
         format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
-        "--kubelet-preferred-address-types=Hostname".to_owned(),
         format!("--service-account-key-file={}", pki("service-account.pub")),
         format!(
             "--service-account-signing-key-file={}",
@@ -62,6 +60,14 @@ pub(super) fn api_server(kubelab: &str, layout: &Layout, spec: &Spec) -> Result<
         format!("--audit-policy-file={}", layout.path("audit-policy.yaml")),
         "--profiling=false".to_owned(),
     ];
+    argv.extend(match spec.by_address {
+        // Its certificate is for names of the loopback.
+        true => vec!["--kubelet-preferred-address-types=InternalIP".to_owned()],
+        false => vec![
+            "--kubelet-preferred-address-types=Hostname".to_owned(),
+            format!("--kubelet-certificate-authority={}", pki("ca.crt")),
+        ],
+    });
     argv.extend(spec.extra_flags(Component::ApiServer));
     Ok(part(Component::ApiServer, kubelab, argv))
 }

@@ -48,6 +48,7 @@ pub struct Spec {
     pub(super) nodes: Nodes,
     pub(super) dir: Option<PathBuf>,
     pub(super) kubelet_config: Vec<(String, Value)>,
+    pub(super) by_address: bool,
     flags: Vec<(Component, String)>,
 }
 
@@ -68,6 +69,7 @@ impl Spec {
             nodes,
             dir: None,
             kubelet_config: Vec::new(),
+            by_address: false,
             flags: Vec::new(),
         }
     }
@@ -96,6 +98,13 @@ impl Spec {
     pub fn kubelet_config(mut self, field: &str, value: Value) -> Self {
         self.kubelet_config.push((field.to_owned(), value));
         self
+    }
+
+    /// The API server reaches the kubelet by an address of this machine that is none of the loopback: it forwards requests
+    /// to nodes (`nodes/proxy`) to no other.
+    pub fn by_address(mut self) -> Self {
+        self.by_address = true;
+        self.kubelet_config("address", "0.0.0.0".into())
     }
 
     pub(super) fn extra_flags(&self, component: Component) -> impl Iterator<Item = String> {
