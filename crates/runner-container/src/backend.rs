@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::config::ContainerConfig;
 use crate::connect::Link;
+use crate::deadline::Guarded;
 use crate::discover::Surroundings;
 use crate::engine::Engine;
 use crate::features;
@@ -47,6 +48,7 @@ pub struct Inner {
     progress: Mutex<HashMap<Key, String>>,
     pub vigil: Vigil,
     pub usages: Usages,
+    pub guarded: Guarded,
 }
 
 impl ContainerBackend {
@@ -66,6 +68,7 @@ impl ContainerBackend {
             progress: Mutex::default(),
             vigil: Vigil::default(),
             usages: Usages::default(),
+            guarded: Guarded::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -279,9 +282,9 @@ impl Backend for ContainerBackend {
         self.inner.probe().await
     }
 
-    /// Only while the submitting process lives.
+    /// By whoever submitted or watches, with a measure of its own: the clocks of the two machines may differ.
     fn ends_at_timeout(&self) -> bool {
-        false
+        true
     }
 
     /// A pull is a task of the process that submitted.

@@ -59,7 +59,9 @@ impl Inner {
         if startable {
             self.start(key, &id, record, lock).await?;
         }
-        deadline::guard(self, work);
+        if work.spec.timeout.is_some() {
+            deadline::guard(self, key);
+        }
         usage::measure(self, key);
         Ok(Brought::Up)
     }

@@ -1,11 +1,11 @@
-//! Ends an attempt at its timeout for as long as the process that submitted it lives. Engines know no timeout: whoever
-//! watches a run ends it as well, by a cancel after the deadline.
+//! Ends an attempt at its timeout for as long as a process that submitted or watches it lives: engines know no timeout.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use qwex_runner::{CancelProgress, Key, RunnerError, Work};
+use qwex_runner::{CancelProgress, Key, RunnerError};
 
 use crate::backend::Inner;
 use crate::record::StopCause;
@@ -32,20 +32,34 @@ impl Inner {
     }
 }
 
-/// Watches over a container that was just started, or is found running.
-pub fn guard(inner: &Arc<Inner>, work: &Work) {
-    if work.spec.timeout.is_none() {
+/// The attempts that this process watches over.
+#[derive(Debug, Default)]
+pub struct Guarded {
+    keys: Mutex<BTreeSet<Key>>,
+}
+
+impl Guarded {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<Key>) -> T) -> T {
+        act(&mut self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Watches over a container that was just started, or is found running; once for each attempt.
+pub fn guard(inner: &Arc<Inner>, key: Key) {
+    if !inner.guarded.with(|keys| keys.insert(key)) {
         return;
     }
     let inner = Arc::downgrade(inner);
-    let key = Key::of_work(work);
     tokio::spawn(async move {
         let mut ran = None;
         loop {
             let Some(inner) = inner.upgrade() else { return };
             let pause = match step(&inner, key, &mut ran).await {
                 Ok(Some(pause)) => pause,
-                Ok(None) => return,
+                Ok(None) => {
+                    inner.guarded.with(|keys| keys.remove(&key));
+                    return;
+                }
                 Err(error) => {
                     tracing::debug!(run_id = %key.run_id, %error, "cannot look after a timeout now");
                     BLIND_PAUSE
@@ -79,7 +93,10 @@ async fn step(inner: &Arc<Inner>, key: Key, ran: &mut Option<Ran>) -> Result<Opt
     if container.is_over() || container.key() != Some(key) {
         return Ok(None);
     }
-    let (Some(timeout), Some(started_at)) = (container.timeout(), container.started_at) else {
+    let Some(timeout) = container.timeout() else {
+        return Ok(None);
+    };
+    let Some(started_at) = container.started_at else {
         return Ok(Some(LOOK));
     };
     let so_far = match *ran {
