@@ -282,11 +282,6 @@ impl Backend for ContainerBackend {
         self.inner.probe().await
     }
 
-    /// By whoever submitted or watches, with a measure of its own: the clocks of the two machines may differ.
-    fn ends_at_timeout(&self) -> bool {
-        true
-    }
-
     /// A pull is a task of the process that submitted.
     async fn resume(&self, work: &Work, _handle: &Handle) -> Result<(), RunnerError> {
         let record = self.inner.records.read(Key::of_work(work))?;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use qwex_runner::{CancelProgress, Key, RunnerError};
 
 use crate::backend::Inner;
+use crate::errors;
 use crate::record::StopCause;
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -15,20 +16,15 @@ const BLIND_PAUSE: Duration = Duration::from_secs(2);
 
 impl Inner {
     /// What the engine's clock shows; ours where it does not tell.
-    pub async fn engine_now(&self) -> Timestamp {
-        let asked = async {
-            self.link
-                .client()
-                .await
-                .ok()?
-                .docker
-                .info()
-                .await
-                .ok()?
-                .system_time
-        };
-        let told = asked.await.and_then(|told| told.parse().ok());
-        told.unwrap_or_else(Timestamp::now)
+    ///
+    /// # Errors
+    /// The engine does not answer, which says nothing of its clock.
+    pub async fn engine_now(&self) -> Result<Timestamp, RunnerError> {
+        let client = self.link.client().await?;
+        let info = client.docker.info().await;
+        let told = info.map_err(|error| errors::runner_error(&error))?.system_time;
+        let told = told.and_then(|told| told.parse().ok());
+        Ok(told.unwrap_or_else(Timestamp::now))
     }
 }
 
@@ -71,8 +67,8 @@ pub fn guard(inner: &Arc<Inner>, key: Key) {
     });
 }
 
-/// How long a command has run. The two machines' clocks may differ by minutes, so what came before the first look is told by the
-/// engine's clock alone, and what comes after by ours alone.
+/// How long a command has run. The two machines' clocks may differ by minutes, so what came before the first look is told
+/// by the engine's clock alone, and what comes after by ours alone.
 #[derive(Debug, Clone, Copy)]
 struct Ran {
     before: Duration,
@@ -102,9 +98,10 @@ async fn step(inner: &Arc<Inner>, key: Key, ran: &mut Option<Ran>) -> Result<Opt
     let so_far = match *ran {
         Some(ran) => ran,
         None => {
-            let since = Instant::now();
-            let before = inner.engine_now().await.duration_since(started_at);
+            let before = inner.engine_now().await?.duration_since(started_at);
             let before = Duration::try_from(before).unwrap_or_default();
+            // Counted from the answer on: a slow one ends nothing too early.
+            let since = Instant::now();
             *ran.insert(Ran { before, since })
         }
     };
