@@ -52,6 +52,38 @@ fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
     bench.backend.release_sync(&handle).unwrap();
 }
 
+/// As one that shares the network of its machine does.
+#[test]
+fn g01_a_run_of_a_container_with_the_name_of_this_machine_is_not_lost() {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    if namespace.as_os_str() != "pid:[4026531836]" {
+        eprintln!(
+            "SKIPPED: these tests run in a container themselves, which a second one cannot be told from"
+        );
+        return;
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let bench = contained(name.trim());
+    let go = bench.dir().join("go");
+    let run = shell(&format!(
+        "until [ -e {} ]; do sleep 0.02; done; exit 7",
+        go.display()
+    ));
+    let Ok(submitted) = bench.backend.submit_sync(&run) else {
+        return skip("no process can be put into namespaces of its own; run the tests as root");
+    };
+    let handle = crate::support::handle(&run, &submitted);
+    is_blind(bench.backend.observe_sync(&handle), "is in a container on");
+    std::fs::write(go, "").unwrap();
+    let end = until("the end of the run", || {
+        ending(&bench.backend.observe_sync(&handle).ok()?)
+    });
+    assert!(
+        matches!(&end, Ending::Failed { failure } if failure.exit_code == Some(7)),
+        "{end:?}"
+    );
+}
+
 #[test]
 fn g01_another_boot_of_another_machine_is_no_reboot_of_this_one() {
     let bench = embedded_with(|config| config.shared = true);
