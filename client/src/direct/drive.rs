@@ -1,10 +1,9 @@
-//! Drives one run to its end over any backend: submit, watch, cancel, deadline, log, outputs, the next attempt.
+//! Drives one run to its end over any backend: submit, watch, cancel, log, outputs, the next attempt.
 //! Written once for every backend; each step can be taken again by another process after this one was killed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use qwex_core::{Attempt, BackendInfo, Failure, Flag, Observation, Provenance, Run};
 use qwex_runner::store::state_of;
 use qwex_runner::{Backend, CancelProgress, Handle, Journal, RunnerError, wait_with};
@@ -152,7 +151,6 @@ impl Drive {
             watched = wait_with(self.backend.as_ref(), &handle, state_of(run), told) => { watched?; }
             () = over.notified() => {}
             stopped = self.stop_when_asked(&handle) => stopped?,
-            stopped = self.stop_at_deadline(&handle) => stopped?,
             supplied = self.supply(&handle, run) => supplied?,
             copied = logs.follow(&news) => copied?,
         }
@@ -184,28 +182,6 @@ impl Drive {
     /// Never returns but with an error: the end is told by the watch.
     async fn stop_when_asked(&self, handle: &Handle) -> Result<()> {
         asked_to_cancel(&self.journal).await?;
-        self.stop(handle).await?;
-        self.read_once(handle).await?;
-        std::future::pending().await
-    }
-
-    async fn stop_at_deadline(&self, handle: &Handle) -> Result<()> {
-        if self.backend.ends_at_timeout() {
-            return std::future::pending().await;
-        }
-        loop {
-            let run = self.journal.read()?;
-            if let (Some(timeout), Some(started)) = (run.spec.timeout, run.started_at) {
-                let ran = Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default();
-                let left = timeout.as_duration().saturating_sub(ran);
-                if left.is_zero() {
-                    break;
-                }
-                tokio::time::sleep(left).await;
-            } else {
-                tokio::time::sleep(LOOK).await;
-            }
-        }
         self.stop(handle).await?;
         self.read_once(handle).await?;
         std::future::pending().await

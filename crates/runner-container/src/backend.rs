@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::config::ContainerConfig;
 use crate::connect::Link;
+use crate::deadline::Guarded;
 use crate::discover::Surroundings;
 use crate::engine::Engine;
 use crate::features;
@@ -47,6 +48,7 @@ pub struct Inner {
     progress: Mutex<HashMap<Key, String>>,
     pub vigil: Vigil,
     pub usages: Usages,
+    pub guarded: Guarded,
 }
 
 impl ContainerBackend {
@@ -66,6 +68,7 @@ impl ContainerBackend {
             progress: Mutex::default(),
             vigil: Vigil::default(),
             usages: Usages::default(),
+            guarded: Guarded::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -277,11 +280,6 @@ impl Backend for ContainerBackend {
 
     async fn probe(&self) -> Result<Probe, RunnerError> {
         self.inner.probe().await
-    }
-
-    /// Only while the submitting process lives.
-    fn ends_at_timeout(&self) -> bool {
-        false
     }
 
     /// A pull is a task of the process that submitted.

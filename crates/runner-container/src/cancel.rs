@@ -101,12 +101,10 @@ impl Inner {
         let stop = record.stop.clone();
         let (asked_at, signal) = match &stop {
             None => {
-                let overdue = match container.deadline() {
-                    // By either clock: whoever watches asks at the deadline by its own.
-                    Some(deadline) => now >= deadline || self.engine_now().await >= deadline,
-                    None => false,
+                let cause = match cause {
+                    StopCause::Cancelled if self.is_overdue(container).await => StopCause::Timeout,
+                    StopCause::Cancelled | StopCause::Timeout => cause,
                 };
-                let cause = if overdue { StopCause::Timeout } else { cause };
                 record.stop = Some(Stop { cause, asked_at: now });
                 self.records.write(key, record, lock)?;
                 (now, Some("SIGTERM"))
@@ -128,6 +126,14 @@ impl Inner {
         Ok(CancelProgress::Stopping {
             message: format!("asked to stop at {asked_at}; killed {grace:?} after that"),
         })
+    }
+
+    /// Whether its time is over by the clock that told its start. An engine that does not say stops it all the same.
+    async fn is_overdue(&self, container: &Snapshot) -> bool {
+        let Some(deadline) = container.deadline() else {
+            return false;
+        };
+        self.engine_now().await.is_ok_and(|now| now >= deadline)
     }
 
     /// False: the container ended by itself meanwhile, which is no error; the next step sees it.

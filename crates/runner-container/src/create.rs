@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, StartContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, InspectNetworkOptions, StartContainerOptions,
+};
 use qwex_runner::{Key, RunnerError, Work};
 
 use crate::backend::Inner;
@@ -20,6 +22,8 @@ use crate::user::Caller;
 /// How long the name may be taken by a container that is being removed.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
+/// Networks that every engine has.
+const OWN_NETWORKS: [&str; 3] = ["none", "bridge", "host"];
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,9 @@ impl Inner {
         if startable {
             self.start(key, &id, record, lock).await?;
         }
-        deadline::guard(self, work);
+        if work.spec.timeout.is_some() {
+            deadline::guard(self, key);
+        }
         usage::measure(self, key);
         Ok(Brought::Up)
     }
@@ -80,6 +86,7 @@ impl Inner {
                 message: error.to_string(),
             }
         })?;
+        self.find_network(work.spec.network.as_deref()).await?;
         let name = work.object_name();
         let options = CreateContainerOptions {
             name: Some(name.clone()),
@@ -112,6 +119,32 @@ impl Inner {
                 Ok(Some(_) | None) | Err(_) => return Err(errors::runner_error(&error)),
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Refuses a network that the engine does not have. Docker would find out only when it starts the container, and then
+    /// it looks as if the command could not be started.
+    async fn find_network(&self, name: Option<&str>) -> Result<(), RunnerError> {
+        let Some(name) = name.filter(|name| !OWN_NETWORKS.contains(name)) else {
+            return Ok(());
+        };
+        let client = self.link.client().await?;
+        match client
+            .docker
+            .inspect_network(name, None::<InspectNetworkOptions>)
+            .await
+        {
+            Err(error) if errors::is_not_found(&error) => {
+                let engine = self.config.engine.name();
+                Err(RunnerError::Rejected {
+                    message: format!(
+                        "{engine} has no network {name}; make it with `{engine} network create {name}`, or choose none, bridge \
+                         or host"
+                    ),
+                })
+            }
+            // What cannot be read says nothing: the create will tell.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -1,13 +1,14 @@
-//! Ends an attempt at its timeout for as long as the process that submitted it lives. Engines know no timeout: whoever
-//! watches a run ends it as well, by a cancel after the deadline.
+//! Ends an attempt at its timeout for as long as a process that submitted or watches it lives: engines know no timeout.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use qwex_runner::{CancelProgress, Key, RunnerError, Work};
+use qwex_runner::{CancelProgress, Key, RunnerError};
 
 use crate::backend::Inner;
+use crate::errors;
 use crate::record::StopCause;
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -15,37 +16,46 @@ const BLIND_PAUSE: Duration = Duration::from_secs(2);
 
 impl Inner {
     /// What the engine's clock shows; ours where it does not tell.
-    pub async fn engine_now(&self) -> Timestamp {
-        let asked = async {
-            self.link
-                .client()
-                .await
-                .ok()?
-                .docker
-                .info()
-                .await
-                .ok()?
-                .system_time
-        };
-        let told = asked.await.and_then(|told| told.parse().ok());
-        told.unwrap_or_else(Timestamp::now)
+    ///
+    /// # Errors
+    /// The engine does not answer, which says nothing of its clock.
+    pub async fn engine_now(&self) -> Result<Timestamp, RunnerError> {
+        let client = self.link.client().await?;
+        let info = client.docker.info().await;
+        let told = info.map_err(|error| errors::runner_error(&error))?.system_time;
+        let told = told.and_then(|told| told.parse().ok());
+        Ok(told.unwrap_or_else(Timestamp::now))
     }
 }
 
-/// Watches over a container that was just started, or is found running.
-pub fn guard(inner: &Arc<Inner>, work: &Work) {
-    if work.spec.timeout.is_none() {
+/// The attempts that this process watches over.
+#[derive(Debug, Default)]
+pub struct Guarded {
+    keys: Mutex<BTreeSet<Key>>,
+}
+
+impl Guarded {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<Key>) -> T) -> T {
+        act(&mut self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Watches over a container that was just started, or is found running; once for each attempt.
+pub fn guard(inner: &Arc<Inner>, key: Key) {
+    if !inner.guarded.with(|keys| keys.insert(key)) {
         return;
     }
     let inner = Arc::downgrade(inner);
-    let key = Key::of_work(work);
     tokio::spawn(async move {
         let mut ran = None;
         loop {
             let Some(inner) = inner.upgrade() else { return };
             let pause = match step(&inner, key, &mut ran).await {
                 Ok(Some(pause)) => pause,
-                Ok(None) => return,
+                Ok(None) => {
+                    inner.guarded.with(|keys| keys.remove(&key));
+                    return;
+                }
                 Err(error) => {
                     tracing::debug!(run_id = %key.run_id, %error, "cannot look after a timeout now");
                     BLIND_PAUSE
@@ -57,8 +67,8 @@ pub fn guard(inner: &Arc<Inner>, work: &Work) {
     });
 }
 
-/// How long a command has run. The two machines' clocks may differ by minutes, so what came before the first look is told by the
-/// engine's clock alone, and what comes after by ours alone.
+/// How long a command has run. The two machines' clocks may differ by minutes, so what came before the first look is told
+/// by the engine's clock alone, and what comes after by ours alone.
 #[derive(Debug, Clone, Copy)]
 struct Ran {
     before: Duration,
@@ -79,15 +89,19 @@ async fn step(inner: &Arc<Inner>, key: Key, ran: &mut Option<Ran>) -> Result<Opt
     if container.is_over() || container.key() != Some(key) {
         return Ok(None);
     }
-    let (Some(timeout), Some(started_at)) = (container.timeout(), container.started_at) else {
+    let Some(timeout) = container.timeout() else {
+        return Ok(None);
+    };
+    let Some(started_at) = container.started_at else {
         return Ok(Some(LOOK));
     };
     let so_far = match *ran {
         Some(ran) => ran,
         None => {
-            let since = Instant::now();
-            let before = inner.engine_now().await.duration_since(started_at);
+            let before = inner.engine_now().await?.duration_since(started_at);
             let before = Duration::try_from(before).unwrap_or_default();
+            // Counted from the answer on: a slow one ends nothing too early.
+            let since = Instant::now();
             *ran.insert(Ran { before, since })
         }
     };

@@ -28,9 +28,9 @@
 //! that stays until `remove`, so there is nothing that must be registered before a start.
 //!
 //! A pull belongs to the process that submitted. If that is killed, the run waits and says so; submitting the attempt
-//! again, from any process, goes on. Engines know no timeout either: the submitting process ends its attempts at theirs, and
-//! so must whoever watches ([`qwex_runner::Backend::ends_at_timeout`]); the container carries its deadline as a label, and an
-//! end by a signal after it is told as a timeout.
+//! again, from any process, goes on. Engines know no timeout either: every process that submits or watches attempts here
+//! ends them at theirs, by the time that they ran and not by a comparison of clocks; the container carries its timeout as
+//! a label, and an end by a signal after it is told as a timeout.
 //!
 //! # What a run used
 //! An engine forgets it with the end, so whoever submits or watches measures while the container runs: on this machine by

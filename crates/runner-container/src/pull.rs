@@ -15,7 +15,7 @@ use crate::backend::Inner;
 use crate::create::Brought;
 use crate::errors::{self, PullTrouble};
 use crate::image::Reference;
-use crate::record::{EndCause, Record};
+use crate::record::{EndCause, Locked, Record};
 use crate::registry;
 
 /// Tries of a pull whose failure may pass.
@@ -27,8 +27,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a pull looks whether the run was cancelled, by whatever process.
 const LOOK: Duration = Duration::from_millis(250);
-/// Tries to get the right to pull: a reader holds it for a moment to see whether somebody else does.
-const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// How a pull went.
@@ -71,15 +69,9 @@ async fn to_the_end(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), Run
 }
 
 async fn go_on(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), RunnerError> {
-    let mut mine = inner.records.try_lock_pull(key)?;
-    for _ in 0..LOCK_TRIES {
-        if mine.is_some() {
-            break;
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-        mine = inner.records.try_lock_pull(key)?;
-    }
-    let Some(_mine) = mine else { return Ok(()) };
+    let Some(_mine) = right_to_pull(inner, key).await? else {
+        return Ok(());
+    };
     let image = work.spec.image.clone().unwrap_or_default();
     let pulled = pull_patiently(inner, key, &image).await?;
     let lock = inner.records.lock(key).await?;
@@ -102,6 +94,22 @@ async fn go_on(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), RunnerEr
         },
     }
     inner.records.write(key, &record, &lock)
+}
+
+/// Waits for the right to pull. A reader holds it for a moment to see whether somebody does; another process for as long as
+/// it pulls, and if it is killed then, it is ours to go on. `None`: the run was brought up or ended meanwhile.
+async fn right_to_pull(inner: &Arc<Inner>, key: Key) -> Result<Option<Locked>, RunnerError> {
+    let mut pause = LOCK_PAUSE;
+    loop {
+        if let Some(mine) = inner.records.try_lock_pull(key)? {
+            return Ok(Some(mine));
+        }
+        if !inner.records.read(key)?.as_ref().is_some_and(is_wanted) {
+            return Ok(None);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK);
+    }
 }
 
 fn is_wanted(record: &Record) -> bool {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::backend::Inner;
+use crate::deadline;
 use crate::errors;
 use crate::logs;
 use crate::names;
@@ -215,8 +216,11 @@ impl Eye {
     }
 
     fn take(&mut self, inner: &Arc<Inner>, view: View) -> Vec<Sighting> {
-        if view.container.as_ref().is_some_and(usage::is_running) {
+        if let Some(container) = view.container.as_ref().filter(|found| usage::is_running(found)) {
             usage::measure(inner, view.key);
+            if container.timeout().is_some() {
+                deadline::guard(inner, view.key);
+            }
         }
         let told = self.attempts.entry(view.key).or_default();
         let all = view.observations(&inner.backend_info(view.key));

@@ -109,18 +109,19 @@ impl Inner {
             Stage::Unattended | Stage::Attended | Stage::Ended(_) | Stage::Lost(_) => return Ok(()),
         };
         let there = there.unwrap_or_default();
-        let here = &Place::own().machine;
-        let (there, here) = if there == here {
-            (format!("{there} itself"), format!("a container on {here}"))
-        } else {
-            (there.to_owned(), here.clone())
+        let own = Place::own();
+        let here = &own.machine;
+        let (there, here) = match (there == here, own.is_the_machine()) {
+            (true, true) => (format!("in a container on {here}"), format!("{here} itself")),
+            (true, false) => (format!("on {here} itself"), format!("a container on {here}")),
+            (false, _) => (format!("on {there}"), here.clone()),
         };
         let key = snapshot.key;
         let dir = self.config.layout.path(&self.config.root, key);
         Err(RunnerError::Unreachable {
             message: format!(
-                "run {} is on {there}, and this is {here}, which sees its files and not its processes. Ask on {there}; if \
-                 there is no such machine or container any more, remove {}",
+                "run {} is {there}, and this is {here}, which sees its files and not its processes. Ask there; if there \
+                 is no such machine or container any more, remove {}",
                 key.run_id,
                 dir.display()
             ),

@@ -61,26 +61,56 @@ impl Place {
         })
     }
 
-    /// What became of a process of `there`, as it can be told from here: a name alone does not make another machine,
-    /// because machines are renamed, nor does a namespace, because a container that is started anew has another.
+    /// Whether this is no container, as far as process numbers go.
+    #[must_use]
+    pub fn is_the_machine(&self) -> bool {
+        self.pid_namespace.as_deref() == Some(FIRST_NAMESPACE)
+    }
+
+    /// What became of a process of `there`, as it can be told from here.
     #[must_use]
     pub fn life_of(&self, process: &ProcessId, there: &Self) -> Life {
-        let renamed = there.machine != self.machine;
-        let inside = match (&there.pid_namespace, &self.pid_namespace) {
-            (Some(theirs), Some(ours)) => (theirs != ours).then_some(theirs),
-            (Some(_) | None, _) => None,
-        };
-        let elsewhere = if process.boot_id == boot_id() {
-            inside.is_some_and(|theirs| renamed || theirs == FIRST_NAMESPACE)
-        } else {
-            renamed
-        };
-        if elsewhere {
+        if self.is_blind_for(process, there, may_have_processes) {
             Life::Elsewhere
         } else {
             process.life()
         }
     }
+
+    /// A name alone does not make another machine, because machines are renamed, nor does a namespace, because a container
+    /// that is started anew has another; but the machine itself sees whether there is anything left in it, and keeps its
+    /// name where a container bears it too. `is_used`: whether a namespace may have processes.
+    fn is_blind_for(&self, process: &ProcessId, there: &Self, is_used: impl Fn(&str) -> bool) -> bool {
+        let renamed = there.machine != self.machine;
+        if process.boot_id != boot_id() {
+            return renamed;
+        }
+        match (&there.pid_namespace, &self.pid_namespace) {
+            (Some(theirs), Some(ours)) if theirs != ours => match ours.as_str() {
+                FIRST_NAMESPACE => is_used(theirs),
+                _ => renamed || theirs == FIRST_NAMESPACE,
+            },
+            (Some(_) | None, _) => false,
+        }
+    }
+}
+
+/// Whether anything may run in a namespace of process numbers below this one; only who sees all processes can deny it.
+fn may_have_processes(namespace: &str) -> bool {
+    let namespace_of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    if namespace_of("1").is_err() {
+        return true;
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return true;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut pids = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    pids.any(|pid| match namespace_of(&pid) {
+        Ok(found) => found.as_os_str() == namespace,
+        // It has ended meanwhile, or waits to be reaped.
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    })
 }
 
 /// A name that any reader of our records reads, also one that is a shell.
@@ -286,16 +316,26 @@ mod tests {
         };
         let inside = Some("pid:[4026532000]");
         let outside = Some(FIRST_NAMESPACE);
-        for (process, there, here, life) in [
-            (&own, place("a", inside), place("a", inside), Life::Alive),
-            (&own, place("renamed", inside), place("a", inside), Life::Alive),
-            (&own, place("a", None), place("b", inside), Life::Alive),
-            (&own, place("a", inside), place("b", outside), Life::Elsewhere),
-            (&own, place("a", outside), place("a", inside), Life::Elsewhere),
-            (&before, place("a", inside), place("a", outside), Life::OtherBoot),
-            (&before, place("a", outside), place("b", outside), Life::Elsewhere),
+        let other = Some("pid:[4026532001]");
+        for (process, there, here, blind) in [
+            (&own, place("a", inside), place("a", inside), false),
+            (&own, place("renamed", inside), place("a", inside), false),
+            (&own, place("a", None), place("b", inside), false),
+            (&own, place("a", inside), place("b", outside), true),
+            // A container that shares the network of its machine bears its name.
+            (&own, place("a", inside), place("a", outside), true),
+            (&own, place("a", inside), place("b", other), true),
+            (&own, place("a", outside), place("a", inside), true),
+            (&before, place("a", inside), place("a", outside), false),
+            (&before, place("a", outside), place("b", outside), true),
         ] {
-            assert_eq!(here.life_of(process, &there), life, "{there:?} from {here:?}");
+            let found = here.is_blind_for(process, &there, |_| true);
+            assert_eq!(found, blind, "{there:?} from {here:?}");
+        }
+        for name in ["a", "b"] {
+            let there = place(name, inside);
+            let is_blind = place("a", outside).is_blind_for(&own, &there, |_| false);
+            assert!(!is_blind, "the machine sees that nothing of {name} is left");
         }
         // A container that was started again under its name: what ran in it went with its namespace.
         let gone = ProcessId {

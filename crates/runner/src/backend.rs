@@ -152,7 +152,8 @@ pub struct Details {
     pub usage: Option<Usage>,
 }
 
-/// A backend as a command line sees it.
+/// A backend as a command line sees it. It ends an attempt at its timeout by itself, at the latest while somebody watches it:
+/// how long a command has run, nobody can tell who only compares the clocks of two machines.
 #[async_trait]
 pub trait Backend: Runner + Watcher {
     /// The word of `--backend`.
@@ -175,11 +176,6 @@ pub trait Backend: Runner + Watcher {
     /// How long to pause between two looks at a cancelled run.
     fn cancel_pause(&self) -> Duration {
         Duration::from_millis(50)
-    }
-
-    /// Whether the backend itself ends an attempt at its timeout, whoever watches.
-    fn ends_at_timeout(&self) -> bool {
-        true
     }
 
     /// What is known after the end.

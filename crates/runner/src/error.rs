@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunnerError {
     /// The backend refuses the run for ever: asking again gives the same answer.
-    #[error("rejected: {message}")]
+    #[error("{message}")]
     Rejected { message: String },
     /// An object of that name exists and is not ours. It was left untouched.
     #[error("object {object} exists and is not ours: {message}")]

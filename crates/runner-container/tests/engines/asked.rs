@@ -160,6 +160,29 @@ async fn networks_and_users() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_not_there_is_refused_and_one_that_is_made_is_used() -> Result<()> {
+    require!(Root, Docker, Podman);
+    for which in BOTH {
+        let bench = which.bench().await;
+        let name = format!("qwex-{}", qwex_core::RunId::mint());
+        let mut work = bench.work(&["true"]);
+        work.spec.network = Some(name.clone());
+        let refused = bench.backend.submit(&work).await.unwrap_err();
+        assert!(matches!(refused, RunnerError::Rejected { .. }), "{refused:?}");
+        assert!(
+            refused.to_string().contains(&format!("network create {name}")),
+            "{refused}"
+        );
+        let left = std::fs::read_dir(bench.state.path())?.count();
+        assert_eq!(left, 0, "a refusal leaves nothing");
+        which.client(&["network", "create", &name]).await?;
+        let (_, end) = bench.run(work).await?;
+        assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_published_port_leads_to_the_command_on_podman() -> Result<()> {
     require!(Root, Podman);
     let bench = Which::Podman.bench().await;

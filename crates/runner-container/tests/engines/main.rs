@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod asked;
+mod clocks;
 mod conflicts;
 mod conformance;
 mod crashes;
@@ -14,5 +15,6 @@ mod many;
 mod owners;
 mod pulls;
 mod registry;
+mod skewed_engine;
 mod support;
 mod usage;

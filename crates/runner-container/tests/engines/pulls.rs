@@ -136,6 +136,29 @@ async fn h04_a_pull_that_an_engine_cut_by_its_own_end_goes_on_by_itself() -> Res
     Ok(())
 }
 
+/// Another process may be at it, or a reader may look just then whether one is and be slow about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h04_a_pull_that_finds_another_one_at_it_goes_on_where_that_ends() -> Result<()> {
+    require!(Root, Docker);
+    let registry = Registry::start().await?;
+    let (_engine, mut bench) = Which::Docker.empty().await?;
+    bench.image = registry.image("slow");
+    registry.open();
+    let work = bench.work(&["true"]);
+    let path = bench.state.path().join(format!("{}.pull", work.object_name()));
+    let another = std::fs::File::create(path)?;
+    another.lock()?;
+    let submission = bench.submit(work).await?;
+    let begun = Instant::now();
+    let a_while = || async { (begun.elapsed() > Duration::from_secs(1)).then_some(()) };
+    wait::until(LIMIT, "a while", a_while).await?;
+    assert_eq!(registry.layer_reads(), 0, "one pulls at a time");
+    drop(another);
+    let end = wait_for_end(&bench.backend, &submission).await?;
+    assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
+    Ok(())
+}
+
 /// Submits in a runtime that is dropped afterwards.
 fn dies_during_the_pull(
     bench: &Bench,

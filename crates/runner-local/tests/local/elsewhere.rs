@@ -23,9 +23,9 @@ fn is_blind<T: std::fmt::Debug>(answer: Result<T, RunnerError>, there: &str) {
     assert!(error.to_string().contains(there), "{error}");
 }
 
-#[test]
-fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
-    let bench = contained("devbox");
+/// A run in a container of this name is `there`, and out of sight until its end comes by the files.
+fn is_left_alone(name: &str, there: &str) {
+    let bench = contained(name);
     let go = bench.dir().join("go");
     let run = shell(&format!(
         "until [ -e {} ]; do sleep 0.02; done; exit 7",
@@ -35,12 +35,11 @@ fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
         return skip("no process can be put into namespaces of its own; run the tests as root");
     };
     let handle = crate::support::handle(&run, &submitted);
-    is_blind(bench.backend.observe_sync(&handle), "is on devbox");
-    is_blind(bench.backend.cancel_sync(&handle), "is on devbox");
-    is_blind(bench.backend.release_sync(&handle), "is on devbox");
+    is_blind(bench.backend.observe_sync(&handle), there);
+    is_blind(bench.backend.cancel_sync(&handle), there);
+    is_blind(bench.backend.release_sync(&handle), there);
     let place = bench.backend.config().root.join(run.object_name());
     assert!(!place.join("cancel.json").exists() && !place.join("released").exists());
-    // Its end comes by the files.
     std::fs::write(go, "").unwrap();
     let end = until("the end of the run", || {
         ending(&bench.backend.observe_sync(&handle).ok()?)
@@ -50,6 +49,25 @@ fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
         "{end:?}"
     );
     bench.backend.release_sync(&handle).unwrap();
+}
+
+#[test]
+fn g01_a_run_of_another_container_is_neither_lost_nor_ended_from_here() {
+    is_left_alone("devbox", "is on devbox");
+}
+
+/// As one that shares the network of its machine does.
+#[test]
+fn g01_a_run_of_a_container_with_the_name_of_this_machine_is_not_lost() {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    if namespace.as_os_str() != "pid:[4026531836]" {
+        eprintln!(
+            "SKIPPED: these tests run in a container themselves, which a second one cannot be told from"
+        );
+        return;
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    is_left_alone(name.trim(), "is in a container on");
 }
 
 #[test]

@@ -1,38 +1,14 @@
-//! A command that empties its own log: that is told, and nothing is given twice.
+//! A command that empties its own log, beyond what the laws of every backend say of it.
 
-use futures::StreamExt;
-use qwex_runner::{Backend, Handle, LogItem, LogPosition, LogSource, Watcher};
+use qwex_runner::conformance::read_on::{Heard, InStep, KEPT, SPOILT, hear};
+use qwex_runner::{Handle, LogPosition, LogSource, Watcher};
 
 use crate::support::{Bench, LIMIT, embedded, laptop, shell, until};
 
-const SPOILT: &str = "head -c 5000 /dev/zero | tr '\\0' a; echo x > /dev/stdout";
-const KEPT: &str = "head -c 5000 /dev/zero | tr '\\0' a; echo x >> /dev/stdout; echo y >&1";
-
-/// Reads on from a position to the end: the bytes, the gaps, and the last position.
-async fn read(
-    backend: &dyn Backend,
-    source: &LogSource,
-    from: LogPosition,
-    mut heard: impl FnMut(&LogItem),
-) -> (Vec<u8>, usize, LogPosition) {
-    let mut items = backend.read_log(source, from.clone(), true).await.unwrap();
-    let (mut bytes, mut gaps, mut at) = (Vec::new(), 0, from);
-    while let Some(item) = tokio::time::timeout(LIMIT, items.next()).await.unwrap() {
-        let item = item.unwrap();
-        heard(&item);
-        match item {
-            LogItem::Chunk(chunk) => {
-                bytes.extend_from_slice(&chunk.bytes);
-                at = chunk.position;
-            }
-            LogItem::Gap { message } => {
-                assert!(message.contains("emptied its own log"), "{message}");
-                gaps += 1;
-            }
-            LogItem::End => return (bytes, gaps, at),
-        }
-    }
-    panic!("a log that was followed has an end");
+/// Reads on from a position to the end.
+async fn read(bench: &Bench, source: &LogSource, from: LogPosition) -> Heard {
+    let heard = hear(&bench.backend, source, from, |_| {});
+    tokio::time::timeout(LIMIT, heard).await.unwrap().unwrap()
 }
 
 async fn source(bench: &Bench, handle: &Handle) -> LogSource {
@@ -61,9 +37,9 @@ async fn a_log_that_its_command_emptied_has_a_gap() {
             let handle = bench.submit(run);
             bench.wait(&handle);
             let source = source(&bench, &handle).await;
-            let from = LogPosition::default();
-            let (bytes, found, _) = read(&bench.backend, &source, from, |_| {}).await;
-            assert_eq!((bytes, found), (wanted, gaps), "{:?}", run.spec.command);
+            let heard = read(&bench, &source, LogPosition::default()).await;
+            let found = (heard.bytes, heard.gaps.len());
+            assert_eq!(found, (wanted, gaps), "{:?}", run.spec.command);
         }
     }
 }
@@ -71,35 +47,18 @@ async fn a_log_that_its_command_emptied_has_a_gap() {
 #[tokio::test]
 async fn a_log_that_is_emptied_while_it_is_followed_goes_on_from_its_new_begin() {
     let bench = embedded();
-    let go = |name: &str| bench.dir().join(name);
-    let wait = |name: &str| format!("until [ -e {} ]; do sleep 0.02; done", go(name).display());
-    let script = format!(
-        "head -c 5000 /dev/zero | tr '\\0' a; {}; echo x > /dev/stdout; {}; echo y",
-        wait("one"),
-        wait("two")
-    );
-    let run = shell(&script);
-    let handle = bench.submit(&run);
+    let step = InStep::new(bench.dir());
+    let handle = bench.submit(&shell(&step.script()));
     let source = source(&bench, &handle).await;
-    let mut count = 0;
-    let (bytes, gaps, at) = read(&bench.backend, &source, LogPosition::default(), |item| {
-        if let LogItem::Chunk(chunk) = item {
-            count += chunk.bytes.len();
-        }
-        if count >= 5000 {
-            std::fs::write(go("one"), "").unwrap();
-        }
-        if count >= 5002 {
-            std::fs::write(go("two"), "").unwrap();
-        }
-    })
-    .await;
-    assert_eq!(gaps, 1);
-    assert_eq!(bytes, [&[b'a'; 5000][..], b"x\ny\n"].concat());
-    assert_eq!(at.offset, 5004);
+    let heard = step.hear(&bench.backend, &source);
+    let heard = tokio::time::timeout(LIMIT, heard).await.unwrap().unwrap();
+    assert_eq!(heard.gaps.len(), 1, "{}", heard.words());
+    assert_eq!(heard.bytes, [&[b'a'; 5000][..], b"x\ny\n"].concat());
+    assert_eq!(heard.at.offset, 5004);
     // Who stored that position hears neither a byte nor the gap again.
-    let again = read(&bench.backend, &source, at.clone(), |_| {}).await;
-    assert_eq!(again, (Vec::new(), 0, at));
+    let again = read(&bench, &source, heard.at.clone()).await;
+    assert!(again.bytes.is_empty() && again.gaps.is_empty(), "{again:?}");
+    assert_eq!(again.at, heard.at);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! After a cancel nothing runs, and an end that was first stays.
 
-use qwex_core::{RunState, RunStatus};
+use qwex_core::{BackendKind, RunState, RunStatus};
 
-use super::{Subject, Verdict, expect, hold, unsubmitted};
+use super::{Subject, Verdict, expect, fold, hold, unheard, unsubmitted};
 use crate::runner::CancelProgress;
 
 /// Nothing runs of an attempt that was never submitted.
@@ -12,6 +12,29 @@ pub async fn before_submit(subject: &Subject) -> Verdict {
         Ok(CancelProgress::Stopped) => Ok(()),
         other => Err(format!("wanted Stopped, found {other:?}")),
     }
+}
+
+/// A cancel may overtake the submit that it is meant for, and then has the last word all the same. A cluster and a server
+/// keep nothing of what they never had: there the submit is a run like any other, which its caller cancels again.
+pub async fn a_submit_after_it(subject: &Subject) -> Verdict {
+    let work = subject.shell("echo started");
+    subject.cancel(&unheard(subject, &work)).await?;
+    let submission = subject.submit(work).await?;
+    let end = subject.wait(&submission, true).await?;
+    let forgets = match subject.backend.kind() {
+        BackendKind::K8s | BackendKind::Unknown => true,
+        BackendKind::Local | BackendKind::Docker | BackendKind::Podman | BackendKind::Ssh => false,
+    };
+    if forgets && end.started_at.is_some() {
+        subject.otherwise(
+            "nothing is kept of a cancel of what was never there: the submit is a run, to be cancelled again",
+        );
+        return Ok(());
+    }
+    expect("status", end.status, RunStatus::Cancelled)?;
+    expect("the start of its command", end.started_at, None)?;
+    let again = fold(submission.state(), &subject.observe(&submission.handle).await?);
+    expect("the start of its command by a later look", again.started_at, None)
 }
 
 pub async fn right_after_submit(subject: &Subject) -> Verdict {
@@ -47,7 +70,7 @@ pub async fn after_the_end(subject: &Subject) -> Verdict {
     let (submission, end) = subject.run(subject.shell("exit 3")).await?;
     subject.cancel(&submission.handle).await?;
     let seen = subject.observe(&submission.handle).await?;
-    let after = super::fold(end.clone(), &seen);
+    let after = fold(end.clone(), &seen);
     hold("a cancel changes no result", after == end)
 }
 

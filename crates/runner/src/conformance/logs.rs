@@ -3,9 +3,9 @@
 use futures::StreamExt;
 use qwex_core::{BackendKind, RunStatus};
 
+use super::read_on::{self, Heard};
 use super::{Subject, Submission, Verdict, expect, hold};
 use crate::backend::Feature;
-use crate::error::RunnerError;
 use crate::log::{LogChunk, LogItem, LogPosition, LogSource};
 
 /// The log that the command's standard output is in.
@@ -21,10 +21,8 @@ async fn source_that(
     let find = async {
         loop {
             let sources = subject
-                .backend
-                .list_logs(&submission.handle)
-                .await
-                .map_err(|error| format!("list_logs: {error}"))?;
+                .asking("list_logs", || subject.backend.list_logs(&submission.handle))
+                .await?;
             if let Some(source) = sources.into_iter().find(|source| wanted(&source.stream)) {
                 return Ok(source);
             }
@@ -34,11 +32,10 @@ async fn source_that(
     subject.within("a log", find).await?
 }
 
-/// Bytes, the position after each chunk, and whether the end was told.
+/// Bytes, and the position after each chunk.
 struct Read {
     bytes: Vec<u8>,
     positions: Vec<LogPosition>,
-    ended: bool,
     line_starts: Vec<usize>,
 }
 
@@ -46,49 +43,40 @@ async fn read(subject: &Subject, source: &LogSource, from: LogPosition) -> Resul
     let mut read = Read {
         bytes: Vec::new(),
         positions: Vec::new(),
-        ended: false,
         line_starts: Vec::new(),
     };
-    let take = |chunk: LogChunk| {
+    let take = |chunk: &LogChunk| {
         let before = read.bytes.len();
         read.line_starts
             .extend(chunk.lines.iter().map(|line| before + line.at_byte));
         read.bytes.extend_from_slice(&chunk.bytes);
-        read.positions.push(chunk.position);
+        read.positions.push(chunk.position.clone());
         Ok(())
     };
-    read.ended = each_chunk(subject, source, from, take).await?;
+    each_chunk(subject, source, from, take).await?;
     Ok(read)
 }
 
-/// Hands over chunk by chunk what is read from a position on; says whether the end was told.
+/// Hands over chunk by chunk what is read from a position on to the end.
 async fn each_chunk(
     subject: &Subject,
     source: &LogSource,
     from: LogPosition,
-    mut take: impl FnMut(LogChunk) -> Verdict,
-) -> Result<bool, String> {
-    let told = |error: RunnerError| format!("read_log: {error}");
-    let mut stream = subject.backend.read_log(source, from, true).await.map_err(told)?;
-    let all = async {
-        while let Some(item) = stream.next().await {
-            match item.map_err(told)? {
-                LogItem::Chunk(chunk) => take(chunk)?,
-                LogItem::Gap { message } => return Err(format!("the log has a gap: {message}")),
-                LogItem::End => return Ok(true),
-            }
-        }
-        Ok(false)
+    mut take: impl FnMut(&LogChunk) -> Verdict,
+) -> Verdict {
+    let take = |item: &LogItem| match item {
+        LogItem::Chunk(chunk) => take(chunk),
+        LogItem::Gap { message } => Err(format!("the log has a gap: {message}")),
+        LogItem::End => Ok(()),
     };
-    subject.within("the end of the log", all).await?
+    let all = read_on::to_the_end(subject.backend.as_ref(), source, from, take);
+    subject.within("the end of the log", all).await?.map(drop)
 }
 
 /// The whole log of an attempt.
 pub async fn read_all(subject: &Subject, submission: &Submission) -> Result<Vec<u8>, String> {
     let source = source(subject, submission).await?;
-    let read = read(subject, &source, LogPosition::default()).await?;
-    hold("a whole log is closed by End", read.ended)?;
-    Ok(read.bytes)
+    Ok(read(subject, &source, LogPosition::default()).await?.bytes)
 }
 
 async fn writes(subject: &Subject, script: &str, wanted: &[u8]) -> Verdict {
@@ -151,8 +139,7 @@ pub async fn a_hundred_megabytes(subject: &Subject) -> Verdict {
     let submission = subject.submit(subject.shell(&script)).await?;
     let source = source(subject, &submission).await?;
     let mut log = Numbered::default();
-    let ended = each_chunk(subject, &source, LogPosition::default(), |chunk| log.take(&chunk)).await?;
-    hold("a whole log is closed by End", ended)?;
+    each_chunk(subject, &source, LogPosition::default(), |chunk| log.take(chunk)).await?;
     expect("bytes", log.bytes, lines * LINE as u64)?;
     expect("beginnings of lines", log.beginnings, lines)?;
     let end = subject.wait(&submission, false).await?;
@@ -261,4 +248,51 @@ pub async fn streams_apart(subject: &Subject) -> Verdict {
         expect(stream, read.bytes.as_slice(), wanted.as_slice())?;
     }
     Ok(())
+}
+
+/// Written, emptied, written on; with time in between for whoever reads it meanwhile.
+const EMPTIES: &str = "head -c 5000 /dev/zero | tr '\\000' a; sleep 1; echo x > /dev/stdout; sleep 1; echo y";
+
+/// Where its output goes to a file, a command can empty its own log. What nobody had read by then is lost, and that is
+/// told; but nothing that was read before is given again. Where it goes through a pipe, nothing is lost at all.
+pub async fn emptied_by_its_command(subject: &Subject) -> Verdict {
+    let submission = subject.submit(subject.shell(EMPTIES)).await?;
+    let source = source(subject, &submission).await?;
+    let live = hear(subject, &source, LogPosition::default()).await?;
+    let kept = live.bytes.strip_suffix(b"x\ny\n");
+    let kept = kept.ok_or_else(|| format!("it does not end with what was written last: {}", live.words()))?;
+    hold(
+        &format!("nothing comes twice: {}", live.words()),
+        kept.len() <= 5000 && kept.iter().all(|byte| *byte == b'a'),
+    )?;
+    hold(
+        &format!("what is lost is told, once: {}", live.words()),
+        live.gaps.len() == 1 || (live.gaps.is_empty() && kept.len() == 5000),
+    )?;
+    expect("the position behind it", live.at.offset, live.bytes.len() as u64)?;
+    let nothing = hear(subject, &source, live.at.clone()).await?;
+    hold(
+        &format!("behind the end there is nothing: {}", nothing.words()),
+        nothing.bytes.is_empty() && nothing.gaps.is_empty(),
+    )?;
+    let late = hear(subject, &source, LogPosition::default()).await?;
+    if live.gaps.is_empty() {
+        subject.otherwise("its command writes into a pipe, which it cannot empty: nothing is lost");
+        hold("and nothing is lost for who comes late", late.gaps.is_empty())?;
+        return same(&late.bytes, &live.bytes);
+    }
+    if subject.backend.kind() == BackendKind::Ssh && late.gaps.is_empty() {
+        subject.otherwise("only who reads along is told, where the command wrote on");
+    } else {
+        expect("gaps for who comes late", late.gaps.len(), live.gaps.len())?;
+    }
+    hold(
+        &format!("who comes late hears what is left: {}", late.words()),
+        late.bytes == live.bytes || late.bytes == b"x\ny\n",
+    )
+}
+
+async fn hear(subject: &Subject, source: &LogSource, from: LogPosition) -> Result<Heard, String> {
+    let heard = read_on::hear(subject.backend.as_ref(), source, from, |_| {});
+    subject.within("the end of the log", heard).await?
 }

@@ -12,6 +12,7 @@ pub mod batch;
 pub mod cancels;
 pub mod ends;
 pub mod logs;
+pub mod read_on;
 pub mod record;
 pub mod submits;
 pub mod surroundings;
@@ -35,7 +36,8 @@ use qwex_core::{
 };
 
 use crate::backend::{Backend, Feature};
-use crate::runner::{Handle, Submitted, Work};
+use crate::error::RunnerError;
+use crate::runner::{CancelProgress, Handle, Submitted, Work};
 use record::Answer;
 
 /// Nothing, or the sentence that says which law was broken and how.
@@ -204,9 +206,23 @@ impl Subject {
 
     /// One read of an attempt.
     pub async fn observe(&self, handle: &Handle) -> Result<Vec<Observation>, String> {
-        self.within("an observation", self.backend.observe(handle))
-            .await?
-            .map_err(|error| format!("observe: {error}"))
+        self.asking("observe", || self.backend.observe(handle)).await
+    }
+
+    /// Asks again what got no answer, as every caller does: a machine under load is no broken law.
+    async fn asking<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, RunnerError>>,
+    {
+        let answer = async {
+            loop {
+                match ask().await {
+                    Err(error) if error.is_blind() => tokio::time::sleep(read_on::PAUSE).await,
+                    answer => return answer.map_err(|error| format!("{what}: {error}")),
+                }
+            }
+        };
+        self.within(what, answer).await?
     }
 
     /// Reads an attempt until `wanted` holds for its state.
@@ -232,12 +248,11 @@ impl Subject {
     pub async fn cancel(&self, handle: &Handle) -> Verdict {
         let cancel = async {
             loop {
-                match self.backend.cancel(handle).await {
-                    Ok(crate::CancelProgress::Stopped) => return Ok(()),
-                    Ok(crate::CancelProgress::Stopping { .. }) => {
+                match self.asking("cancel", || self.backend.cancel(handle)).await? {
+                    CancelProgress::Stopped => return Ok(()),
+                    CancelProgress::Stopping { .. } => {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                    Err(error) => return Err(format!("cancel: {error}")),
                 }
             }
         };
@@ -307,16 +322,21 @@ pub fn handle(work: &Work, submitted: &Submitted) -> Handle {
 /// The handle of an attempt that nobody ever submitted.
 #[must_use]
 pub fn unsubmitted(subject: &Subject) -> Handle {
-    let run_id = RunId::mint();
+    unheard(subject, &subject.work(&["true"]))
+}
+
+/// The handle of an attempt whose submit nobody heard of yet.
+#[must_use]
+pub fn unheard(subject: &Subject, work: &Work) -> Handle {
     Handle {
-        run_id,
-        attempt: Attempt::FIRST,
+        run_id: work.run_id,
+        attempt: work.attempt,
         backend: BackendInfo {
             kind: subject.backend.kind(),
             cluster: None,
             address: None,
             namespace: None,
-            object: run_id.object_name(Attempt::FIRST),
+            object: work.object_name(),
             uid: None,
         },
     }
@@ -410,6 +430,7 @@ macro_rules! conformance {
             }
             cancels {
                 before_submit: "cancel before the submit",
+                a_submit_after_it: "a submit that arrives after the cancel starts nothing",
                 right_after_submit: "cancel right after the submit",
                 during: "cancel while it runs",
                 that_ignores_term: "cancel of a command that ignores TERM",
@@ -432,6 +453,7 @@ macro_rules! conformance {
                 followed_live: "followed live",
                 empty: "no output at all",
                 streams_apart: "stdout and stderr apart",
+                emptied_by_its_command: "a log that its command emptied has a gap, and nothing comes twice",
             }
             surroundings {
                 odd_values_of_variables: "variables with odd values",
