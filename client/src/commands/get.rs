@@ -38,9 +38,7 @@ pub fn tell_trouble(session: &Session, local: &Direct, run: &Run) -> Result<(), 
     if let Some(why) = local.unkept(run.id)? {
         let id = run.id;
         let error = CliError::from(DirectError::Unkept { id, why });
-        let why = error.why.unwrap_or_default();
-        let fix = error.fix.join("; or ");
-        session.progress.note(&format!("{}: {why}; {fix}", error.what));
+        session.progress.note(&error.sentence());
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use qwex_core::Run;
 
 use super::Done;
 use super::session::Session;
+use super::target::records;
 use crate::cli::PsArgs;
 use crate::direct::Direct;
 use crate::error::CliError;
@@ -37,7 +38,7 @@ pub async fn ps(session: &Session, args: &PsArgs) -> Done {
 
 /// The runs of this directory that the flags mean.
 fn here(session: &Session, args: &PsArgs) -> Result<Vec<RunHere>, CliError> {
-    let Some(local) = Direct::find()? else {
+    let Some(local) = records(session)? else {
         return Ok(Vec::new());
     };
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };

@@ -1,6 +1,6 @@
 //! Whether a word on the command line means a run of this directory or one of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use qwex_core::RunId;
 use qwex_runner::StoreError;
@@ -20,9 +20,9 @@ pub enum Target {
 /// Finds the run: one of this directory if the word means one here, else one of the server. Of two newest ones the
 /// newer is meant.
 pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
-    let here = here(word)?;
+    let here = here(session, word)?;
     let Some((local, id)) = here else {
-        if let (None, Some(direct)) = (&session.settings.server, Direct::find()?) {
+        if let (None, Some(direct)) = (&session.settings.server, records(session)?) {
             return Err(absent(word, &direct));
         }
         let client = session.client()?;
@@ -66,8 +66,28 @@ pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliErro
     })
 }
 
-fn here(word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
-    let Some(local) = Direct::find()? else {
+/// The runs that are recorded in this directory or above it.
+pub fn records(session: &Session) -> Result<Option<Direct>, CliError> {
+    let (direct, passed_over) = Direct::find()?;
+    tell_passed_over(session, passed_over.as_ref());
+    Ok(direct)
+}
+
+/// Says once whose records were not looked at, and what to do if they should be.
+pub fn tell_passed_over(session: &Session, passed_over: Option<&StoreError>) {
+    static TOLD: Once = Once::new();
+    if let Some(error @ StoreError::Foreign { path, .. }) = passed_over {
+        let project = path.parent().unwrap_or(path).display();
+        TOLD.call_once(|| {
+            session.progress.note(&format!(
+                "{error}; if you trust whoever wrote it: QWEX_SAFE_DIRECTORY={project}"
+            ));
+        });
+    }
+}
+
+fn here(session: &Session, word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
+    let Some(local) = records(session)? else {
         return Ok(None);
     };
     match local.resolve(word) {

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use hmac::{Hmac, KeyInit, Mac};
 use qwex_core::RunId;
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_qwexctl");
@@ -37,6 +39,19 @@ impl User {
             .current_dir(self.dir())
             .timeout(Duration::from_secs(60));
         command
+    }
+
+    /// Replaces the record of a pipeline of this user, with this user's mark.
+    pub fn put_pipeline(&self, record: &Value) {
+        let id = record["id"].as_str().unwrap();
+        let json = serde_json::to_string_pretty(record).unwrap();
+        let body = json.strip_suffix("\n}").unwrap();
+        let key = std::fs::read(self.dir().join(".local/state/qwex/key")).unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(format!("qwex pipeline 1\n{id}\n{body}").as_bytes());
+        let mark = hex::encode(mac.finalize().into_bytes());
+        let path = self.dir().join(".qwex/pipelines").join(id).join("pipeline.json");
+        std::fs::write(path, format!("{body},\n  \"mark\": \"{mark}\"\n}}\n")).unwrap();
     }
 
     /// The same against a server, with a token.

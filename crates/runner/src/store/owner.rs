@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
@@ -26,6 +26,34 @@ impl Looker<'_> {
         let is_theirs = owner == self.uid || (self.uid == 0 && Some(owner) == self.sudo);
         is_theirs || self.safe.is_some_and(|safe| names(safe, project))
     }
+}
+
+/// What is found from a directory upwards.
+#[derive(Debug)]
+pub struct Nearest {
+    /// That of the directory itself is meant whoever owns it: to open it is refused.
+    pub dir: Option<PathBuf>,
+    /// Why one that is nearer was passed over: anybody may put one into a directory that all share.
+    pub passed_over: Option<StoreError>,
+}
+
+/// The nearest directory, from `start` upwards, whose `.qwex` holds a directory `below`. Above `start` those of other
+/// users are passed over.
+///
+/// # Errors
+/// [`StoreError::Io`]: the path of `start` cannot be told.
+pub fn nearest(start: &Path, below: &str) -> Result<Nearest, StoreError> {
+    let start = std::path::absolute(start).map_err(|source| StoreError::io("find", start, source))?;
+    let mut passed_over = None;
+    let dir = start
+        .ancestors()
+        .filter(|dir| dir.join(".qwex").join(below).is_dir())
+        .find(|dir| {
+            let checked = if *dir == start { Ok(()) } else { check(dir) };
+            checked.map_err(|error| passed_over.get_or_insert(error)).is_ok()
+        })
+        .map(Path::to_owned);
+    Ok(Nearest { dir, passed_over })
 }
 
 fn names(safe: &OsStr, project: &Path) -> bool {
