@@ -23,7 +23,7 @@ pub use error::StoreError;
 pub use find::Listing;
 pub use incoming::Incoming;
 pub use journal::{Applied, Journal};
-pub use owner::{Nearest, nearest};
+pub use owner::{Nearest, is_trusted, nearest};
 pub use record::{VERSION, state_of};
 
 pub(crate) const RECORD: &str = "run.json";

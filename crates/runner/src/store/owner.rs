@@ -65,6 +65,19 @@ fn names(safe: &OsStr, project: &Path) -> bool {
     })
 }
 
+/// Whether what a user owns in a project directory is looked at by this one: it is their own, or was said to be safe.
+#[must_use]
+pub fn is_trusted(owner: u32, project: &Path) -> bool {
+    let safe = std::env::var_os(SAFE);
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let looker = Looker {
+        uid: Uid::effective().as_raw(),
+        sudo,
+        safe: safe.as_deref(),
+    };
+    looker.trusts(owner, project)
+}
+
 /// Refuses the `.qwex` of a project directory that is somebody else's. `qwex` must not be a symlink.
 ///
 /// # Errors
@@ -74,14 +87,7 @@ pub(super) fn check(project: &Path) -> Result<(), StoreError> {
     let owner = std::fs::symlink_metadata(&place)
         .map_err(|source| StoreError::io("open", &place, source))?
         .uid();
-    let safe = std::env::var_os(SAFE);
-    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    let looker = Looker {
-        uid: Uid::effective().as_raw(),
-        sudo,
-        safe: safe.as_deref(),
-    };
-    if looker.trusts(owner, project) {
+    if is_trusted(owner, project) {
         return Ok(());
     }
     Err(StoreError::Foreign { path: place, owner })
