@@ -103,7 +103,7 @@ fn a_run_is_cancelled_and_run_again() {
         .out
         .trim()
         .to_owned();
-    let cancelled = seen(user.qwexctl(&["cancel", &id]));
+    let cancelled = seen(user.qwexctl(&["cancel", "--wait", &id]));
     assert_eq!(cancelled.code, 0, "{}", cancelled.err);
     let got: Value = serde_json::from_str(&seen(user.qwexctl(&["get", &id, "-o", "json"])).out).unwrap();
     assert_eq!(got["status"], "cancelled");

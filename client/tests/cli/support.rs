@@ -37,7 +37,7 @@ impl User {
             .env("HOME", self.dir())
             .env("PATH", std::env::var("PATH").unwrap())
             .current_dir(self.dir())
-            .timeout(Duration::from_secs(60));
+            .timeout(LIMIT);
         command
     }
 
@@ -113,7 +113,7 @@ pub fn problem(status: u16, code: &str, detail: &str) -> Value {
 }
 
 /// Longest wait for anything here; a machine under load is slow.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Waits for what `look` finds.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
