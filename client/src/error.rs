@@ -283,7 +283,7 @@ impl From<DirectError> for CliError {
             )
             .why(why.clone())
             .fix(format!(
-                "wait until it is: `qwexctl get {id}` says how far that is"
+                "wait until it is, or have its outputs brought: `qwexctl outputs {id}`"
             ))
             .fix(format!(
                 "give up what is missing, also where it ran: `qwexctl rm --force {id}`"

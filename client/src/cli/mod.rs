@@ -35,8 +35,8 @@ pub use project_file::{FileVariables, InitArgs, ValidateArgs};
 pub use refusal::refuse;
 pub use run::{AUTO, REMOTE, RunArgs};
 pub use runs::{
-    CancelArgs, DescribeArgs, DiffArgs, GetArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs, WaitFor,
-    WhyArgs,
+    CancelArgs, DescribeArgs, DiffArgs, GetArgs, OutputsArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs,
+    WaitFor, WhyArgs,
 };
 pub use transfer::{PullArgs, PushArgs};
 pub use values::{Moment, Pair};
@@ -190,6 +190,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Print the log of a run, live or archived
     Logs(Box<LogsArgs>),
+    /// Print which files a run brought back, and bring those that are still where it ran
+    Outputs(OutputsArgs),
     /// Come back to a run: log, stages, and its exit code
     Attach(AttachArgs),
     /// Wait until runs are over; the exit code is the run's own

@@ -57,6 +57,12 @@ pub struct DescribeArgs {
     pub run: String,
 }
 
+#[derive(Debug, Args)]
+pub struct OutputsArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub run: String,
+}
+
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitFor {

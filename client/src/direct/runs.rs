@@ -200,18 +200,6 @@ impl Direct {
         Ok((self.looked_at(run, &journal)?, None))
     }
 
-    /// Why the outputs of a run that is over are not here, as a sentence.
-    ///
-    /// # Errors
-    /// The run is not there, or the file beside its record cannot be read.
-    pub fn outputs_trouble(&self, run: &Run) -> Result<Option<String>> {
-        if run.spec.outputs.is_empty() {
-            return Ok(None);
-        }
-        let outputs = Outputs::read(&self.store.journal(run.id)?)?;
-        Ok(outputs.and_then(|outputs| outputs.trouble()))
-    }
-
     /// The directory that holds `.qwex`.
     #[must_use]
     pub fn dir_of_store(&self) -> PathBuf {
