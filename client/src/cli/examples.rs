@@ -14,7 +14,7 @@ const ALL: &[Examples] = &[
     (
         "ps",
         &[
-            "qwexctl ps                                   the newest 50 of the server, if one is set, else of this directory",
+            "qwexctl ps                                   the newest 50: of your server, else of here",
             "qwexctl ps --status pending,running --local",
             "qwexctl ps --since 2h -l team=vision -o wide",
             "qwexctl ps -q --status failed -n 0           ids alone, of all",

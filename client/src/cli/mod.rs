@@ -146,14 +146,15 @@ pub struct Global {
         global = true,
         value_enum,
         value_name = "FORMAT",
-        default_value = "table"
+        default_value = "table",
+        help_heading = "Output"
     )]
     pub output: Format,
     /// Print ids or names only (the same as -o name)
-    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, help_heading = "Output")]
     pub quiet: bool,
     /// Leave out the heads of tables
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub no_headers: bool,
     /// Context of the user's context file
     #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
@@ -170,10 +171,25 @@ pub struct Global {
         help_heading = "Server"
     )]
     pub project: Option<Project>,
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// Colours of words
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     pub color: Color,
     /// How stages are told on stderr
-    #[arg(long, global = true, value_enum, value_name = "HOW", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "HOW",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     pub progress: progress::Choice,
 }
 

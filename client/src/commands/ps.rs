@@ -31,7 +31,9 @@ pub async fn ps(session: &Session, args: &PsArgs) -> Done {
         rows.len()
     };
     if found == 0 && session.out.for_people() {
-        session.progress.note("no runs");
+        session
+            .progress
+            .note("no runs; start one: `qwexctl run -- echo hello`");
     }
     Ok(0)
 }

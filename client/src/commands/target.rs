@@ -8,7 +8,7 @@ use qwex_runner::StoreError;
 use super::resolve;
 use super::session::Session;
 use crate::direct::{Direct, DirectError};
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::remote::JobApiClient;
 
 /// A run and who has it.
@@ -22,8 +22,8 @@ pub enum Target {
 pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
     let here = here(session, word)?;
     let Some((local, id)) = here else {
-        if let (None, Some(direct)) = (&session.settings.server, records(session)?) {
-            return Err(absent(word, &direct));
+        if session.settings.server.is_none() {
+            return Err(absent(word, records(session)?.as_ref()));
         }
         let client = session.client()?;
         let id = resolve::remote(session, client.as_ref(), word).await?;
@@ -45,13 +45,24 @@ pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
 }
 
 /// Without a server the word can only mean a run of this directory, and there is none.
-fn absent(word: &str, direct: &Direct) -> CliError {
-    let not_found = StoreError::NotFound {
-        word: word.to_owned(),
+fn absent(word: &str, direct: Option<&Direct>) -> CliError {
+    let has_any = direct.is_some_and(|direct| direct.ids().is_ok_and(|ids| !ids.is_empty()));
+    let told = |what: String| CliError::new(Exit::NotFound, what).code("not_found");
+    let error = match (direct, word) {
+        (Some(direct), word) if has_any => {
+            let what = match word {
+                "@last-failed" => "no run here has failed".to_owned(),
+                word => format!("no run here is named `{word}`"),
+            };
+            let why = format!("{} has no such run", direct.path().display());
+            told(what).why(why).fix("see what is here: `qwexctl ps --local`")
+        }
+        (Some(_) | None, _) => told("there are no runs here yet".to_owned())
+            .why("none is recorded in this directory or above it, and no server is set")
+            .fix("start one: `qwexctl run -- echo hello`")
+            .fix("or change to the directory in which the run was started"),
     };
-    CliError::from(DirectError::from(not_found))
-        .why(format!("{} has no such run", direct.path().display()))
-        .fix("a run of a server: name the server, with --server URL or a context")
+    error.fix("a run of a server: name the server, with --server URL or a context")
 }
 
 /// The run of this directory that a word means, where those of a server are not meant; `why` says what about them.
