@@ -89,6 +89,16 @@ impl CliError {
         Self::new(Exit::Usage, what).code("usage")
     }
 
+    /// All of it on one line, for a note.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let why = self
+            .why
+            .as_deref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        format!("{}{why}; {}", self.what, self.fix.join("; or "))
+    }
+
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
@@ -279,7 +289,7 @@ impl From<DirectError> for CliError {
             )
             .why(why.clone())
             .fix(format!(
-                "wait until it is: `qwexctl get {id}` says how far that is"
+                "wait until it is, or have its outputs brought: `qwexctl outputs {id}`"
             ))
             .fix(format!(
                 "give up what is missing, also where it ran: `qwexctl rm --force {id}`"
@@ -302,7 +312,8 @@ const NEW_ID: &str = "leave --id out, so that a new one is made";
 /// What mends a directory of records that cannot be used.
 pub const MEND_DIRECTORY: &str = "see that the directory is yours to write and that the disk has room";
 
-fn from_store(error: &StoreError) -> CliError {
+/// Of runs and of pipelines alike.
+pub fn from_store(error: &StoreError) -> CliError {
     let (exit, code) = match error {
         StoreError::NotFound { .. } => (Exit::NotFound, "not_found"),
         StoreError::Ambiguous { .. } => (Exit::Conflict, "ambiguous"),

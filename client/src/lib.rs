@@ -1,7 +1,8 @@
 //! `qwexctl`, the command line of qwex: runs commands here or through qwexcloud, and shows what became of them.
 //!
-//! Rooms: `cli` says what can be typed, `commands` does it, `remote` is the only one that speaks HTTP, `local` runs
-//! without a server, `config` knows contexts and settings, `output` prints data, `progress` talks on stderr.
+//! Rooms: `cli` says what can be typed, `commands` does it, `remote` is the only one that speaks HTTP, `direct` runs
+//! without a server, `config` knows contexts and settings, `output` prints data, `progress` talks on stderr,
+//! `mark` tells what this user put here from what somebody else did.
 
 pub mod cli;
 pub mod commands;
@@ -9,6 +10,7 @@ pub mod config;
 pub mod direct;
 pub mod error;
 pub mod help;
+mod mark;
 pub mod output;
 pub mod pipeline;
 pub mod policy;

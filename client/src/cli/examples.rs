@@ -14,7 +14,7 @@ const ALL: &[Examples] = &[
     (
         "ps",
         &[
-            "qwexctl ps                                   the newest 50, here and of the server",
+            "qwexctl ps                                   the newest 50: of your server, else of here",
             "qwexctl ps --status pending,running --local",
             "qwexctl ps --since 2h -l team=vision -o wide",
             "qwexctl ps -q --status failed -n 0           ids alone, of all",
@@ -31,6 +31,14 @@ const ALL: &[Examples] = &[
     (
         "describe",
         &["qwexctl describe @latest", "qwexctl describe 0199f2 -o json"],
+    ),
+    (
+        "outputs",
+        &[
+            "qwexctl outputs @latest                      the files that came back",
+            "qwexctl outputs 0199f2                       try once more what was given up",
+            "qwexctl outputs train -o json",
+        ],
     ),
     (
         "attach",

@@ -35,8 +35,8 @@ pub use project_file::{FileVariables, InitArgs, ValidateArgs};
 pub use refusal::refuse;
 pub use run::{AUTO, REMOTE, RunArgs};
 pub use runs::{
-    CancelArgs, DescribeArgs, DiffArgs, GetArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs, WaitFor,
-    WhyArgs,
+    CancelArgs, DescribeArgs, DiffArgs, GetArgs, OutputsArgs, PruneArgs, PsArgs, RerunArgs, RmArgs, WaitArgs,
+    WaitFor, WhyArgs,
 };
 pub use transfer::{PullArgs, PushArgs};
 pub use values::{Moment, Pair};
@@ -183,14 +183,15 @@ pub struct Global {
         global = true,
         value_enum,
         value_name = "FORMAT",
-        default_value = "table"
+        default_value = "table",
+        help_heading = "Output"
     )]
     pub output: Format,
     /// Print ids or names only (the same as -o name)
-    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, help_heading = "Output")]
     pub quiet: bool,
     /// Leave out the heads of tables
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub no_headers: bool,
     /// Context of the user's context file
     #[arg(long, global = true, value_name = "NAME", help_heading = "Server")]
@@ -207,10 +208,25 @@ pub struct Global {
         help_heading = "Server"
     )]
     pub project: Option<Project>,
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// Colours of words
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     pub color: Color,
     /// How stages are told on stderr
-    #[arg(long, global = true, value_enum, value_name = "HOW", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "HOW",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     pub progress: progress::Choice,
 }
 
@@ -227,6 +243,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Print the log of a run, live or archived
     Logs(Box<LogsArgs>),
+    /// Print which files a run brought back, and bring those that are still where it ran
+    Outputs(OutputsArgs),
     /// Come back to a run: log, stages, and its exit code
     Attach(AttachArgs),
     /// Wait until runs are over; the exit code is the run's own

@@ -123,11 +123,16 @@ pub struct PipelineName {
 
 Examples:
   qwexctl pipeline rm 0199f2
-  qwexctl pipeline rm $(qwexctl pipeline ls -n 0 -q)"
+  qwexctl pipeline rm $(qwexctl pipeline ls -n 0 -q)
+  qwexctl pipeline rm --force 0199f2             a record that somebody else put here"
 )]
 pub struct PipelineRm {
     #[arg(value_name = "PIPELINE", required = true, help = PIPELINE_HELP)]
     pub pipelines: Vec<String>,
+
+    /// Also pipelines that are not over and that you did not begin on this machine: nothing drives them
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

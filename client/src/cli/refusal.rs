@@ -31,7 +31,11 @@ pub fn refuse(refusal: &clap::Error) -> ExitCode {
 
 fn way_out(refusal: &clap::Error) -> String {
     let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let command = command_in(typed);
+    // What is behind a word that is no command is a command of nothing.
+    let unknown = refusal
+        .get(ContextKind::InvalidSubcommand)
+        .map(ToString::to_string);
+    let command = command_in(typed.take_while(|word| Some(word) != unknown.as_ref()));
     match refusal.kind() {
         ErrorKind::UnknownArgument if command == "qwexctl run" && !is_flag(refusal) => {
             "put the command behind `--`: qwexctl run [FLAGS] -- CMD…".to_owned()

@@ -57,6 +57,12 @@ pub struct DescribeArgs {
     pub run: String,
 }
 
+#[derive(Debug, Args)]
+pub struct OutputsArgs {
+    #[arg(value_name = "RUN", help = RUN_HELP)]
+    pub run: String,
+}
+
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitFor {
@@ -132,8 +138,8 @@ pub struct RmArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Runs and pipelines that are over go; the runs of a pipeline that stays, stay with it. Then what nothing names any more: cached
-results, stored files, and what commands that were killed left behind; of these nothing that was written or used in the last day,
+    after_help = "Runs and pipelines that are over go; the runs of a pipeline that stays, stay with it. Then what nothing names any more: cached \
+results, stored files, and what commands that were killed left behind; of these nothing that was written or used in the last day, \
 and nothing at all while a pipeline is under way here.
 
 Examples:

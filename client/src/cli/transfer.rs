@@ -10,7 +10,7 @@ use super::runs::RUN_HELP;
   qwexctl push --all                       every run of this directory that is over
   qwexctl push train-7 --project vision
 
-Record, history and every byte of the log go over, in one step: a push that was cut is simply done again. The server marks
+Record, history and every byte of the log go over, in one step: a push that was cut is simply done again. The server marks \
 the run as imported, gives it to no cluster and tells no webhook of it. A run that is there already is left alone.")]
 pub struct PushArgs {
     #[arg(value_name = "RUN", required_unless_present = "all", help = RUN_HELP)]

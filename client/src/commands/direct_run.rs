@@ -12,6 +12,7 @@ use super::exit_code;
 use super::foreground::{Options, printer};
 use super::guard::Guard;
 use super::interrupt::{INTERRUPTED, Interrupts};
+use super::outputs::outputs_code;
 use super::printer::Printer;
 use super::session::Session;
 use super::{Done, choose, provenance, uv};
@@ -169,31 +170,6 @@ async fn ended(session: &Session, direct: &Direct, id: RunId) -> Done {
         session.out.one(&run, &id.to_string(), String::new)?;
     }
     outputs_code(session, direct, &run, exit_code::of_run(&run))
-}
-
-/// The exit code of a run for whoever waited for it: a success whose outputs are not here is none.
-pub fn outputs_code(session: &Session, direct: &Direct, run: &Run, code: u8) -> Done {
-    let Some(trouble) = direct.outputs_trouble(run)? else {
-        return Ok(code);
-    };
-    let fix = outputs_fix(run);
-    if code != 0 {
-        session.progress.note(&format!("{trouble}; {fix}"));
-        return Ok(code);
-    }
-    Err(CliError::new(
-        Exit::Qwex,
-        format!("run {} succeeded, but without its outputs", run.id),
-    )
-    .why(trouble)
-    .fix(fix)
-    .code("outputs_missing"))
-}
-
-/// What to do about outputs that are not here.
-pub fn outputs_fix(run: &Run) -> String {
-    let id = run.id;
-    format!("`qwexctl get {id}` says how far they are; give them up: `qwexctl rm --force {id}`")
 }
 
 async fn left(session: &Session, direct: &Direct, mut interrupts: Interrupts, id: RunId) -> Done {

@@ -4,7 +4,7 @@ use qwex_api::run::RunRow;
 use qwex_core::Run;
 
 use super::Done;
-use super::direct_run::outputs_fix;
+use super::outputs::missing;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::GetArgs;
@@ -29,18 +29,15 @@ pub async fn get(session: &Session, args: &GetArgs) -> Done {
 
 /// What is amiss with a run of this directory beside its record, on stderr.
 pub fn tell_trouble(session: &Session, local: &Direct, run: &Run) -> Result<(), CliError> {
-    if let Some(trouble) = local.outputs_trouble(run)? {
-        let fix = outputs_fix(run);
+    if let Some((trouble, way)) = missing(local, run)? {
         session
             .progress
-            .note(&format!("run {}: {trouble}; {fix}", run.id));
+            .note(&format!("run {}: {trouble}; {way}", run.id));
     }
     if let Some(why) = local.unkept(run.id)? {
         let id = run.id;
         let error = CliError::from(DirectError::Unkept { id, why });
-        let why = error.why.unwrap_or_default();
-        let fix = error.fix.join("; or ");
-        session.progress.note(&format!("{}: {why}; {fix}", error.what));
+        session.progress.note(&error.sentence());
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod guard;
 mod help;
 mod interrupt;
 mod logs;
+mod outputs;
 mod pipeline;
 mod printer;
 mod project;
@@ -100,6 +101,7 @@ async fn asked(session: &Session, global: &Global, command: Command) -> Done {
         Command::Get(args) => get::get(session, &args).await,
         Command::Describe(args) => describe::describe(session, &args).await,
         Command::Logs(args) => logs::logs(session, &args).await,
+        Command::Outputs(args) => outputs::outputs(session, &args).await,
         Command::Attach(args) => attach::attach(session, &args).await,
         Command::Wait(args) => wait::wait(session, &args).await,
         Command::Cancel(args) => cancel::cancel(session, &args).await,

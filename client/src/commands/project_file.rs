@@ -228,16 +228,18 @@ pub fn named_backend(flag: Option<&str>) -> Result<Option<String>, CliError> {
     Ok(word)
 }
 
-/// The nearest file at a directory or above it.
+/// The nearest file at a directory or above it that may be meant.
 pub fn nearest(dir: &Path) -> Result<PathBuf, CliError> {
-    let mut all = dir.ancestors().map(|dir| dir.join(FILE_NAME));
-    all.find(|path| path.is_file()).ok_or_else(no_file)
-}
-
-fn no_file() -> CliError {
-    CliError::new(Exit::NotFound, format!("there is no {FILE_NAME} here or above"))
-        .fix("write one from what is here: `qwexctl init`")
-        .code("project_file")
+    let project_file::Located { path, passed_over } = project_file::locate(dir);
+    path.ok_or_else(|| {
+        let told = CliError::new(Exit::NotFound, format!("there is no {FILE_NAME} here or above"))
+            .fix("write one from what is here: `qwexctl init`")
+            .code("project_file");
+        match passed_over {
+            Some(other) => told.why(other.to_string()),
+            None => told,
+        }
+    })
 }
 
 /// What `--set` and `--env-file` say, over the environment.

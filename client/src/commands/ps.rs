@@ -6,6 +6,7 @@ use qwex_core::Run;
 
 use super::Done;
 use super::session::Session;
+use super::target::records;
 use crate::cli::PsArgs;
 use crate::direct::Direct;
 use crate::error::CliError;
@@ -30,14 +31,16 @@ pub async fn ps(session: &Session, args: &PsArgs) -> Done {
         rows.len()
     };
     if found == 0 && session.out.for_people() {
-        session.progress.note("no runs");
+        session
+            .progress
+            .note("no runs; start one: `qwexctl run -- echo hello`");
     }
     Ok(0)
 }
 
 /// The runs of this directory that the flags mean.
 fn here(session: &Session, args: &PsArgs) -> Result<Vec<RunHere>, CliError> {
-    let Some(local) = Direct::find()? else {
+    let Some(local) = records(session)? else {
         return Ok(Vec::new());
     };
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };

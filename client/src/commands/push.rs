@@ -5,7 +5,7 @@ use qwex_core::{Run, RunId};
 
 use super::Done;
 use super::session::Session;
-use super::target::recorded;
+use super::target::{recorded, records};
 use super::transfer::{Carried, Tally, differs, found, not_over};
 use crate::cli::PushArgs;
 use crate::direct::Direct;
@@ -13,7 +13,7 @@ use crate::error::{CliError, Exit};
 use crate::remote::{Answer, JobApiClient};
 
 pub async fn push(session: &Session, args: &PushArgs) -> Done {
-    let Some(direct) = Direct::find()? else {
+    let Some(direct) = records(session)? else {
         return Err(no_runs());
     };
     let client = session.client()?;

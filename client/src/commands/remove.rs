@@ -4,13 +4,12 @@ use qwex_core::RunId;
 
 use super::Done;
 use super::session::Session;
-use super::target::recorded;
+use super::target::{recorded, records};
 use crate::cli::RmArgs;
-use crate::direct::Direct;
 use crate::error::{CliError, Exit};
 
 pub async fn rm(session: &Session, args: &RmArgs) -> Done {
-    let Some(direct) = Direct::find()? else {
+    let Some(direct) = records(session)? else {
         return Err(no_runs());
     };
     // All words are understood before anything is removed.

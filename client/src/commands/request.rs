@@ -5,7 +5,7 @@ use std::path::Path;
 
 use qwex_api::run::{Command, SubmitRequest};
 use qwex_core::spec::Placement;
-use qwex_core::{JobSpec, Resources, RetryPolicy, RunId, validate_labels};
+use qwex_core::{JobSpec, Mount, Resources, RetryPolicy, RunId, validate_labels};
 
 use super::session::variable;
 use crate::cli::{Pair, RunArgs};
@@ -20,8 +20,10 @@ pub fn request(
     id: RunId,
     backend: &str,
 ) -> Result<SubmitRequest, CliError> {
-    let usual = of_file(settings, id, backend)?;
+    let usual = of_file(settings, args, id, backend)?;
     let (place, container) = (&args.place, &args.container);
+    let is_free = |mount: &Mount| container.mounts.iter().all(|own| own.target != mount.target);
+    let mounts = usual.mounts.into_iter().filter(is_free);
     let request = SubmitRequest {
         id: Some(id),
         name: args.name.clone(),
@@ -51,7 +53,7 @@ pub fn request(
             require: over(usual.placement.require, &args.require),
         },
         pull_policy: args.pull.or(usual.pull_policy),
-        mounts: usual.mounts.into_iter().chain(container.mounts.clone()).collect(),
+        mounts: mounts.chain(container.mounts.clone()).collect(),
         network: container.network.clone().or(usual.network),
         ports: one_of(&container.ports, usual.ports),
         user: container.user.clone().or(usual.user),
@@ -63,13 +65,16 @@ pub fn request(
     Ok(request)
 }
 
-/// What the project file says for a run there; nothing without a file.
-fn of_file(settings: &Settings, id: RunId, backend: &str) -> Result<JobSpec, CliError> {
+/// What the project file says for a run there; nothing without a file. What a flag says instead need not stand for anything.
+fn of_file(settings: &Settings, args: &RunArgs, id: RunId, backend: &str) -> Result<JobSpec, CliError> {
     let Some(path) = &settings.file_path else {
         return Ok(JobSpec::default());
     };
     let variables = Variables::of_this_process();
-    project_file::of_run(&settings.file, &variables, backend, id).or_else(|complaints| {
+    let mut file = settings.file.clone();
+    file.image = file.image.filter(|_| args.image.is_none());
+    file.working_dir = file.working_dir.filter(|_| args.workdir.is_none());
+    project_file::of_run(&file, &variables, backend, id).or_else(|complaints| {
         let path = path.display().to_string();
         let text = project_file::text(Path::new(&path), &path)?;
         let source = Source {
@@ -138,4 +143,46 @@ fn check(request: &SubmitRequest) -> Result<(), CliError> {
         error = error.fix(format!("also {}: {}", more.pointer, more.detail));
     }
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+    use crate::config::{Choices, Surroundings};
+
+    fn of(file: &str, words: &str) -> Result<SubmitRequest, CliError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("qwex.yaml"), file).unwrap();
+        let around = Surroundings {
+            env: &|_| None,
+            dir: dir.path(),
+        };
+        let settings = Settings::gather(&Choices::default(), &around).unwrap();
+        let words = ["qwexctl", "run"].into_iter().chain(words.split_whitespace());
+        let parsed = cli::parse(words.chain(["--", "true"]).map(Into::into)).unwrap();
+        let cli::Command::Run(args) = parsed.command else {
+            panic!("it is run");
+        };
+        request(&settings, &args, RunId::mint(), "docker")
+    }
+
+    #[test]
+    fn a_flag_stands_for_what_the_file_says_whatever_that_is() {
+        let file = "image: 'app:${env.QWEX_NOT_SET_ANYWHERE}'\n\
+                    mounts: [{ kind: volume, source: cache, target: /cache }, { kind: volume, source: data, target: /data }]\n";
+        assert!(of(file, "").unwrap_err().text().contains("QWEX_NOT_SET_ANYWHERE"));
+        let request = of(
+            file,
+            "--image busybox --mount kind=volume,source=mine,target=/data",
+        )
+        .unwrap();
+        assert_eq!(request.image.as_deref(), Some("busybox"));
+        let mounts: Vec<_> = request
+            .mounts
+            .iter()
+            .map(|mount| (mount.source.as_deref().unwrap_or_default(), mount.target.as_str()))
+            .collect();
+        assert_eq!(mounts, [("cache", "/cache"), ("mine", "/data")]);
+    }
 }

@@ -29,11 +29,15 @@ impl Session {
             env: &variable,
             dir: &dir,
         };
-        Ok(Self {
+        let session = Self {
             settings: Settings::gather(&choices(global), &around)?,
             out: output(global),
             progress: Progress::new(global.progress),
-        })
+        };
+        if let Some(passed_over) = &session.settings.passed_over {
+            session.progress.note(&passed_over.to_string());
+        }
+        Ok(session)
     }
 
     /// The client of the chosen server.

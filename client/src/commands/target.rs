@@ -1,6 +1,6 @@
 //! Whether a word on the command line means a run of this directory or one of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use qwex_core::RunId;
 use qwex_runner::StoreError;
@@ -8,7 +8,7 @@ use qwex_runner::StoreError;
 use super::resolve;
 use super::session::Session;
 use crate::direct::{Direct, DirectError};
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::remote::JobApiClient;
 
 /// A run and who has it.
@@ -20,10 +20,10 @@ pub enum Target {
 /// Finds the run: one of this directory if the word means one here, else one of the server. Of two newest ones the
 /// newer is meant.
 pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
-    let here = here(word)?;
+    let here = here(session, word)?;
     let Some((local, id)) = here else {
-        if let (None, Some(direct)) = (&session.settings.server, Direct::find()?) {
-            return Err(absent(word, &direct));
+        if session.settings.server.is_none() {
+            return Err(absent(word, records(session)?.as_ref()));
         }
         let client = session.client()?;
         let id = resolve::remote(session, client.as_ref(), word).await?;
@@ -45,13 +45,24 @@ pub async fn find(session: &Session, word: &str) -> Result<Target, CliError> {
 }
 
 /// Without a server the word can only mean a run of this directory, and there is none.
-fn absent(word: &str, direct: &Direct) -> CliError {
-    let not_found = StoreError::NotFound {
-        word: word.to_owned(),
+fn absent(word: &str, direct: Option<&Direct>) -> CliError {
+    let has_any = direct.is_some_and(|direct| direct.ids().is_ok_and(|ids| !ids.is_empty()));
+    let told = |what: String| CliError::new(Exit::NotFound, what).code("not_found");
+    let error = match (direct, word) {
+        (Some(direct), word) if has_any => {
+            let what = match word {
+                "@last-failed" => "no run here has failed".to_owned(),
+                word => format!("no run here is named `{word}`"),
+            };
+            let why = format!("{} has no such run", direct.path().display());
+            told(what).why(why).fix("see what is here: `qwexctl ps --local`")
+        }
+        (Some(_) | None, _) => told("there are no runs here yet".to_owned())
+            .why("none is recorded in this directory or above it, and no server is set")
+            .fix("start one: `qwexctl run -- echo hello`")
+            .fix("or change to the directory in which the run was started"),
     };
-    CliError::from(DirectError::from(not_found))
-        .why(format!("{} has no such run", direct.path().display()))
-        .fix("a run of a server: name the server, with --server URL or a context")
+    error.fix("a run of a server: name the server, with --server URL or a context")
 }
 
 /// The run of this directory that a word means, where those of a server are not meant; `why` says what about them.
@@ -66,8 +77,28 @@ pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliErro
     })
 }
 
-fn here(word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
-    let Some(local) = Direct::find()? else {
+/// The runs that are recorded in this directory or above it.
+pub fn records(session: &Session) -> Result<Option<Direct>, CliError> {
+    let (direct, passed_over) = Direct::find()?;
+    tell_passed_over(session, passed_over.as_ref());
+    Ok(direct)
+}
+
+/// Says once whose records were not looked at, and what to do if they should be.
+pub fn tell_passed_over(session: &Session, passed_over: Option<&StoreError>) {
+    static TOLD: Once = Once::new();
+    if let Some(error @ StoreError::Foreign { path, .. }) = passed_over {
+        let project = path.parent().unwrap_or(path).display();
+        TOLD.call_once(|| {
+            session.progress.note(&format!(
+                "{error}; if you trust whoever wrote it: QWEX_SAFE_DIRECTORY={project}"
+            ));
+        });
+    }
+}
+
+fn here(session: &Session, word: &str) -> Result<Option<(Direct, RunId)>, CliError> {
+    let Some(local) = records(session)? else {
         return Ok(None);
     };
     match local.resolve(word) {

@@ -2,8 +2,8 @@
 
 use qwex_core::{Run, RunId, RunStatus, Span};
 
-use super::direct_run::outputs_code;
 use super::get::print;
+use super::outputs::outputs_code;
 use super::session::Session;
 use super::target::{Target, find};
 use super::{Done, exit_code};

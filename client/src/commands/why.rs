@@ -4,7 +4,7 @@ use qwex_api::run::Why;
 use qwex_core::Run;
 
 use super::Done;
-use super::direct_run::outputs_fix;
+use super::outputs::missing;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::WhyArgs;
@@ -24,9 +24,9 @@ pub async fn why(session: &Session, args: &WhyArgs) -> Done {
                 None => {
                     let run = local.get(id)?;
                     let mut why = here(&run, &local.placed(id)?);
-                    if let Some(trouble) = local.outputs_trouble(&run)? {
+                    if let Some((trouble, way)) = missing(&local, &run)? {
                         why.summary = format!("{}; {trouble}", why.summary);
-                        why.hint = why.hint.or_else(|| Some(outputs_fix(&run)));
+                        why.hint = why.hint.or(Some(way));
                     }
                     if let Some(unkept) = local.unkept(id)? {
                         let error = CliError::from(DirectError::Unkept { id, why: unkept });

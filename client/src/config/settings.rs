@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::contexts::{self, ContextFile};
 use crate::error::{CliError, Exit};
-use crate::project_file::{self, ProjectFile, Unread};
+use crate::project_file::{self, PassedOver, ProjectFile, Unread};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Settings {
     pub retry_for: Valued<Span>,
     pub file: ProjectFile<Option<Unread>>,
     pub file_path: Option<PathBuf>,
+    /// A project file of somebody else that was not looked at.
+    pub passed_over: Option<PassedOver>,
 }
 
 const RETRY_FOR: Span = Span::from_secs(10);
@@ -86,7 +88,8 @@ impl Settings {
     /// One of the files cannot be read, a variable has no usable value, or the chosen context does not exist.
     pub fn gather(choices: &Choices, around: &Surroundings<'_>) -> Result<Self, CliError> {
         let env = |name: &str| (around.env)(name).filter(|value| !value.is_empty());
-        let (file_path, file) = match project_file::find(around.dir)? {
+        let (read, passed_over) = project_file::find(around.dir)?;
+        let (file_path, file) = match read {
             Some(read) => (Some(read.path), read.file),
             None => (None, ProjectFile::default()),
         };
@@ -107,6 +110,7 @@ impl Settings {
             context_path,
             file,
             file_path,
+            passed_over,
         };
         settings.take_context(
             choices,

@@ -131,9 +131,12 @@ impl CopyLogs {
 
     async fn rest_of(&self, source: &LogSource, number: usize) -> Result<()> {
         let mut tries = 0;
+        let position = || lock(&self.writer).index.sources[number].position.clone();
         while !lock(&self.writer).index.sources[number].ended {
+            let before = position();
             let copied = copy(self.backend.as_ref(), &self.writer, source, number, false).await;
-            tries += 1;
+            // Only tries in vain count: a long log may come in many pieces.
+            tries = if position() == before { tries + 1 } else { 0 };
             match copied {
                 Ok(true) => lock(&self.writer).end(number)?,
                 Err(DirectError::Runner(error)) if !error.is_retryable() || tries >= TRIES => {
@@ -206,4 +209,59 @@ async fn copy(
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use qwex_runner::Watcher;
+
+    use super::super::log_files;
+    use super::super::scripted::{bench_with, run, scripted};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_breaks_again_and_again_costs_no_byte_as_long_as_some_come() {
+        let mut backend = scripted(vec![Ok(())], vec![]);
+        backend.log = "x".repeat(TRIES as usize + 2);
+        let all = backend.log.clone();
+        let run = run();
+        let bench = bench_with(backend, &run);
+        let handle = bench.drive.handle(&run);
+        let copying = CopyLogs::open(bench.backend.clone(), &bench.drive.journal, handle).unwrap();
+        copying.rest().await.unwrap();
+        let index = log_files::read_index(&bench.drive.journal, run.attempt).unwrap();
+        assert_eq!(index.gaps, Vec::<String>::new());
+        let stored = std::fs::read_to_string(bench.drive.journal.path_of("stdout.log")).unwrap();
+        assert_eq!(stored, all);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_a_crash_of_the_machine_took_are_read_once_more() {
+        let mut backend = scripted(vec![Ok(())], vec![]);
+        backend.log = "0123456789".to_owned();
+        let run = run();
+        let bench = bench_with(backend, &run);
+        let handle = bench.drive.handle(&run);
+        let source = bench.backend.list_logs(&handle).await.unwrap().remove(0);
+        let position = qwex_runner::LogPosition {
+            offset: 8,
+            ..Default::default()
+        };
+        let index = log_files::LogIndex {
+            sources: vec![log_files::Stored {
+                source,
+                file: "stdout.log".to_owned(),
+                start: 0,
+                position,
+                ended: false,
+            }],
+            ..Default::default()
+        };
+        log_files::write_index(&bench.drive.journal, run.attempt, &index).unwrap();
+        let file = bench.drive.journal.path_of("stdout.log");
+        std::fs::write(&file, "0123").unwrap();
+        let copying = CopyLogs::open(bench.backend.clone(), &bench.drive.journal, handle).unwrap();
+        copying.rest().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "0123456789");
+    }
 }

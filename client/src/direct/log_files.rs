@@ -95,7 +95,10 @@ impl LogWriter {
     /// # Errors
     /// The index cannot be read.
     pub fn open(journal: Journal, attempt: Attempt) -> Result<Self, StoreError> {
-        let index = read_index(&journal, attempt)?;
+        let mut index = read_index(&journal, attempt)?;
+        if !index.complete {
+            forget_lost(&journal, &mut index);
+        }
         Ok(Self {
             journal,
             attempt,
@@ -203,6 +206,18 @@ impl LogWriter {
         let json = serde_json::to_vec(&self.index).expect("positions serialise");
         self.journal
             .write_file(&index_name(self.attempt), &json, durability)
+    }
+}
+
+/// A machine that crashed may have kept the index of a growing log and lost the last of its bytes: what is not there is read
+/// once more.
+fn forget_lost(journal: &Journal, index: &mut LogIndex) {
+    for stored in &mut index.sources {
+        let there = std::fs::metadata(journal.path_of(&stored.file)).map_or(0, |meta| meta.len());
+        if there < stored.start + stored.position.offset {
+            stored.position = LogPosition::default();
+            stored.ended = false;
+        }
     }
 }
 

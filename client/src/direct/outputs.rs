@@ -1,6 +1,7 @@
 //! The outputs of a run that is over: brought into its workspace from where it ran, and what is known of that beside its
 //! record. What cannot be brought now stays on the backend and is tried again, also after the run's end was told; what
-//! can never be brought stays there until the record is removed. `drive` steps through it, commands ask `Direct`.
+//! can never be brought stays there until somebody asks for it once more, or the record is removed. `drive` steps through
+//! it, commands ask `Direct`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +16,17 @@ use super::beside;
 use super::drive::{Drive, Result};
 use super::keeper::note;
 
-const FILE: &str = "outputs.json";
+pub(super) const FILE: &str = "outputs.json";
+/// Beside it: the word of whoever asked for them last.
+const ASKED: &str = "outputs.asked";
 /// How long after the end of a run its outputs are asked for.
 const LONG: SignedDuration = SignedDuration::from_hours(24);
 /// How often a backend that answers is asked: what an archive holds, or where there is no room, seldom mends itself.
 const ANSWERS: u32 = 12;
 /// Longest pause between two tries after the run's end was told.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How often it is looked whether somebody asks for them.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What came of the outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,9 @@ pub struct Outputs {
     /// They are still where the run ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_there: bool,
+    /// The word of whoever asked last, before the try that this came of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answers: Option<String>,
 }
 
 impl Outputs {
@@ -54,6 +62,7 @@ impl Outputs {
             failed: Some(error.to_string()),
             is_tried,
             is_there: !matches!(error, RunnerError::NotFound { .. }),
+            answers: None,
         }
     }
 
@@ -70,7 +79,7 @@ impl Outputs {
         journal.write_file(FILE, &json, Durability::Machine)
     }
 
-    /// Whether a keeper still has to bring those of a run.
+    /// Whether a keeper still has to bring those of a run: it goes on trying, or somebody asked.
     ///
     /// # Errors
     /// As [`Outputs::read`].
@@ -78,7 +87,30 @@ impl Outputs {
         if run.spec.outputs.is_empty() {
             return Ok(false);
         }
-        Ok(Self::read(journal)?.is_some_and(|outputs| outputs.is_tried))
+        let Some(outputs) = Self::read(journal)? else {
+            return Ok(false);
+        };
+        Ok(outputs.is_tried || (outputs.collected.is_none() && outputs.is_asked(journal)?))
+    }
+
+    /// Asks for those of a run once more; the word that the answer will bear.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn ask(journal: &Journal) -> std::result::Result<String, StoreError> {
+        let word = uuid::Uuid::now_v7().to_string();
+        journal.write_file(ASKED, word.as_bytes(), Durability::Machine)?;
+        Ok(word)
+    }
+
+    /// Whether this came of a try after somebody asked with that word.
+    #[must_use]
+    pub fn is_answer_to(&self, word: &str) -> bool {
+        self.answers.as_deref() == Some(word)
+    }
+
+    fn is_asked(&self, journal: &Journal) -> std::result::Result<bool, StoreError> {
+        Ok(asked(journal)?.is_some_and(|word| !self.is_answer_to(&word)))
     }
 
     /// Why outputs are not here, as a sentence; `None`: they are, or there are none.
@@ -87,11 +119,17 @@ impl Outputs {
         let why = self.failed.as_ref()?;
         let now = match (self.is_tried, self.is_there) {
             (true, _) => "they are where it ran, and are tried again",
-            (false, true) => "they are still where it ran, and nobody tries again",
+            (false, true) => "they are still where it ran, and are not tried again until somebody asks",
             (false, false) => "they are lost",
         };
         Some(format!("its outputs are not here: {why}; {now}"))
     }
+}
+
+/// The word of whoever asked last.
+fn asked(journal: &Journal) -> std::result::Result<Option<String>, StoreError> {
+    let word = journal.read_file(ASKED)?;
+    Ok(word.map(|word| String::from_utf8_lossy(&word).into_owned()))
 }
 
 impl Drive {
@@ -131,10 +169,11 @@ impl Drive {
         let mut pause = self.patience.pause;
         let mut answers = 0;
         while Outputs::are_tried(&self.journal, run)? {
-            tokio::time::sleep(pause).await;
+            self.pause_until_asked(pause).await?;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            let word = asked(&self.journal)?;
             let age = Timestamp::now().duration_since(run.finished_at.unwrap_or(run.created_at));
-            let outputs = match self.collect(run, handle).await {
+            let outcome = match self.collect(run, handle).await {
                 Ok(paths) => Outputs::brought(paths),
                 Err(error) => {
                     answers += u32::from(!error.is_blind());
@@ -142,10 +181,25 @@ impl Drive {
                     Outputs::failed(&error, may_come)
                 }
             };
+            let outputs = Outputs {
+                answers: word,
+                ..outcome
+            };
             outputs.write(&self.journal)?;
             if !outputs.is_there {
                 self.discard(handle).await;
             }
+        }
+        Ok(())
+    }
+
+    /// Somebody who asks ends the pause.
+    async fn pause_until_asked(&self, pause: Duration) -> Result<()> {
+        let outputs = Outputs::read(&self.journal)?.unwrap_or_default();
+        let until = tokio::time::Instant::now() + pause;
+        while !outputs.is_asked(&self.journal)? && tokio::time::Instant::now() < until {
+            let look = tokio::time::Instant::now() + LOOK;
+            tokio::time::sleep_until(look.min(until)).await;
         }
         Ok(())
     }

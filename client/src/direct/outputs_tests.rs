@@ -94,6 +94,50 @@ async fn what_can_never_be_brought_is_told_and_left_where_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_is_tried_once_more_when_somebody_asks() {
+    let bench = bench(vec![rejected()]);
+    bench.drive.run().await.unwrap();
+    let word = Outputs::ask(&bench.drive.journal).unwrap();
+    assert!(!bench.outputs().is_answer_to(&word));
+    // It is in vain, and that is an answer too.
+    *bench.backend.collects.lock().unwrap() = [rejected()].into();
+    bench.drive.run().await.unwrap();
+    let told = bench.outputs();
+    assert!(
+        told.is_answer_to(&word) && told.is_there && !bench.is_removed(),
+        "{told:?}"
+    );
+    // Nobody asked again.
+    *bench.backend.collects.lock().unwrap() = [brought()].into();
+    bench.drive.run().await.unwrap();
+    assert_eq!(bench.outputs().collected, None);
+    Outputs::ask(&bench.drive.journal).unwrap();
+    bench.drive.run().await.unwrap();
+    assert!(bench.outputs().collected.is_some() && bench.is_removed());
+}
+
+#[tokio::test]
+async fn whoever_asks_does_not_wait_for_the_next_try() {
+    let mut bench = bench(vec![lost()]);
+    bench.drive.patience.pause = Duration::from_secs(3600);
+    bench.drive.patience.limit = Duration::ZERO;
+    let asked = async {
+        while bench.drive.journal.read().unwrap().logs.is_none() {
+            tokio::task::yield_now().await;
+        }
+        *bench.backend.collects.lock().unwrap() = [brought()].into();
+        Outputs::ask(&bench.drive.journal).unwrap();
+    };
+    let (driven, ()) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(bench.drive.run(), asked)
+    })
+    .await
+    .expect("it sleeps");
+    driven.unwrap();
+    assert!(bench.outputs().collected.is_some());
+}
+
+#[tokio::test]
 async fn a_keeper_that_was_killed_between_the_log_and_the_outputs_loses_none() {
     let bench = bench(vec![brought()]);
     let complete = super::super::log_files::LogIndex {

@@ -9,7 +9,7 @@ use qwex_core::{
     Attempt, Fact, Flags, JobSpec, Observation, Pending, PendingCode, Project, Provenance, Run, RunId,
     RunName, RunStatus,
 };
-use qwex_runner::{Journal, Runner, Store, StoreError, store::state_of, wait};
+use qwex_runner::{Journal, Runner, Store, StoreError, store::nearest, store::state_of, wait};
 use qwex_runner_local::LocalBackend;
 
 use super::error::DirectError;
@@ -56,13 +56,16 @@ impl Direct {
         Self::over(Store::open(&dir)?, dir)
     }
 
-    /// The runs of this directory or the nearest one above it that has any.
+    /// The runs of this directory or the nearest one above it that has any; and why one that is nearer was passed over.
     ///
     /// # Errors
     /// There is a store, and it cannot be used.
-    pub fn find() -> Result<Option<Self>> {
+    pub fn find() -> Result<(Option<Self>, Option<StoreError>)> {
         let dir = here()?;
-        Store::find(&dir)?.map(|store| Self::over(store, dir)).transpose()
+        let nearest = nearest(&dir, "runs")?;
+        let store = nearest.dir.as_deref().map(Store::open).transpose()?;
+        let found = store.map(|store| Self::over(store, dir)).transpose()?;
+        Ok((found, nearest.passed_over))
     }
 
     /// The runs recorded in a directory.
@@ -195,18 +198,6 @@ impl Direct {
             return Ok((run, unkept));
         }
         Ok((self.looked_at(run, &journal)?, None))
-    }
-
-    /// Why the outputs of a run that is over are not here, as a sentence.
-    ///
-    /// # Errors
-    /// The run is not there, or the file beside its record cannot be read.
-    pub fn outputs_trouble(&self, run: &Run) -> Result<Option<String>> {
-        if run.spec.outputs.is_empty() {
-            return Ok(None);
-        }
-        let outputs = Outputs::read(&self.store.journal(run.id)?)?;
-        Ok(outputs.and_then(|outputs| outputs.trouble()))
     }
 
     /// The directory that holds `.qwex`.

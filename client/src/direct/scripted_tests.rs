@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use qwex_core::{BackendInfo, BackendKind, Fact, ObjectUid, Observation, Run, RunId};
+use qwex_core::{BackendInfo, BackendKind, EpisodeId, Fact, ObjectUid, Observation, Run, RunId};
 use qwex_runner::{
-    Backend, CancelProgress, Feature, Handle, LogItem, LogPosition, LogSource, Probe, Runner, RunnerError,
-    SightingStream, Store, Submitted, WatchPosition, Watcher, Work,
+    Backend, CancelProgress, Feature, Handle, LogChunk, LogItem, LogPosition, LogSource, Probe, Runner,
+    RunnerError, SightingStream, Store, Submitted, WatchPosition, Watcher, Work,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -34,6 +35,8 @@ pub struct Scripted {
     pub slow: Option<Notify>,
     pub collects: Mutex<VecDeque<Answer<Vec<PathBuf>>>>,
     pub removed: AtomicBool,
+    /// What stdout is; each read gives one byte of it and breaks.
+    pub log: String,
 }
 
 pub fn next<T: Clone>(answers: &Mutex<VecDeque<T>>) -> T {
@@ -102,17 +105,40 @@ impl Watcher for Scripted {
         }])
     }
 
-    async fn list_logs(&self, _: &Handle) -> Answer<Vec<LogSource>> {
-        Ok(Vec::new())
+    async fn list_logs(&self, handle: &Handle) -> Answer<Vec<LogSource>> {
+        let stdout = LogSource {
+            run_id: handle.run_id,
+            attempt: handle.attempt,
+            episode: EpisodeId("one".to_owned()),
+            stream: "stdout".to_owned(),
+            locator: "there".to_owned(),
+        };
+        Ok(if self.log.is_empty() { vec![] } else { vec![stdout] })
     }
 
     async fn read_log(
         &self,
         _: &LogSource,
-        _: LogPosition,
+        from: LogPosition,
         _: bool,
     ) -> Answer<BoxStream<'static, Answer<LogItem>>> {
-        unreachable!("nothing is read")
+        let at = usize::try_from(from.offset).expect("a short log");
+        let items = match self.log.get(at..=at) {
+            None => vec![Ok(LogItem::End)],
+            Some(byte) => {
+                let position = LogPosition {
+                    offset: from.offset + 1,
+                    ..from
+                };
+                let chunk = LogChunk {
+                    bytes: byte.to_owned().into(),
+                    lines: Vec::new(),
+                    position,
+                };
+                vec![Ok(LogItem::Chunk(chunk)), lost()]
+            }
+        };
+        Ok(futures::stream::iter(items).boxed())
     }
 }
 
@@ -159,6 +185,7 @@ pub fn scripted(submits: Vec<Answer<()>>, cancels: Vec<Answer<CancelProgress>>) 
         slow: None,
         collects: Mutex::new([Ok(Vec::new())].into()),
         removed: AtomicBool::default(),
+        log: String::new(),
     }
 }
 

@@ -53,9 +53,9 @@ pub(super) struct Driver<'a> {
 /// Drives a pipeline until every stage is over. The caller holds its lock.
 ///
 /// # Errors
-/// The record or the store cannot be read or written; the next driver goes on from there.
+/// The record is not this user's; it or the store cannot be read or written, and the next driver goes on from there.
 pub async fn drive(shelved: &Shelved, runner: &dyn StageRunner) -> Result<()> {
-    let pipeline = shelved.read()?;
+    let pipeline = shelved.read_own()?;
     if pipeline.status.is_terminal() {
         return Ok(());
     }

@@ -29,6 +29,13 @@ impl Driver<'_> {
                 stage.in_doubt = false;
                 finish(stage, StageStatus::Failed, Some(why));
             }
+            // It was taken up only because they could have come.
+            End::Unbrought(_) if stage.in_doubt => anew(stage),
+            End::Unbrought(why) => {
+                note(&format!("{}: {why}", stage.name));
+                stage.in_doubt = true;
+                finish(stage, StageStatus::Failed, Some(why));
+            }
             End::Withdrawn { in_doubt } => {
                 stage.in_doubt = in_doubt;
                 let reason = "cancelled before it ran".to_owned();

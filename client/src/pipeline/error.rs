@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use qwex_runner::StoreError;
+
 use super::record::PipelineId;
 
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +14,14 @@ pub enum PipelineError {
     /// It is under way.
     #[error("pipeline {id} has not ended")]
     Active { id: PipelineId },
+    /// Its record was put there by somebody else, or by something.
+    #[error("pipeline {id} is not driven")]
+    Foreign { id: PipelineId, source: Doubt },
+    #[error("cannot find a place for the key that marks pipelines as yours")]
+    Key { source: io::Error },
+    /// The directory that holds `.qwex` cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{word:?} is the beginning of more than one pipeline id")]
     Ambiguous { word: String },
     #[error("cannot {what} {}", path.display())]
@@ -30,6 +40,13 @@ pub enum PipelineError {
     #[error("{message}")]
     Refused { message: String },
 }
+
+/// Why a pipeline is taken for somebody else's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nobody can say that you began it on this machine ({0}), so nothing of it is started, resumed or cancelled here"
+)]
+pub struct Doubt(pub(super) String);
 
 impl PipelineError {
     pub(super) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {

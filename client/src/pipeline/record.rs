@@ -144,7 +144,8 @@ pub struct StageRecord {
     /// Whether a failure before it is why it was skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped_by_failure: bool,
-    /// It was given up without anybody knowing whether its run goes on: no other run before that is known.
+    /// It was given up without anybody knowing whether its run goes on, or what its run made is still to come: no other run
+    /// before that is known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,
     /// Minted before anything is handed over. Of a reused stage: the run that it is reused from.

@@ -59,7 +59,8 @@ pub trait StageRunner {
     async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError>;
 
     /// Returns when the run is over, its log stored and its outputs in the project's directory; from time to time also
-    /// before (`None`), so that it is known that somebody answers. Refused: it is over and of no use.
+    /// before (`None`), so that it is known that somebody answers. Refused: it is over, and what it made
+    /// did not come.
     async fn wait(&self, backend: &str, id: RunId) -> Result<Option<Over>, StageError>;
 
     /// Asks it to stop; asking twice is asking once. Absent: nobody has it.

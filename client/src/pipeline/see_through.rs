@@ -36,8 +36,10 @@ impl Patience {
 #[derive(Debug)]
 pub enum End {
     Over(Box<Over>),
-    /// It surely does not run, and brought nothing.
+    /// It surely never ran.
     Failed(String),
+    /// It is over, and what it made did not come; somebody may bring it yet.
+    Unbrought(String),
     /// Cancelled, and nobody has it. In doubt: it may have been on its way.
     Withdrawn {
         in_doubt: bool,
@@ -176,7 +178,7 @@ impl Journey<'_> {
                     self.sees(sight);
                     pause = self.patience.first_pause;
                 }
-                Err(StageError::Refused { message }) => return End::Failed(message),
+                Err(StageError::Refused { message }) => return End::Unbrought(message),
                 Err(StageError::Unreachable { message } | StageError::Absent { message }) => {
                     self.is_blind(sight, message);
                     tokio::time::sleep(pause).await;

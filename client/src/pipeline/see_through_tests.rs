@@ -8,7 +8,7 @@ use qwex_core::{JobSpec, Run, RunId, RunName};
 use qwex_runner::Transfer;
 use serde_json::json;
 
-use super::super::record::sample;
+use super::super::record::PipelineId;
 use super::super::shelf::{Shelf, Shelved};
 use super::*;
 
@@ -100,8 +100,7 @@ struct Seen {
 
 fn shelved() -> (tempfile::TempDir, Shelved) {
     let dir = tempfile::tempdir().unwrap();
-    let pipeline = sample::pipeline(vec![sample::stage("a", &[])]);
-    let shelved = Shelf::open(dir.path()).unwrap().put(&pipeline).unwrap();
+    let shelved = Shelf::open(dir.path()).unwrap().make(PipelineId::mint()).unwrap();
     (dir, shelved)
 }
 

@@ -1,5 +1,6 @@
 //! Where pipelines are recorded: `.qwex/pipelines/<id>/` of the project's directory. Files are replaced whole, so that
-//! reading needs no lock; only the driver of a pipeline writes its record, and the one who takes it up again.
+//! reading needs no lock; only the driver of a pipeline writes its record, and the one who takes it up again. Each record
+//! carries the mark of who wrote it (`vouch`).
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -7,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use qwex_core::RunStatus;
-use qwex_runner::Store;
 use qwex_runner::durable::{Dir, Durability};
+use qwex_runner::store::nearest;
+use qwex_runner::{Store, StoreError};
 use serde::Deserialize;
 
-use super::error::PipelineError;
+use super::error::{Doubt, PipelineError};
 use super::record::{Pipeline, PipelineId, VERSION};
+use super::vouch;
+use crate::mark;
 
 type Result<T> = std::result::Result<T, PipelineError>;
 
@@ -48,7 +52,7 @@ impl Shelf {
     pub fn open(project: &Path) -> Result<Self> {
         let broken = |source| PipelineError::io("open", &project.join(".qwex/pipelines"), source);
         // The store of runs makes `.qwex` as it must be.
-        Store::open(project).map_err(|error| broken(io::Error::other(error.to_string())))?;
+        Store::open(project)?;
         let project = std::path::absolute(project).map_err(broken)?;
         let dir = Dir::open(&project)
             .and_then(|project| project.ensure_dir(".qwex"))
@@ -66,13 +70,15 @@ impl Shelf {
         is_there.then(|| Self::open(project)).transpose()
     }
 
-    /// Opens that of the nearest directory, from `start` upwards, that has any.
+    /// Opens that of the nearest directory, from `start` upwards, that has any; and why one that is nearer was passed over,
+    /// as of runs.
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn find(start: &Path) -> Result<Option<Self>> {
-        let with_any = start.ancestors().find(|dir| dir.join(".qwex/pipelines").is_dir());
-        with_any.map(Self::open).transpose()
+    pub fn find(start: &Path) -> Result<(Option<Self>, Option<StoreError>)> {
+        let nearest = nearest(start, "pipelines")?;
+        let found = nearest.dir.as_deref().map(Self::open).transpose()?;
+        Ok((found, nearest.passed_over))
     }
 
     #[must_use]
@@ -120,13 +126,21 @@ impl Shelf {
     /// # Errors
     /// It cannot be written.
     pub fn put(&self, pipeline: &Pipeline) -> Result<Shelved> {
-        let name = pipeline.id.to_string();
-        let broken = |source| PipelineError::io("make", &self.dir.path().join(&name), source);
-        let dir = self.dir.create_dir(&name).map_err(broken)?;
-        let shelved = self.shelved(pipeline.id, dir);
+        // Without it nothing is left behind.
+        own_key()?;
+        let shelved = self.make(pipeline.id)?;
         shelved.write(pipeline)?;
-        self.dir.sync().map_err(broken)?;
+        let synced = self.dir.sync();
+        synced.map_err(|source| PipelineError::io("make", &shelved.dir.path().to_owned(), source))?;
         Ok(shelved)
+    }
+
+    /// A place without a record.
+    pub(super) fn make(&self, id: PipelineId) -> Result<Shelved> {
+        let name = id.to_string();
+        let made = self.dir.create_dir(&name);
+        let dir = made.map_err(|source| PipelineError::io("make", &self.dir.path().join(&name), source))?;
+        Ok(self.shelved(id, dir))
     }
 
     /// The place of a pipeline.
@@ -147,17 +161,23 @@ impl Shelf {
         }
     }
 
-    /// Removes the record of a pipeline that is over. Its runs stay.
+    /// Removes the record of a pipeline that is over, with `force` also of one that is not this user's to end. Its runs
+    /// stay.
     ///
     /// # Errors
-    /// [`PipelineError::Active`] while it is under way; it is not there, or cannot be removed.
-    pub fn remove(&self, id: PipelineId) -> Result<()> {
+    /// [`PipelineError::Active`] while it is under way, [`PipelineError::Foreign`] if it could be with `force`; it is not
+    /// there, or cannot be removed.
+    pub fn remove(&self, id: PipelineId, force: bool) -> Result<()> {
         let shelved = self.get(id)?;
         let Some(_lock) = shelved.lock()? else {
             return Err(PipelineError::Active { id });
         };
         match shelved.read() {
-            Ok(pipeline) if !pipeline.status.is_terminal() => return Err(PipelineError::Active { id }),
+            Ok(pipeline) if !pipeline.status.is_terminal() => match shelved.check_own() {
+                Ok(()) => return Err(PipelineError::Active { id }),
+                Err(PipelineError::Foreign { .. }) if force => {}
+                Err(error) => return Err(error),
+            },
             // What cannot be read can only be removed.
             Ok(_) | Err(PipelineError::Damaged { .. } | PipelineError::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -230,30 +250,59 @@ impl Shelved {
     /// # Errors
     /// It cannot be read or understood.
     pub fn read(&self) -> Result<Pipeline> {
+        self.parsed(&self.bytes()?)
+    }
+
+    /// The same for whoever acts upon it.
+    ///
+    /// # Errors
+    /// As [`Shelved::read`]; [`PipelineError::Foreign`]: nobody can say that it is this user's.
+    pub fn read_own(&self) -> Result<Pipeline> {
+        let bytes = self.bytes()?;
+        let pipeline = self.parsed(&bytes)?;
+        match vouch::doubt(self.id, &bytes) {
+            None => Ok(pipeline),
+            Some(doubt) => Err(PipelineError::Foreign {
+                id: self.id,
+                source: Doubt(doubt),
+            }),
+        }
+    }
+
+    /// Whether it is this user's to drive.
+    ///
+    /// # Errors
+    /// As [`Shelved::read_own`].
+    pub fn check_own(&self) -> Result<()> {
+        self.read_own().map(drop)
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let read = self.dir.read(RECORD);
+        read.map_err(|source| PipelineError::io("read", &self.dir.path().join(RECORD), source))?
+            .ok_or_else(|| PipelineError::NotFound {
+                word: self.id.to_string(),
+            })
+    }
+
+    fn parsed(&self, bytes: &[u8]) -> Result<Pipeline> {
         let path = self.dir.path().join(RECORD);
         let damaged = |message: String| PipelineError::Damaged {
             path: path.clone(),
             message,
         };
-        let bytes = self
-            .dir
-            .read(RECORD)
-            .map_err(|source| PipelineError::io("read", &path, source))?
-            .ok_or_else(|| PipelineError::NotFound {
-                word: self.id.to_string(),
-            })?;
         #[derive(Deserialize)]
         struct Head {
             version: u64,
         }
-        let head: Head = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let head: Head = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if head.version > VERSION {
             return Err(PipelineError::Newer {
                 path,
                 version: head.version,
             });
         }
-        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))
     }
 
     /// Replaces the record; it is on disk when this returns.
@@ -262,12 +311,12 @@ impl Shelved {
     /// It cannot be written; the record is then as it was.
     pub fn write(&self, pipeline: &Pipeline) -> Result<()> {
         let path = self.dir.path().join(RECORD);
-        let mut bytes = serde_json::to_vec_pretty(pipeline).map_err(|error| PipelineError::Damaged {
+        let json = serde_json::to_vec_pretty(pipeline).map_err(|error| PipelineError::Damaged {
             path: path.clone(),
             message: error.to_string(),
         })?;
-        bytes.push(b'\n');
-        let written = self.dir.write(RECORD, &bytes, Durability::Machine);
+        let record = vouch::marked(&own_key()?, self.id, &json);
+        let written = self.dir.write(RECORD, &record, Durability::Machine);
         written.map_err(|source| PipelineError::io("write", &path, source))
     }
 
@@ -346,4 +395,8 @@ impl Shelved {
         let removed = self.dir.remove_file(CANCEL);
         removed.map_err(|source| PipelineError::io("remove", &self.dir.path().join(CANCEL), source))
     }
+}
+
+fn own_key() -> Result<mark::Key> {
+    mark::own_key().map_err(|source| PipelineError::Key { source })
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::FILE_NAME;
 use super::complaint::{Complaint, Source, refused};
+use super::locate::{Located, PassedOver, locate};
 use super::misread::{FORMS, Forms, misread};
 use super::model::ProjectFile;
 use crate::error::{CliError, Exit};
@@ -32,16 +33,16 @@ impl<S> Read<S> {
     }
 }
 
-/// The nearest `qwex.yaml` at `from` or above it.
+/// The nearest `qwex.yaml` at `from` or above it, and one that was passed over on the way.
 ///
 /// # Errors
 /// There is one that cannot be read or understood.
-pub fn find<S: DeserializeOwned + Default>(from: &Path) -> Result<Option<Read<S>>, CliError> {
-    let found = from
-        .ancestors()
-        .map(|dir| dir.join(FILE_NAME))
-        .find(|path| path.is_file());
-    found.map(|path| read(&path, from)).transpose()
+pub fn find<S: DeserializeOwned + Default>(
+    from: &Path,
+) -> Result<(Option<Read<S>>, Option<PassedOver>), CliError> {
+    let Located { path, passed_over } = locate(from);
+    let found = path.map(|path| read(&path, from)).transpose()?;
+    Ok((found, passed_over))
 }
 
 /// Reads a file; `from` is where people are.

@@ -127,7 +127,7 @@ fn a_run_without_a_keeper_gets_one() {
     let started = seen(user.qwexctl(&["run", "-d", "--retries", "1", "--", "sleep", "600"]));
     let id = started.out.trim().to_owned();
     assert_eq!(started.code, 0, "{}", started.err);
-    let keeper = keeper_of(&id).expect("it has a keeper");
+    let keeper = until("it has no keeper", || keeper_of(&id));
     nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).unwrap();
     until("the keeper never went", || keeper_of(&id).is_none().then_some(()));
     let told = checks(&user, &[]);

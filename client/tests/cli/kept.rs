@@ -110,7 +110,7 @@ fn a_directory_that_moved_keeps_its_runs() {
     };
     let started = at("a", &["run", "-d", "--retries", "1", "--", "sleep", "600"]);
     let id = started.out.trim();
-    let keeper = keeper_of(id).expect("it has a keeper");
+    let keeper = until("it has no keeper", || keeper_of(id));
     fs::rename(user.dir().join("a"), user.dir().join("b")).unwrap();
     kill(keeper, Signal::SIGKILL).unwrap();
     until("the keeper never went", || keeper_of(id).is_none().then_some(()));
@@ -127,7 +127,7 @@ fn a_directory_that_moved_keeps_its_runs() {
 fn a_keeper_that_cannot_begin_is_told_and_not_started_without_end() {
     let user = User::new();
     let id = start(&user, &["sleep", "600"]);
-    let keeper = keeper_of(&id).expect("it has a keeper");
+    let keeper = until("it has no keeper", || keeper_of(&id));
     kill(keeper, Signal::SIGKILL).unwrap();
     until("the keeper never went", || keeper_of(&id).is_none().then_some(()));
     // No keeper can store how far the log is.
@@ -206,7 +206,7 @@ const STOPPING: Duration = Duration::from_secs(15);
 fn cancel_with_wait_waits_for_as_long_as_it_takes() {
     let user = User::new();
     let id = start(&user, &["sleep", "600"]);
-    let keeper = keeper_of(&id).expect("it has a keeper");
+    let keeper = until("it has no keeper", || keeper_of(&id));
     kill(keeper, Signal::SIGSTOP).unwrap();
     let mut cancelling = Command::new(BINARY)
         .args(["cancel", "--wait", &id])

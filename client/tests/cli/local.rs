@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{BINARY, User, seen};
+use crate::support::{BINARY, User, seen, until};
 
 #[test]
 fn the_exit_code_and_both_streams_are_the_commands_own() {
@@ -103,7 +103,7 @@ fn a_run_is_cancelled_and_run_again() {
         .out
         .trim()
         .to_owned();
-    let cancelled = seen(user.qwexctl(&["cancel", &id]));
+    let cancelled = seen(user.qwexctl(&["cancel", "--wait", &id]));
     assert_eq!(cancelled.code, 0, "{}", cancelled.err);
     let got: Value = serde_json::from_str(&seen(user.qwexctl(&["get", &id, "-o", "json"])).out).unwrap();
     assert_eq!(got["status"], "cancelled");
@@ -219,4 +219,43 @@ fn a_run_outlives_the_reader_of_its_output() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("goes on: qwexctl attach"), "{told}");
     assert_eq!(seen(user.qwexctl(&["cancel", "@latest"])).code, 0);
+}
+
+/// How long a command may take to end after it was asked to.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[test]
+fn a_cancelled_run_that_still_runs_is_not_removed_under_its_supervisor() {
+    let user = User::new();
+    let script = "trap '' TERM; touch up; while :; do sleep 0.1; done";
+    let id = seen(user.qwexctl(&["run", "-d", "--", "sh", "-c", script])).out;
+    let id = id.trim();
+    until("it never began", || user.dir().join("up").exists().then_some(()));
+    let asked = std::time::Instant::now();
+    let mut cancelling = std::process::Command::new(BINARY)
+        .args(["cancel", "--wait", id])
+        .env_clear()
+        .env("HOME", user.dir())
+        .current_dir(user.dir())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = || -> Value {
+        let got = seen(user.qwexctl(&["get", id, "-o", "json"]));
+        serde_json::from_str(&got.out).unwrap()
+    };
+    until("nobody asked it to stop", || {
+        let flags = run()["flags"].to_string();
+        flags.contains("cancel_requested").then_some(())
+    });
+    let refused = seen(user.qwexctl(&["rm", "--force", id]));
+    if asked.elapsed() > GRACE {
+        // A slow machine: it may be over by now, and is removed rightly.
+        cancelling.wait().unwrap();
+        return;
+    }
+    assert_eq!(refused.code, 6, "{}", refused.err);
+    assert!(cancelling.wait().unwrap().success());
+    assert_eq!(run()["status"], "cancelled");
+    assert_eq!(seen(user.qwexctl(&["rm", id])).code, 0);
 }

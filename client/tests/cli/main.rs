@@ -16,6 +16,7 @@ mod openapi;
 mod pipeline;
 mod pipeline_blind;
 mod pipeline_files;
+mod pipeline_foreign;
 mod policy;
 mod project_file;
 mod prune;

@@ -78,8 +78,8 @@ fn stages_run_in_order_and_side_by_side() {
     // Each of b and c waits for the other: they must be there at the same time.
     let user = with(
         "name: demo\nstages:\n  - { name: a, command: 'echo a >> order' }\n\
-         \x20 - { name: b, needs: [a], command: 'touch b.is; while [ ! -e c.is ]; do sleep 0.02; done', timeout: 50s }\n\
-         \x20 - { name: c, needs: [a], command: 'touch c.is; while [ ! -e b.is ]; do sleep 0.02; done', timeout: 50s }\n\
+         \x20 - { name: b, needs: [a], command: 'touch b.is; while [ ! -e c.is ]; do sleep 0.02; done', timeout: 10m }\n\
+         \x20 - { name: c, needs: [a], command: 'touch c.is; while [ ! -e b.is ]; do sleep 0.02; done', timeout: 10m }\n\
          \x20 - { name: d, needs: [b, c], command: 'echo d >> order; echo to-out; echo to-err >&2' }\n",
     );
     let ran = run(&user, &[]);
@@ -271,7 +271,7 @@ fn an_output_that_was_not_made_is_a_failure() {
 
 /// Waits in the middle until a file is there; everything that runs says so.
 const SLOW: &str = "stages:\n  - { name: first, command: 'echo first >> ran' }\n\
-    \x20 - { name: slow, needs: [first], command: 'echo slow >> ran; touch begun; while [ ! -e go ]; do sleep 0.05; done', timeout: 50s }\n\
+    \x20 - { name: slow, needs: [first], command: 'echo slow >> ran; touch begun; while [ ! -e go ]; do sleep 0.05; done', timeout: 10m }\n\
     \x20 - { name: last, needs: [slow], command: 'echo last >> ran' }\n";
 
 fn begun(user: &User) {
@@ -302,7 +302,7 @@ fn command(user: &User, words: &[&str]) -> Command {
 fn logs_are_followed_to_the_end_of_the_pipeline() {
     let user = with(
         "stages:\n\
-         \x20 - { name: first, command: 'echo early; until [ -e go ]; do sleep 0.02; done; echo late', timeout: 50s }\n\
+         \x20 - { name: first, command: 'echo early; until [ -e go ]; do sleep 0.02; done; echo late', timeout: 10m }\n\
          \x20 - { name: last, needs: [first], command: 'printf open >&2' }\n",
     );
     assert_eq!(run(&user, &["-d"]).code, 0);

@@ -121,13 +121,11 @@ fn a_cancel_starts_nothing() {
     assert_eq!(seen(user.qwexctl(&["pipeline", "run"])).code, 1);
     // As if the driver had been killed after the record said running and before the run was handed over.
     let mut record = get(&user);
-    let id = record["id"].as_str().unwrap().to_owned();
     record["status"] = "running".into();
     record["finished_at"] = Value::Null;
     record["stages"][0]["status"] = "running".into();
     record["stages"][0]["run_id"] = RunId::mint().to_string().into();
-    let path = user.dir().join(".qwex/pipelines").join(id).join("pipeline.json");
-    std::fs::write(path, record.to_string()).unwrap();
+    user.put_pipeline(&record);
     let cancelled = seen(user.qwexctl(&["pipeline", "cancel"]));
     assert_eq!(cancelled.code, 0, "{}", cancelled.err);
     until_stage(&user, "cancelled", "before it ran");

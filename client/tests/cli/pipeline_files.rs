@@ -96,7 +96,7 @@ fn stages_that_may_write_the_same_files_take_turns_and_keep_their_own() {
 #[test]
 fn a_source_that_was_edited_meanwhile_is_not_what_the_result_is_remembered_by() {
     let user = with(
-        "stages: [{ name: make, inputs: [src], outputs: [made], timeout: 50s,\n\
+        "stages: [{ name: make, inputs: [src], outputs: [made], timeout: 10m,\n\
          \x20 command: 'echo x >> ran; touch begun; while [ ! -e go ]; do sleep 0.02; done; cp src made' }]\n",
     );
     write(&user, "src", "one");
@@ -119,7 +119,7 @@ fn a_source_that_was_edited_meanwhile_is_not_what_the_result_is_remembered_by() 
 #[test]
 fn two_pipelines_of_a_directory_do_not_work_in_it_at_once() {
     let user = with(
-        "stages: [{ name: a, timeout: 50s,\n\
+        "stages: [{ name: a, timeout: 10m,\n\
          \x20 command: 'mkdir only-one && touch begun && while [ ! -e go ]; do sleep 0.02; done; rmdir only-one' }]\n",
     );
     let first = run(&user, &["-d"]).out.trim().to_owned();

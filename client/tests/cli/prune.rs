@@ -213,7 +213,7 @@ fn beside_a_pipeline_under_way_no_stored_file_goes() {
     time_passes(&user);
     fs::write(
         user.dir().join("qwex.yaml"),
-        "stages: [{ name: slow, command: 'touch begun; until [ -e go ]; do sleep 0.02; done', timeout: 50s }]\n",
+        "stages: [{ name: slow, command: 'touch begun; until [ -e go ]; do sleep 0.02; done', timeout: 10m }]\n",
     )
     .unwrap();
     let slow = good(&user, &["pipeline", "run", "-d"]).out.trim().to_owned();

@@ -172,8 +172,14 @@ fn what_is_not_there_has_a_way_out() {
     all_are_told(
         &user,
         &[
-            met(&["get", "0199f2"], 4, "no server is set", "qwexcloud dev"),
-            met(&["logs", "@latest"], 4, "no server is set", "qwexctl context add"),
+            met(&["get", "0199f2"], 3, "no runs here yet", "qwexctl run -- "),
+            met(&["logs", "@latest"], 3, "no runs here yet", "name the server"),
+            met(
+                &["push", "--all"],
+                3,
+                "no runs are recorded",
+                "change to the directory",
+            ),
             met(
                 &["rm", "0199f2"],
                 3,

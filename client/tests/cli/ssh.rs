@@ -1,10 +1,11 @@
 //! Runs and stages on a real sshd, by the name that `config.yaml` gives it.
 
+use nix::sys::signal::{Signal, kill};
 use qwex_testbed::require::{Part, must_skip};
 use qwex_testbed::sshd::Sshd;
 use serde_json::Value;
 
-use crate::support::{Seen, User, seen};
+use crate::support::{Seen, User, keeper_of, seen, until};
 
 /// A user who calls the host `build1` and says what is special about it.
 fn user(sshd: &Sshd) -> User {
@@ -77,4 +78,77 @@ async fn a_named_host_runs_runs_and_stages_where_its_configuration_says() {
         logs.starts_with("b | ") && logs.contains("/remote/runs/"),
         "{logs}"
     );
+}
+
+/// A file stands where a directory of the outputs has to be; its owner takes it away later.
+#[tokio::test]
+async fn outputs_that_did_not_come_are_brought_when_somebody_asks() {
+    if must_skip(&[Part::Sshd]) {
+        return;
+    }
+    let sshd = Sshd::start().await.unwrap();
+    let user = user(&sshd);
+    let blocker = user.dir().join("out");
+    std::fs::write(&blocker, "in the way").unwrap();
+    let line = "echo x >> \"$OLDHOME/ran\"; rm -f out; mkdir out; echo 42 > out/model";
+    let line = line.replace("$OLDHOME", &user.dir().display().to_string());
+    let file = format!(
+        "stages:\n  - {{ name: a, backend: ssh, command: '{line}', outputs: [out/model], inputs: [] }}\n\
+         \x20 - {{ name: b, needs: [a], command: 'cat out/model' }}\n"
+    );
+    std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
+    // Not yet here is not failed.
+    assert_eq!(qwexctl(&user, &["pipeline", "run", "-d"]).code, 0);
+    let pipeline = || -> Value {
+        let got = qwexctl(&user, &["pipeline", "get", "-o", "json"]);
+        serde_json::from_str(&got.out).unwrap()
+    };
+    let waiting = until("the stage never waited for its files", || {
+        let stage = pipeline()["stages"][0].clone();
+        assert_ne!(stage["status"], "failed", "{stage}");
+        let reason = stage["reason"].as_str().unwrap_or_default();
+        reason.contains("its outputs are not here").then_some(stage)
+    });
+    let id = waiting["run_id"].as_str().unwrap();
+    let told = qwexctl(&user, &["get", id]);
+    assert!(
+        told.err.contains(&format!("qwexctl outputs {id}")),
+        "{}",
+        told.err
+    );
+    // Given up: as after a day, or as whoever answers says for good.
+    let kept = user.dir().join(".qwex/runs").join(id).join("outputs.json");
+    let keeper = until("nobody brings them", || keeper_of(id));
+    kill(keeper, Signal::SIGKILL).unwrap();
+    until("the keeper never went", || keeper_of(id).is_none().then_some(()));
+    let mut left: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    left.as_object_mut().unwrap().remove("is_tried");
+    std::fs::write(&kept, left.to_string()).unwrap();
+    until("the stage never failed", || {
+        let stage = pipeline()["stages"][0].clone();
+        (stage["status"] == "failed").then_some(())
+    });
+    let in_vain = qwexctl(&user, &["outputs", id]);
+    assert!(
+        in_vain.code == 8 && in_vain.err.contains("cannot be brought") && in_vain.out.is_empty(),
+        "{} {}",
+        in_vain.code,
+        in_vain.err
+    );
+    std::fs::remove_file(&blocker).unwrap();
+    let brought = qwexctl(&user, &["outputs", id]);
+    assert!(
+        brought.code == 0 && brought.out == "out/model\n",
+        "{}{}",
+        brought.out,
+        brought.err
+    );
+    assert_eq!(std::fs::read_to_string(blocker.join("model")).unwrap(), "42\n");
+    // The pipeline goes on with them: nothing runs twice.
+    let resumed = qwexctl(&user, &["pipeline", "resume"]);
+    assert_eq!(resumed.code, 0, "{}", resumed.err);
+    assert_eq!(std::fs::read_to_string(user.dir().join("ran")).unwrap(), "x\n");
+    let again = qwexctl(&user, &["outputs", id, "-o", "json"]);
+    let again: Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!(again["paths"], serde_json::json!(["out/model"]));
 }

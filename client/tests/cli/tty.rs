@@ -7,7 +7,7 @@ use rexpect::session::{PtySession, spawn_command};
 
 use crate::support::{BINARY, User, seen};
 
-const LIMIT: Option<u64> = Some(20_000);
+const LIMIT: Option<u64> = Some(180_000);
 
 fn on_terminal(user: &User, args: &[&str]) -> PtySession {
     let mut command = Command::new(BINARY);

@@ -189,6 +189,7 @@ pub const HOUSES: &[House] = &[
             ("output", "tables, JSON, progress, colours"),
             ("progress", "what happens meanwhile, on stderr"),
             ("help", "help topics"),
+            ("mark", "what only this user can have put there, by an HMAC"),
             ("config", "contexts, settings and their origins, config.yaml"),
             ("policy", "what runs may ask for, and what their commands may do"),
             (
@@ -399,6 +400,7 @@ pub const ROOM_RULES: &[RoomRule] = &[
             "policy",
             "project_file",
             "pipeline",
+            "mark",
             "error",
         ]),
         never: &["crate::commands"],

@@ -8,13 +8,20 @@ use qwex_runner_ssh::stale_connections;
 
 use super::super::prune::remove;
 use super::check::{Check, Verdict};
-use crate::direct::{Direct, Upkeep};
+use crate::direct::{Direct, DirectError, Upkeep};
+use crate::error::CliError;
 
 pub fn checks() -> Vec<Check> {
     let mut all = vec![directory()];
     match Direct::find() {
-        Ok(None) => {}
-        Ok(Some(direct)) => all.extend(records(Rc::new(direct))),
+        Ok((found, passed_over)) => {
+            // Of somebody else above: told, and looked past.
+            all.extend(passed_over.map(|error| {
+                Check::new("passed_over", Verdict::Warning, error.to_string())
+                    .fix(CliError::from(DirectError::from(error)).fix.join("; "))
+            }));
+            all.extend(found.into_iter().flat_map(|direct| records(Rc::new(direct))));
+        }
         Err(error) => all.push(Check::failed("records", error.into())),
     }
     all.extend(connections());

@@ -200,6 +200,7 @@ impl<'a> Watch<'a> {
         }
         let silent = now >= self.driven_at + UNDRIVEN;
         if silent && !self.shelved.read()?.status.is_terminal() {
+            self.shelved.check_own()?;
             return Err(undriven(self.shelved));
         }
         Ok(())

@@ -24,7 +24,7 @@ use crate::remote::LogQuery;
 const PART: usize = 64 * 1024;
 
 pub async fn logs(session: &Session, global: &Global, args: &PipelineLogs) -> Done {
-    let shelved = find(&args.pipeline)?;
+    let shelved = find(session, &args.pipeline)?;
     let runners = Runners::open(session, global, &shelved.project)?;
     if args.follow {
         let interrupts = Interrupts::listen()?;

@@ -1,6 +1,7 @@
 //! `pipeline`: what each of its commands does. The pipelines themselves are in the room `pipeline`; here they are given
 //! backends, shown and followed.
 
+mod error;
 mod follow;
 mod follow_logs;
 mod logs;
@@ -14,12 +15,11 @@ use super::Done;
 use super::direct_run::STOPPING;
 use super::interrupt::Interrupts;
 use super::session::Session;
+use super::target;
 use crate::cli::{Global, PipelineCommand, PipelineLs, PipelineName, PipelineResume, PipelineRm};
 use crate::error::{CliError, Exit};
 use crate::output::{Format, Output, table};
-use crate::pipeline::{
-    Pipeline, PipelineError, Shelf, Shelved, again, drive, is_driven, start as start_driver, take,
-};
+use crate::pipeline::{Pipeline, Shelf, Shelved, again, drive, is_driven, start as start_driver, take};
 
 pub async fn pipeline(session: &Session, global: &Global, command: PipelineCommand) -> Done {
     match command {
@@ -38,7 +38,7 @@ pub async fn pipeline(session: &Session, global: &Global, command: PipelineComma
 pub async fn driver(session: &Session, global: &Global, id: &str) -> Done {
     // The terminal may go; whoever wants it to stop cancels the pipeline.
     let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-    let shelved = find(id)?;
+    let shelved = find(session, id)?;
     let Some(_lock) = take(&shelved).await? else {
         return Ok(0);
     };
@@ -61,24 +61,26 @@ fn flags(global: &Global) -> Vec<String> {
         .collect()
 }
 
-fn shelf() -> Result<Option<Shelf>, CliError> {
-    Ok(Shelf::find(&super::project_file::here()?)?)
+fn shelf(session: &Session) -> Result<Option<Shelf>, CliError> {
+    let (shelf, passed_over) = Shelf::find(&super::project_file::here()?)?;
+    target::tell_passed_over(session, passed_over.as_ref());
+    Ok(shelf)
 }
 
-fn some_shelf() -> Result<Shelf, CliError> {
-    shelf()?.ok_or_else(|| {
+fn some_shelf(session: &Session) -> Result<Shelf, CliError> {
+    shelf(session)?.ok_or_else(|| {
         CliError::new(Exit::NotFound, "there are no pipelines here")
             .fix("run the stages of a qwex.yaml: `qwexctl pipeline run`; `qwexctl init` writes one")
             .code("not_found")
     })
 }
 
-fn find(word: &str) -> Result<Shelved, CliError> {
-    Ok(some_shelf()?.resolve(word)?)
+fn find(session: &Session, word: &str) -> Result<Shelved, CliError> {
+    Ok(some_shelf(session)?.resolve(word)?)
 }
 
 fn ls(session: &Session, args: &PipelineLs) -> Done {
-    let mut pipelines = match shelf()? {
+    let mut pipelines = match shelf(session)? {
         Some(shelf) => shelf.list()?,
         None => Vec::new(),
     };
@@ -95,13 +97,14 @@ fn ls(session: &Session, args: &PipelineLs) -> Done {
 }
 
 fn get(session: &Session, args: &PipelineName) -> Done {
-    let shelved = find(&args.pipeline)?;
+    let shelved = find(session, &args.pipeline)?;
     let pipeline = shelved.read()?;
     if !pipeline.status.is_terminal() && !is_driven(&shelved)? {
         let id = pipeline.id;
-        session.progress.note(&format!(
-            "nobody drives it: `qwexctl pipeline resume {id}` goes on where it stopped"
-        ));
+        session.progress.note(&match shelved.check_own() {
+            Ok(()) => format!("nobody drives it: `qwexctl pipeline resume {id}` goes on where it stopped"),
+            Err(error) => CliError::from(error).sentence(),
+        });
     }
     show(session.out, &pipeline)?;
     Ok(0)
@@ -129,7 +132,7 @@ fn show(out: Output, pipeline: &Pipeline) -> Result<(), CliError> {
 }
 
 async fn cancel(session: &Session, global: &Global, args: &PipelineName) -> Done {
-    let shelved = find(&args.pipeline)?;
+    let shelved = find(session, &args.pipeline)?;
     let pipeline = stop(global, &shelved).await?;
     let id = pipeline.id.to_string();
     let over = pipeline.status.is_terminal();
@@ -157,9 +160,11 @@ fn tell_waiting(session: &Session, pipeline: &Pipeline) {
 
 /// Leaves word, sees to it that somebody reads it, and waits a while for the end.
 async fn stop(global: &Global, shelved: &Shelved) -> Result<Pipeline, CliError> {
-    if shelved.read()?.status.is_terminal() {
-        return Ok(shelved.read()?);
+    let pipeline = shelved.read()?;
+    if pipeline.status.is_terminal() {
+        return Ok(pipeline);
     }
+    shelved.check_own()?;
     shelved.ask_to_cancel()?;
     if !is_driven(shelved)? {
         start_driver(shelved, &flags(global))?;
@@ -169,7 +174,7 @@ async fn stop(global: &Global, shelved: &Shelved) -> Result<Pipeline, CliError> 
 
 async fn resume(session: &Session, global: &Global, args: &PipelineResume) -> Done {
     let interrupts = Interrupts::listen()?;
-    let shelved = find(&args.pipeline)?;
+    let shelved = find(session, &args.pipeline)?;
     take_up(session, global, &shelved).await?;
     let ways = follow::Ways {
         detach: args.detach,
@@ -184,7 +189,7 @@ async fn take_up(session: &Session, global: &Global, shelved: &Shelved) -> Resul
         session.progress.note("it is driven already");
         return Ok(());
     };
-    let mut pipeline = shelved.read()?;
+    let mut pipeline = shelved.read_own()?;
     again(&mut pipeline);
     runners::check(session, &shelved.project, &pipeline).await?;
     shelved.forget_cancel()?;
@@ -195,7 +200,7 @@ async fn take_up(session: &Session, global: &Global, shelved: &Shelved) -> Resul
 }
 
 fn rm(session: &Session, args: &PipelineRm) -> Done {
-    let shelf = some_shelf()?;
+    let shelf = some_shelf(session)?;
     // All words are understood before anything is removed.
     let ids = args
         .pipelines
@@ -203,43 +208,8 @@ fn rm(session: &Session, args: &PipelineRm) -> Done {
         .map(|word| Ok(shelf.resolve(word)?.id))
         .collect::<Result<Vec<_>, CliError>>()?;
     for id in ids {
-        shelf.remove(id)?;
+        shelf.remove(id, args.force)?;
         session.progress.note(&format!("pipeline {id} is removed"));
     }
     Ok(0)
-}
-
-impl From<PipelineError> for CliError {
-    fn from(error: PipelineError) -> Self {
-        let (exit, code) = match &error {
-            PipelineError::NotFound { .. } => (Exit::NotFound, "not_found"),
-            PipelineError::Ambiguous { .. } => (Exit::Conflict, "ambiguous"),
-            PipelineError::Active { .. } => (Exit::Conflict, "wrong_state"),
-            PipelineError::Io { .. } => (Exit::Failure, "pipeline_store"),
-            PipelineError::Damaged { .. } | PipelineError::Spoilt { .. } => {
-                (Exit::Failure, "pipeline_damaged")
-            }
-            PipelineError::Newer { .. } => (Exit::Failure, "pipeline_newer"),
-            PipelineError::Refused { .. } => (Exit::Failure, "pipeline"),
-        };
-        let told = Self::new(exit, error.to_string()).code(code);
-        let told = match &error {
-            PipelineError::NotFound { .. } => told.fix("list them: `qwexctl pipeline ls`"),
-            PipelineError::Ambiguous { .. } => told.fix("type more of the id"),
-            PipelineError::Active { id } => told.fix(format!(
-                "wait for its end, or cancel it: `qwexctl pipeline cancel {id}`"
-            )),
-            PipelineError::Newer { .. } => told.fix("use that version of qwexctl"),
-            PipelineError::Damaged { .. } => told.fix("begin another pipeline: `qwexctl pipeline run`"),
-            PipelineError::Io { .. } => told.fix(crate::error::MEND_DIRECTORY),
-            PipelineError::Spoilt { .. } => told.fix("have it made again: `qwexctl pipeline run`"),
-            PipelineError::Refused { .. } => {
-                told.fix("mend it in qwex.yaml; `qwexctl validate` checks the file")
-            }
-        };
-        match std::error::Error::source(&error) {
-            Some(source) => told.why(source.to_string()),
-            None => told,
-        }
-    }
 }

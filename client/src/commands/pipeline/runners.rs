@@ -1,16 +1,15 @@
 //! The backends of a pipeline's stages: those of this directory, and the server.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Provenance, Run, RunId, Span};
+use qwex_core::{Project, Provenance, Run, RunId, RunStatus, Span};
 use qwex_runner::{Backend, StoreError, Transfer};
-use serde::Deserialize;
 
 use super::super::guard::{Guard, asked, asked_of_server, warn};
 use super::super::provenance;
@@ -26,18 +25,6 @@ use crate::remote::{ApiError, JobApiClient};
 
 /// Longest long-poll asked of the server.
 const POLL: Span = Span::from_secs(30);
-
-/// What the keeper of a run leaves about the files that it brought back.
-const BROUGHT: &str = "outputs.json";
-
-/// That file.
-#[derive(Default, Deserialize)]
-struct Left {
-    #[serde(default)]
-    collected: BTreeSet<PathBuf>,
-    #[serde(default)]
-    failed: Option<String>,
-}
 
 /// Every backend that a stage may name.
 pub struct Runners {
@@ -238,25 +225,29 @@ impl Runners {
 
     /// What was brought of the outputs of a run that is over; `None`: nothing had to be.
     fn brought(&self, run: &Run) -> Result<Option<Brought>, StageError> {
-        let journal = self.direct.journal(run.id).map_err(unseen)?;
-        let text = journal
-            .read_file(BROUGHT)
-            .map_err(|error| unseen(DirectError::from(error)))?;
-        let left: Left = text
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        if let Some(why) = left.failed.filter(|_| run.failure.is_none()) {
-            return Err(StageError::Refused {
-                message: format!("its outputs cannot be brought back: {why}"),
+        let outputs = self.direct.outputs(run.id).map_err(unseen)?.unwrap_or_default();
+        if let Some(message) = outputs.trouble().filter(|_| run.status == RunStatus::Succeeded) {
+            // Its keeper goes on bringing them: to run it once more would be work for nothing.
+            return Err(if outputs.is_tried {
+                StageError::Unreachable { message }
+            } else {
+                let way = if outputs.is_there {
+                    format!("fix: `qwexctl outputs {}`, then resume the pipeline", run.id)
+                } else {
+                    "to resume the pipeline has them made again".to_owned()
+                };
+                StageError::Refused {
+                    message: format!("{message} ({way})"),
+                }
             });
         }
         let placed = self.direct.placed(run.id).map_err(unseen)?;
         if !goes_over(&placed.backend) {
             return Ok(None);
         }
-        let meta = std::fs::metadata(journal.path_of(BROUGHT));
+        let meta = std::fs::metadata(self.direct.outputs_file(run.id).map_err(unseen)?);
         Ok(Some(Brought {
-            paths: left.collected,
+            paths: outputs.collected.into_iter().flatten().collect(),
             at: meta.map_or(Moment(0, 0), |meta| Moment::from(&meta)),
         }))
     }
@@ -411,5 +402,72 @@ fn unsent(error: CliError) -> StageError {
         | Exit::Unavailable
         | Exit::Cancelled
         | Exit::Qwex => unseen(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qwex_core::JobSpec;
+    use qwex_runner::Store;
+    use qwex_runner::durable::Durability;
+    use serde_json::json;
+
+    use super::*;
+
+    fn runners(dir: &Path) -> Runners {
+        Runners {
+            direct: Direct::at(dir).unwrap(),
+            dir: dir.to_owned(),
+            guard: Err(CliError::usage("nothing is started here")),
+            remote: RefCell::default(),
+            settings: crate::cli::parse(["qwexctl".into(), "ps".into()].to_vec())
+                .unwrap()
+                .global,
+            project: None,
+        }
+    }
+
+    /// What the driver hears of a stage that succeeded on a host, with such a file beside its run's record.
+    async fn heard(outputs: serde_json::Value) -> Result<Option<Over>, StageError> {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = JobSpec {
+            outputs: vec!["model.bin".to_owned()],
+            ..JobSpec::for_command(["true"])
+        };
+        let run: Run = serde_json::from_value(json!({
+            "id": RunId::mint(), "project": "default", "spec": spec, "status": "succeeded", "attempt": 1, "exit_code": 0,
+            "logs": {"verdict": "complete", "bytes": 0, "lines": 0, "sha256": ""},
+            "created_at": "2026-01-01T00:00:00Z", "created_by": "local:me"
+        }))
+        .unwrap();
+        let journal = Store::open(dir.path()).unwrap().create(&run).unwrap();
+        let placed = Placed {
+            backend: "ssh".to_owned(),
+            ..Placed::default()
+        };
+        placed.write(&journal).unwrap();
+        let text = outputs.to_string();
+        journal
+            .write_file("outputs.json", text.as_bytes(), Durability::Process)
+            .unwrap();
+        runners(dir.path()).wait("ssh", run.id).await
+    }
+
+    #[tokio::test]
+    async fn a_stage_whose_files_are_still_on_their_way_has_not_failed() {
+        let there =
+            |is_tried: bool| json!({"failed": "the link broke", "is_tried": is_tried, "is_there": true});
+        let told = heard(there(true)).await.unwrap_err();
+        assert!(
+            matches!(&told, StageError::Unreachable { message } if message.contains("are tried again")),
+            "{told:?}"
+        );
+        let told = heard(there(false)).await.unwrap_err();
+        assert!(
+            matches!(&told, StageError::Refused { message } if message.contains("qwexctl outputs")),
+            "{told:?}"
+        );
+        let over = heard(json!({"collected": ["model.bin"]})).await.unwrap().unwrap();
+        assert_eq!(over.brought.unwrap().paths, [PathBuf::from("model.bin")].into());
     }
 }

@@ -14,6 +14,7 @@ use qwex_runner::StoreError;
 use super::Done;
 use super::remove::no_runs;
 use super::session::Session;
+use super::target::records;
 use crate::cli::PruneArgs;
 use crate::direct::{Direct, DirectError};
 use crate::error::{CliError, Exit, MEND_DIRECTORY};
@@ -22,7 +23,7 @@ use crate::pipeline::{GRACE, Inventory, PipelineError, PipelineId, Retention, Sh
 use gone::{Gone, folded, summed};
 
 pub fn prune(session: &Session, args: &PruneArgs) -> Done {
-    let Some(direct) = Direct::find()? else {
+    let Some(direct) = records(session)? else {
         return Err(no_runs());
     };
     let keeping = Retention {
@@ -116,9 +117,12 @@ impl Pruning<'_> {
         for one in &inventory.pipelines {
             if !one.status.is_terminal() && !inventory.driven.contains(&one.id) {
                 let id = one.id;
-                self.note(&format!(
-                    "left alone: pipeline {id} is not over and nobody drives it: `qwexctl pipeline resume {id}`, or `cancel`"
-                ));
+                self.note(&match shelf.get(id).and_then(|shelved| shelved.check_own()) {
+                    Ok(()) => format!(
+                        "left alone: pipeline {id} is not over and nobody drives it: `qwexctl pipeline resume {id}`, or `cancel`"
+                    ),
+                    Err(error) => format!("left alone: {}", CliError::from(error).sentence()),
+                });
             }
         }
         let (going, mut staying): (Vec<_>, Vec<_>) = std::mem::take(&mut inventory.pipelines)
@@ -128,7 +132,7 @@ impl Pruning<'_> {
         for pipeline in going {
             let row = Gone::pipeline(&pipeline, &shelf.path_of(pipeline.id));
             let removed = if self.does_it {
-                shelf.remove(pipeline.id)
+                shelf.remove(pipeline.id, false)
             } else {
                 Ok(())
             };

@@ -23,6 +23,7 @@ pub use error::StoreError;
 pub use find::Listing;
 pub use incoming::Incoming;
 pub use journal::{Applied, Journal};
+pub use owner::{Nearest, is_trusted, nearest};
 pub use record::{VERSION, state_of};
 
 pub(crate) const RECORD: &str = "run.json";
@@ -63,11 +64,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Io`].
     pub fn find(start: &Path) -> Result<Option<Self>, StoreError> {
-        let start = std::path::absolute(start).map_err(|source| StoreError::io("find", start, source))?;
-        let has_store = |dir: &&Path| dir.join(".qwex").join("runs").is_dir();
-        let is_meant = |dir: &&Path| *dir == start || owner::check(dir).is_ok();
-        let with_store = start.ancestors().filter(has_store).find(is_meant);
-        with_store.map(Self::open).transpose()
+        nearest(start, "runs")?.dir.as_deref().map(Self::open).transpose()
     }
 
     /// The directory of all runs: root of a local backend with a directory per run.

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
@@ -28,6 +28,34 @@ impl Looker<'_> {
     }
 }
 
+/// What is found from a directory upwards.
+#[derive(Debug)]
+pub struct Nearest {
+    /// That of the directory itself is meant whoever owns it: to open it is refused.
+    pub dir: Option<PathBuf>,
+    /// Why one that is nearer was passed over: anybody may put one into a directory that all share.
+    pub passed_over: Option<StoreError>,
+}
+
+/// The nearest directory, from `start` upwards, whose `.qwex` holds a directory `below`. Above `start` those of other
+/// users are passed over.
+///
+/// # Errors
+/// [`StoreError::Io`]: the path of `start` cannot be told.
+pub fn nearest(start: &Path, below: &str) -> Result<Nearest, StoreError> {
+    let start = std::path::absolute(start).map_err(|source| StoreError::io("find", start, source))?;
+    let mut passed_over = None;
+    let dir = start
+        .ancestors()
+        .filter(|dir| dir.join(".qwex").join(below).is_dir())
+        .find(|dir| {
+            let checked = if *dir == start { Ok(()) } else { check(dir) };
+            checked.map_err(|error| passed_over.get_or_insert(error)).is_ok()
+        })
+        .map(Path::to_owned);
+    Ok(Nearest { dir, passed_over })
+}
+
 fn names(safe: &OsStr, project: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut words = safe.as_bytes().split(|byte| *byte == b':');
@@ -35,6 +63,19 @@ fn names(safe: &OsStr, project: &Path) -> bool {
         let word = OsStr::from_bytes(word);
         word == "*" || (!word.is_empty() && real(Path::new(word)) == real(project))
     })
+}
+
+/// Whether what a user owns in a project directory is looked at by this one: it is their own, or was said to be safe.
+#[must_use]
+pub fn is_trusted(owner: u32, project: &Path) -> bool {
+    let safe = std::env::var_os(SAFE);
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let looker = Looker {
+        uid: Uid::effective().as_raw(),
+        sudo,
+        safe: safe.as_deref(),
+    };
+    looker.trusts(owner, project)
 }
 
 /// Refuses the `.qwex` of a project directory that is somebody else's. `qwex` must not be a symlink.
@@ -46,14 +87,7 @@ pub(super) fn check(project: &Path) -> Result<(), StoreError> {
     let owner = std::fs::symlink_metadata(&place)
         .map_err(|source| StoreError::io("open", &place, source))?
         .uid();
-    let safe = std::env::var_os(SAFE);
-    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    let looker = Looker {
-        uid: Uid::effective().as_raw(),
-        sudo,
-        safe: safe.as_deref(),
-    };
-    if looker.trusts(owner, project) {
+    if is_trusted(owner, project) {
         return Ok(());
     }
     Err(StoreError::Foreign { path: place, owner })
