@@ -134,6 +134,7 @@ pub async fn usage_is_told(subject: &Subject) -> Verdict {
         Some(Usage {
             cpu_ms: Some(cpu),
             max_memory_bytes: None,
+            ..
         }) => {
             subject.otherwise("processor time alone");
             hold(
