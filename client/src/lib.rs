@@ -27,7 +27,7 @@ pub fn start(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(ended) = direct::own_process(&args) {
         return ended;
     }
-    let cli = match cli::parse(&args) {
+    let cli = match cli::parse(args) {
         Ok(cli) => cli,
         Err(refusal) => return cli::refuse(&refusal),
     };

@@ -263,8 +263,8 @@ mod tests {
                 if OF_SHELL.iter().any(|mark| typed.contains(mark)) {
                     continue;
                 }
-                let words: Vec<_> = typed.split_whitespace().map(Into::into).collect();
-                if let Err(error) = parse(&words) {
+                let words = typed.split_whitespace().map(Into::into);
+                if let Err(error) = parse(words) {
                     panic!("{typed}: {error}");
                 }
                 tried += 1;

@@ -53,8 +53,9 @@ const EXAMPLES_FIRST: &str = "{about}{after-help}\n\n{usage-heading} {usage}\n\n
 ///
 /// # Errors
 /// They cannot be read, or ask for help or the version.
-pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    if let Some(cli) = RunAlone::parse(args) {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(cli) = RunAlone::parse(&args) {
         return Ok(cli);
     }
     let mut command = command();
@@ -343,7 +344,7 @@ mod tests {
         ] {
             assert!(RunAlone::parse(&words(line)).is_none(), "{line}");
         }
-        let error = parse(&words("qwexctl run --nonsense -- true")).unwrap_err();
+        let error = parse(words("qwexctl run --nonsense -- true")).unwrap_err();
         assert!(error.to_string().contains("qwexctl run"), "{error}");
     }
 }
