@@ -236,7 +236,11 @@ impl Tail {
                 line,
                 container_started: begin.container_started,
                 opened,
-                waited: since.elapsed(),
+                waited: if self.follows {
+                    since.elapsed()
+                } else {
+                    Duration::ZERO
+                },
             };
             let doubt = first.doubt().map(|message| LogItem::Gap { message });
             items.splice(0..0, doubt);

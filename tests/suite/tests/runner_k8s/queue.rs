@@ -262,7 +262,7 @@ async fn c24_a_run_of_a_higher_class_preempts_one_of_a_lower_which_comes_again()
             "Preempted to accommodate a workload",
         )
         .await?;
-    assert!(message.contains("in queue main"), "{message}");
+    assert!(message.contains("queue main"), "{message}");
     for work in [&higher, &lower] {
         assert_eq!(listener.ending(work).await?, Ending::Succeeded { verified: true });
     }
