@@ -22,8 +22,16 @@ use crate::user::Caller;
 /// How long the name may be taken by a container that is being removed.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
-/// Networks that every engine has.
-const OWN_NETWORKS: [&str; 3] = ["none", "bridge", "host"];
+/// Networks that engines have or make themselves; the last three are podman's.
+const OWN_NETWORKS: [&str; 7] = [
+    "none",
+    "bridge",
+    "host",
+    "default",
+    "private",
+    "slirp4netns",
+    "pasta",
+];
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
