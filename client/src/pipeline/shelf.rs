@@ -131,7 +131,7 @@ impl Shelf {
         let shelved = self.make(pipeline.id)?;
         shelved.write(pipeline)?;
         let synced = self.dir.sync();
-        synced.map_err(|source| PipelineError::io("make", &shelved.dir.path().to_owned(), source))?;
+        synced.map_err(|source| PipelineError::io("make", shelved.dir.path(), source))?;
         Ok(shelved)
     }
 
