@@ -44,7 +44,7 @@ const ALL: &[Examples] = &[
         "attach",
         &[
             "qwexctl attach @latest                       its log, its stages, its exit code",
-            "qwexctl attach 0199f2 -n 20",
+            "qwexctl attach 0199f2 -n 20                  a run of a server, from its last 20 lines on",
             "qwexctl attach train --cancel-on-interrupt   in CI",
         ],
     ),

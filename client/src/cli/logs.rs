@@ -14,8 +14,9 @@ use super::values::Moment;
 
 Examples:
   qwexctl logs -f @latest
-  qwexctl logs --tail 100 -t train
-  qwexctl logs --since 10m --grep 'ERROR|panic' 0199f2
+  qwexctl logs -n 100 train
+  qwexctl logs --stderr --grep 'ERROR|panic' @last-failed
+  qwexctl logs --since 10m -t 0199f2            a run of a server: its lines have times
   qwexctl logs --download train.log train       every byte, checked against the stored hash"
 )]
 pub struct LogsArgs {
@@ -66,7 +67,7 @@ pub struct LogsArgs {
 pub struct AttachArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     pub run: String,
-    /// Begin with the last N lines [default: all]
+    /// Begin with the last N lines, for runs of a server [default: all]
     #[arg(short = 'n', long, value_name = "N")]
     pub tail: Option<u64>,
     /// Do not escape control bytes on a terminal

@@ -22,9 +22,9 @@ async fn attached(session: &Session, args: &AttachArgs) -> Done {
     match find(session, &args.run).await? {
         Target::Remote(client, id) => follow(session, client, id, &options, interrupts).await,
         Target::Here(_, _) if args.tail.is_some() => Err(CliError::usage(
-            "--tail does not work on local runs of this version",
+            "--tail is for runs of a server; this one is of this directory",
         )
-        .fix("leave it out, or read the end of the log with `qwexctl logs -n N`")),
+        .fix("leave it out, or read the end of its log: `qwexctl logs -n N RUN`")),
         Target::Here(local, id) => {
             let run = local.get(id)?;
             direct_run::follow(session, &local, run, &options, interrupts).await

@@ -1,11 +1,12 @@
 //! The process that keeps a run that no supervisor of its own keeps: `qwexctl __keep DIR RUN`. One per run, by a
 //! file lock; whoever looks at a run without a keeper starts another, so that killing one loses nothing.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
@@ -23,6 +24,8 @@ use super::vouch;
 pub const KEEP: &str = "__keep";
 const LOCK: &str = ".keeper";
 const NOTES: &str = "keeper.log";
+/// How often the same trouble is noted.
+const SAME: Duration = Duration::from_secs(600);
 /// Who keeps a run for so long could begin.
 const BEGUN: Duration = Duration::from_secs(2);
 
@@ -173,9 +176,28 @@ pub fn main(dir: &Path, id: RunId) -> ExitCode {
     }
 }
 
-/// A line for whoever looks why a run is not kept well.
+/// A line for whoever looks why a run is not kept well. Trouble may last for days: the same line is written from time to
+/// time only.
 pub fn note(line: &str) {
-    eprintln!("{} {line}", jiff::Timestamp::now());
+    static SAID: Mutex<Said> = Mutex::new(Said(BTreeMap::new()));
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_news(line, Instant::now()) {
+        eprintln!("{} {line}", Timestamp::now());
+    }
+}
+
+/// Lines by when they were written.
+struct Said(BTreeMap<String, Instant>);
+
+impl Said {
+    fn is_news(&mut self, line: &str, now: Instant) -> bool {
+        self.0.retain(|_, at| now.duration_since(*at) < SAME);
+        let is_news = !self.0.contains_key(line);
+        if is_news {
+            self.0.insert(line.to_owned(), now);
+        }
+        is_news
+    }
 }
 
 async fn keep(dir: &Path, id: RunId) -> Result<(), DirectError> {
@@ -215,6 +237,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn trouble_that_lasts_does_not_fill_the_disk() {
+        let (mut said, began) = (Said(BTreeMap::new()), Instant::now());
+        let written =
+            (0..3600_u64).filter(|second| said.is_news("no route", began + Duration::from_secs(*second)));
+        assert_eq!(written.count(), 6);
+        assert!(said.is_news("another", began) && said.0.len() == 2);
+        assert!(said.is_news("later", began + SAME * 20) && said.0.len() == 1);
+    }
 
     #[test]
     fn a_keeper_bears_the_mark_of_a_supervisor_and_of_no_other_run() {

@@ -3,4 +3,5 @@
 
 mod bed;
 mod pipeline;
+mod unsendable;
 mod words;
