@@ -48,7 +48,7 @@ async fn without_exec(cluster: &Cluster, namespace: &str) -> Result<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d13_a_run_whose_files_can_never_be_sent_ends_with_the_reason_and_leaves_nothing() -> Result<()> {
+async fn a_run_whose_files_can_never_be_sent_ends_with_the_reason_and_leaves_nothing() -> Result<()> {
     require!(Root, Containerd, Go);
     let cluster = shared::alpha().await?;
     let namespace = cluster.namespace("unsendable").await?;
