@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A kubelet looks at the sizes of logs at most so often, so a log has its begin for as long. The API tells starts in whole
-/// seconds, rounded down.
+/// Programs are silent for so long before their first line too often for a doubt to be worth anything: what a node rotated
+/// away by then, at its size (10 MiB by default) within so little time and before anybody read it, goes untold. The API tells
+/// starts in whole seconds, rounded down.
 const NEVER_ROTATED: SignedDuration = SignedDuration::from_secs(3);
 /// How far the clocks of a node and of this machine are trusted to be apart.
 const SKEW: SignedDuration = SignedDuration::from_secs(2);

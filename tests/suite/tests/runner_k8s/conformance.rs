@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qwex_runner::conformance::Subject;
+use qwex_testbed::cluster::Spec;
 use qwex_testbed::images;
+use serde_json::json;
 
 use crate::rig::Rig;
 
@@ -12,13 +14,23 @@ fn subject(rig: Rig) -> Subject {
     let backend = Arc::new(rig.backend.clone());
     Subject::new(backend, Duration::from_secs(180), rig)
         .with_image(images::BUSYBOX)
+        .with_log_of_at_most(
+            100 * 1024 * 1024,
+            "where its node keeps so much; of what a node rotates away unread, from 10 MiB on if nobody set it otherwise, a gap tells",
+        )
         // A kubelet counts every ten to fifteen seconds, and is asked as often.
         .measured_within(Duration::from_secs(30))
 }
 
+/// With room for the largest log of the suite, so that no moment decides what is left of it; `rotation` looks at the rest.
+fn node(name: &'static str) -> Spec {
+    Spec::real(name)
+        .by_address()
+        .kubelet_config("containerLogMaxSize", json!("256Mi"))
+}
+
 mod plain {
     use qwex_testbed::Cluster;
-    use qwex_testbed::cluster::Spec;
     use tokio::sync::OnceCell;
 
     use super::*;
@@ -27,7 +39,7 @@ mod plain {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
     async fn rig() -> Rig {
-        let start = || Cluster::start(Spec::real("plain").by_address());
+        let start = || Cluster::start(node("plain"));
         let cluster = CLUSTER.get_or_try_init(start).await.expect("a cluster");
         Rig::direct(cluster, |_| {}).await.expect("a namespace")
     }
@@ -38,7 +50,6 @@ mod plain {
 mod queued {
     use qwex_runner_k8s::Word;
     use qwex_testbed::Cluster;
-    use qwex_testbed::cluster::Spec;
     use qwex_testbed::queue::QueueStandIn;
     use tokio::sync::OnceCell;
 
@@ -50,7 +61,7 @@ mod queued {
 
     async fn rig() -> Rig {
         let start = async || {
-            let cluster = Cluster::start(Spec::real("queued").by_address()).await?;
+            let cluster = Cluster::start(node("queued")).await?;
             let stand_in = QueueStandIn::start(cluster.kubeconfig()).await?;
             anyhow::Ok((cluster, stand_in))
         };
