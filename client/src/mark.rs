@@ -51,6 +51,16 @@ pub fn own_key() -> io::Result<Key> {
         .map_err(|source| io::Error::new(source.kind(), format!("{}: {source}", path.display())))
 }
 
+/// This user's key, if there is one.
+///
+/// # Errors
+/// As of [`own_key`].
+pub fn known_key() -> io::Result<Option<Key>> {
+    let path = path().ok_or_else(|| io::Error::other("HOME is not set"))?;
+    let key = read(&path).map(|known| known.map(Key));
+    key.map_err(|source| io::Error::new(source.kind(), format!("{}: {source}", path.display())))
+}
+
 /// Why nobody can say that this user made a mark of those parts; `None`: that is certain.
 #[must_use]
 pub fn doubt(told: Option<&[u8]>, parts: &[&[u8]]) -> Option<String> {

@@ -10,6 +10,7 @@ use super::target::{Target, find};
 use crate::cli::OutputsArgs;
 use crate::direct::{Direct, Outputs};
 use crate::error::{CliError, Exit};
+use crate::output::escape::one_line;
 
 pub async fn outputs(session: &Session, args: &OutputsArgs) -> Done {
     let (direct, id) = match find(session, &args.run).await? {
@@ -34,14 +35,23 @@ pub async fn outputs(session: &Session, args: &OutputsArgs) -> Done {
     let brought = brought(session, &direct, &run).await?;
     let workspace = direct.placed(id)?.workspace;
     let found = json!({"id": id, "workspace": workspace, "paths": brought});
-    let lines = || brought.iter().map(|path| format!("{path}\n")).collect::<String>();
+    // The names are of whatever ran there.
+    let lines = || {
+        brought
+            .iter()
+            .map(|path| format!("{}\n", one_line(path)))
+            .collect::<String>()
+    };
     session.out.one(&found, &brought.join("\n"), lines)?;
     if brought.is_empty() && session.out.for_people() {
         let place = workspace.unwrap_or_default();
-        session.progress.note(&format!(
-            "run {id} worked in {} itself: what it made is there",
-            place.display()
-        ));
+        session.progress.note(&match run.started_at {
+            None => format!("run {id} never started, and made nothing"),
+            Some(_) => format!(
+                "nothing was brought for run {id}: what it made in {} itself is there",
+                place.display()
+            ),
+        });
     }
     Ok(0)
 }

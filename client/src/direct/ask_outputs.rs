@@ -34,6 +34,14 @@ impl Direct {
             .filter(|outputs| outputs.trouble().is_some()))
     }
 
+    /// Whether a keeper goes on bringing them, by itself or because somebody asked.
+    ///
+    /// # Errors
+    /// As [`Direct::outputs`].
+    pub fn are_outputs_tried(&self, run: &Run) -> Result<bool> {
+        Ok(Outputs::are_tried(&self.journal(run.id)?, run)?)
+    }
+
     /// The file in which that is kept: as young as what it tells.
     ///
     /// # Errors
@@ -48,11 +56,12 @@ impl Direct {
     /// Nobody keeps the run and none will come; its record cannot be read or written.
     pub async fn ask_for_outputs(&self, id: RunId) -> Result<Outputs> {
         let journal = self.journal(id)?;
-        let word = Outputs::ask(&journal)?;
+        Outputs::ask(&journal)?;
         keeper::try_anew(&journal)?;
         loop {
+            // Of several who ask, the word of the last one stands for all: its answer is younger than every question.
             let outputs = Outputs::read(&journal)?.unwrap_or_default();
-            if outputs.collected.is_some() || outputs.is_answer_to(&word) {
+            if outputs.collected.is_some() || !outputs.is_asked(&journal)? {
                 return Ok(outputs);
             }
             // A keeper that was just leaving is followed by another.

@@ -1,7 +1,7 @@
 //! Copies the log of one attempt from its backend into the files beside the run's record, live and to the last byte.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -20,6 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often the rest of a log is asked for after the end before it is given up as a gap.
 const TRIES: u32 = 20;
+/// The rest of a log that still grows behind the end of its run is left.
+const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
 
 pub struct CopyLogs {
     backend: Arc<dyn Backend>,
@@ -131,6 +133,7 @@ impl CopyLogs {
 
     async fn rest_of(&self, source: &LogSource, number: usize) -> Result<()> {
         let mut tries = 0;
+        let until = Instant::now() + LONGEST_REST;
         let position = || lock(&self.writer).index.sources[number].position.clone();
         while !lock(&self.writer).index.sources[number].ended {
             let before = position();
@@ -143,7 +146,7 @@ impl CopyLogs {
                     self.gap(format!("the end of {} cannot be read: {error}", source.stream));
                     lock(&self.writer).end(number)?;
                 }
-                Ok(false) if tries >= TRIES => {
+                Ok(false) if tries >= TRIES || Instant::now() >= until => {
                     self.gap(format!("{} never came to an end", source.stream));
                     lock(&self.writer).end(number)?;
                 }
@@ -203,7 +206,7 @@ async fn copy(
             LogItem::Chunk(chunk) => lock(writer).append(number, &chunk)?,
             LogItem::Gap { message } => {
                 note(&message);
-                lock(writer).index.gaps.push(message);
+                lock(writer).gap(number, message);
             }
             LogItem::End => return Ok(true),
         }
@@ -216,7 +219,7 @@ mod tests {
     use qwex_runner::Watcher;
 
     use super::super::log_files;
-    use super::super::scripted::{bench_with, run, scripted};
+    use super::super::scripted::{Bench, bench_with, run, scripted};
     use super::*;
 
     #[tokio::test]
@@ -235,10 +238,10 @@ mod tests {
         assert_eq!(stored, all);
     }
 
-    #[tokio::test]
-    async fn bytes_that_a_crash_of_the_machine_took_are_read_once_more() {
+    /// A run of whose log "0123" is here and eight bytes should be.
+    async fn after_a_crash(log: &str) -> (Bench, Handle, qwex_core::Run) {
         let mut backend = scripted(vec![Ok(())], vec![]);
-        backend.log = "0123456789".to_owned();
+        backend.log = log.to_owned();
         let run = run();
         let bench = bench_with(backend, &run);
         let handle = bench.drive.handle(&run);
@@ -254,14 +257,45 @@ mod tests {
                 start: 0,
                 position,
                 ended: false,
+                survived: 0,
             }],
             ..Default::default()
         };
         log_files::write_index(&bench.drive.journal, run.attempt, &index).unwrap();
-        let file = bench.drive.journal.path_of("stdout.log");
-        std::fs::write(&file, "0123").unwrap();
+        std::fs::write(bench.drive.journal.path_of("stdout.log"), "0123").unwrap();
+        (bench, handle, run)
+    }
+
+    #[tokio::test]
+    async fn bytes_that_a_crash_of_the_machine_took_are_read_once_more() {
+        let (bench, handle, _) = after_a_crash("0123456789").await;
         let copying = CopyLogs::open(bench.backend.clone(), &bench.drive.journal, handle).unwrap();
         copying.rest().await.unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "0123456789");
+        let file = bench.drive.journal.path_of("stdout.log");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_of_the_machine_left_stays_where_nobody_has_it_any_more() {
+        for (comes, wanted) in [("", "0123"), ("89", "012389")] {
+            let (bench, _, run) = after_a_crash("").await;
+            let mut writer = LogWriter::open(bench.drive.journal.clone(), run.attempt).unwrap();
+            writer.gap(0, "the object is gone".to_owned());
+            if !comes.is_empty() {
+                let chunk = qwex_runner::LogChunk {
+                    bytes: comes.into(),
+                    lines: Vec::new(),
+                    position: qwex_runner::LogPosition {
+                        offset: 2,
+                        ..Default::default()
+                    },
+                };
+                writer.append(0, &chunk).unwrap();
+            }
+            writer.end(0).unwrap();
+            writer.complete().unwrap();
+            let file = bench.drive.journal.path_of("stdout.log");
+            assert_eq!(std::fs::read_to_string(file).unwrap(), wanted);
+        }
     }
 }

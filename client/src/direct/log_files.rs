@@ -42,6 +42,26 @@ pub struct Stored {
     pub position: LogPosition,
     #[serde(default)]
     pub ended: bool,
+    /// Bytes of the file that a crash of the machine left, while the source is read once more from its begin. They stay
+    /// where it cannot give them again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub survived: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
+impl Stored {
+    fn has_bytes(&self) -> bool {
+        self.position.offset > 0 || self.survived > 0
+    }
+
+    /// Where in the file what is known of it ends.
+    fn end(&self) -> u64 {
+        (self.start + self.position.offset).max(self.survived)
+    }
 }
 
 fn index_name(attempt: Attempt) -> String {
@@ -121,6 +141,7 @@ impl LogWriter {
             start: 0,
             position: LogPosition::default(),
             ended: false,
+            survived: 0,
         });
         self.index.sources.len() - 1
     }
@@ -139,7 +160,8 @@ impl LogWriter {
     /// # Errors
     /// The file cannot be written.
     pub fn append(&mut self, number: usize, chunk: &LogChunk) -> Result<(), StoreError> {
-        if self.index.sources[number].position.offset == 0 {
+        let stored = &self.index.sources[number];
+        if stored.position.offset == 0 && stored.survived == 0 {
             self.index.sources[number].start = self.end_of_others(number);
         }
         let stored = &mut self.index.sources[number];
@@ -163,10 +185,19 @@ impl LogWriter {
         let file = &self.index.sources[number].file;
         let others = self.index.sources.iter().enumerate();
         others
-            .filter(|(other, stored)| *other != number && stored.file == *file && stored.position.offset > 0)
-            .map(|(_, stored)| stored.start + stored.position.offset)
+            .filter(|(other, stored)| *other != number && stored.file == *file && stored.has_bytes())
+            .map(|(_, stored)| stored.end())
             .max()
             .unwrap_or(0)
+    }
+
+    /// A source cannot give what comes next: what is behind it comes behind all that is here.
+    pub fn gap(&mut self, number: usize, message: String) {
+        let stored = &mut self.index.sources[number];
+        if stored.position.offset == 0 && stored.survived > stored.start {
+            stored.start = stored.survived;
+        }
+        self.index.gaps.push(message);
     }
 
     pub fn end(&mut self, number: usize) -> Result<(), StoreError> {
@@ -190,7 +221,7 @@ impl LogWriter {
                 .sources
                 .iter()
                 .filter(|other| other.file == stored.file)
-                .map(|other| other.start + other.position.offset)
+                .map(Stored::end)
                 .max()
                 .unwrap_or(0);
             file.set_len(whole)
@@ -217,6 +248,7 @@ fn forget_lost(journal: &Journal, index: &mut LogIndex) {
         if there < stored.start + stored.position.offset {
             stored.position = LogPosition::default();
             stored.ended = false;
+            stored.survived = there;
         }
     }
 }

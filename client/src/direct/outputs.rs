@@ -109,7 +109,11 @@ impl Outputs {
         self.answers.as_deref() == Some(word)
     }
 
-    fn is_asked(&self, journal: &Journal) -> std::result::Result<bool, StoreError> {
+    /// Whether somebody asked since.
+    ///
+    /// # Errors
+    /// As [`Outputs::read`].
+    pub fn is_asked(&self, journal: &Journal) -> std::result::Result<bool, StoreError> {
         Ok(asked(journal)?.is_some_and(|word| !self.is_answer_to(&word)))
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use qwex_core::{Attempt, BackendKind, Fact, Failure, FailureCode, Observation, Run, RunId, RunStatus};
-use qwex_runner::{Handle, Journal, Key, Work};
+use qwex_runner::{Handle, Journal, Key, RunnerError, Work};
 use qwex_runner_local::{LocalBackend, LocalConfig};
 use serde::Deserialize;
 
@@ -66,6 +66,10 @@ impl Direct {
             }
             Err(error) => {
                 let failure = Failure::new(failure_code(&error), error.to_string());
+                if matches!(error, RunnerError::Failed { .. }) {
+                    // A supervisor that was only slow to answer starts nothing behind the end that is told.
+                    self.backend.cancel_sync(&handle_of(&known)).ok();
+                }
                 self.store.settle().ok();
                 journal.apply(&[about(&known, ended(failure))])?;
                 Err(error.into())

@@ -83,6 +83,7 @@ impl Receiving<'_> {
                     mark: None,
                 },
                 ended: true,
+                survived: 0,
             });
             index.gaps.extend(info.message.clone());
         }

@@ -260,6 +260,8 @@ impl Shelved {
     pub fn read_own(&self) -> Result<Pipeline> {
         let bytes = self.bytes()?;
         let pipeline = self.parsed(&bytes)?;
+        // A key that cannot be read now says nothing of whose this is.
+        mark::known_key().map_err(|source| PipelineError::Key { source })?;
         match vouch::doubt(self.id, &bytes) {
             None => Ok(pipeline),
             Some(doubt) => Err(PipelineError::Foreign {
@@ -315,7 +317,7 @@ impl Shelved {
             path: path.clone(),
             message: error.to_string(),
         })?;
-        let record = vouch::marked(&own_key()?, self.id, &json);
+        let record = vouch::marked(&known_key()?, self.id, &json);
         let written = self.dir.write(RECORD, &record, Durability::Machine);
         written.map_err(|source| PipelineError::io("write", &path, source))
     }
@@ -395,6 +397,19 @@ impl Shelved {
         let removed = self.dir.remove_file(CANCEL);
         removed.map_err(|source| PipelineError::io("remove", &self.dir.path().join(CANCEL), source))
     }
+}
+
+/// The key that the pipeline was begun with: another one, made while that is out of reach, would make it a stranger's.
+fn known_key() -> Result<mark::Key> {
+    let key = mark::known_key().and_then(|key| {
+        key.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "your key, by which the pipeline is known as yours, is not there now",
+            )
+        })
+    });
+    key.map_err(|source| PipelineError::Key { source })
 }
 
 fn own_key() -> Result<mark::Key> {

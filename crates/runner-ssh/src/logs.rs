@@ -158,6 +158,16 @@ async fn look(served: &Served, key: Key, stream: &str, at: Place) -> Result<Look
         if over && !at.told && reply.find("emptied").is_some() {
             return Ok(Look::Emptied(at.place));
         }
+        if over && size.is_some_and(|size| size > at.place) {
+            return Err(RunnerError::Unreachable {
+                message: format!(
+                    "{stream} of run {} on {} cannot be read behind byte {}",
+                    key.run_id,
+                    served.config().host,
+                    at.place
+                ),
+            });
+        }
         return Ok(if over { Look::End } else { Look::Nothing });
     }
     let starts_line = skip == 0 || reply.data[0] == b'\n';

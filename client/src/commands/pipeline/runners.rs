@@ -228,7 +228,7 @@ impl Runners {
         let outputs = self.direct.outputs(run.id).map_err(unseen)?.unwrap_or_default();
         if let Some(message) = outputs.trouble().filter(|_| run.status == RunStatus::Succeeded) {
             // Its keeper goes on bringing them: to run it once more would be work for nothing.
-            return Err(if outputs.is_tried {
+            return Err(if self.direct.are_outputs_tried(run).map_err(unseen)? {
                 StageError::Unreachable { message }
             } else {
                 let way = if outputs.is_there {

@@ -211,12 +211,22 @@ impl Tail {
         let late = self.pace.is_late();
         let mut items = self.reader.feed(bytes);
         let now = Timestamp::now();
+        // Asked once for all of these bytes: what it says is younger than each of them.
+        let mut oldest = None;
         for jump in self.reader.jumps().into_iter().rev() {
             // With lines before it in the same bytes, those are as old as they are.
             let mut pace = self.pace;
             pace.heard(jump.from, now);
             let late = if jump.at == 0 { late } else { pace.is_late() };
-            if self.follows && late && self.was_rotated_since(jump.from).await {
+            if !self.follows || !late {
+                continue;
+            }
+            let begins = match oldest {
+                Some(begins) => begins,
+                None => *oldest.insert(self.oldest_stamp().await),
+            };
+            // Whether the file that the node has at hand begins behind the line; in doubt it does.
+            if begins.is_none_or(|begins| begins > jump.from) {
                 let message = rotated(jump.from);
                 items.insert(jump.at, LogItem::Gap { message });
             }
@@ -266,10 +276,12 @@ impl Tail {
         }
     }
 
-    /// Whether the file that the node has at hand begins behind a line; in doubt it does.
-    async fn was_rotated_since(&self, line: Timestamp) -> bool {
-        let oldest = self.log.oldest_stamp().await.ok().flatten();
-        oldest.is_none_or(|oldest| oldest > line)
+    /// Where the file that the node has at hand begins; one answer that does not come is no doubt yet.
+    async fn oldest_stamp(&self) -> Option<Timestamp> {
+        match self.log.oldest_stamp().await {
+            Ok(oldest) => oldest,
+            Err(_) => self.log.oldest_stamp().await.ok().flatten(),
+        }
     }
 
     async fn is_stuck(&self) -> Result<bool, RunnerError> {

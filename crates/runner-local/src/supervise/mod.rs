@@ -107,13 +107,20 @@ fn supervise(dir: &Path, own: Own) -> io::Result<()> {
     records::write(&dir, SUPERVISOR, &own, Durability::Whole)?;
     greet(&process.to_string());
     // A power failure before this leaves an attempt that nobody attends and whose command never ran.
-    dir.sync()?;
+    let synced = dir.sync();
     if dir.has(END)? {
         // Cancelled before any supervisor began; only who it is was not written down yet.
         return Ok(());
     }
     let reserve = ending::Reserve::set_aside(&dir);
-    let end = run(&dir, &work, &signals, held)?;
+    let end = match synced {
+        Ok(()) => run(&dir, &work, &signals, held)?,
+        Err(error) => ending::never_started(
+            records::EndCause::StartError,
+            None,
+            format!("what is known of it cannot be stored: {error}"),
+        ),
+    };
     ending::store(&dir, &end, reserve)
 }
 

@@ -209,6 +209,7 @@ waited_for
 hertz=$(getconf CLK_TCK 2>/dev/null)
 case $hertz in ""|0*|*[!0-9]*) hertz=100 ;; esac
 cpu=$(((ticks - ours) * 1000 / hertz))
+[ "$cpu" -ge 0 ] || cpu=null
 if [ -n "$timer" ]; then kill "$timer" 2>/dev/null; fi
 
 # The end of the command is the end of what it left, as in a container.

@@ -249,7 +249,7 @@ async fn c24_a_run_of_a_higher_class_preempts_one_of_a_lower_which_comes_again()
     let high = class(&rig, 100).await?;
     let listener = rig.listen();
     let lower = queued("main");
-    rig.simulate(&lower, &[("run-for", "6s")]).await?;
+    rig.simulate(&lower, &[("run-for", "20s")]).await?;
     let round = listener.running(&lower).await?;
     after(round).await?;
     let mut higher = queued("main");
