@@ -325,7 +325,7 @@ mod tests {
             "qwexctl run -- true",
             "qwexctl run -d --name n --env A=1 -o json -p team -- sh -c x",
             "qwexctl run --remote --queue q --image i -q -- true",
-            "qwexctl run --backend docker --color never true --flag",
+            "qwexctl run --backend docker --color never -- true --flag",
         ] {
             let alone = RunAlone::parse(&words(line)).unwrap();
             let matches = command().get_matches_from(words(line));

@@ -278,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_crash_of_the_machine_left_stays_where_nobody_has_it_any_more() {
         for (comes, wanted) in [("", "0123"), ("89", "012389")] {
-            let (bench, _, run) = after_a_crash("").await;
+            let (bench, _, run) = after_a_crash("gone").await;
             let mut writer = LogWriter::open(bench.drive.journal.clone(), run.attempt).unwrap();
             writer.gap(0, "the object is gone".to_owned());
             if !comes.is_empty() {
