@@ -435,9 +435,9 @@ fn what_no_backend_takes_has_a_way_out() {
                 "--image",
                 "busybox",
             ],
-            8,
-            "other",
-            "qwexctl",
+            3,
+            "no context \"other\"",
+            "name one that it has: dead",
         ),
         (
             &["--backend", "auto", "--gpu", "64"],

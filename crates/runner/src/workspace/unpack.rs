@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
-use nix::sys::stat::{Mode, futimens, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use tar::{Archive, EntryType};
@@ -224,14 +224,24 @@ impl Unpacking {
                 Err(error) => return Err(error.into()),
             }
             dir = openat(dir.as_fd(), name, DIRECTORY, Mode::empty()).map_err(|error| match error {
+                // The user's own file, which the user may move.
+                nix::Error::ENOTDIR if is_file(dir.as_fd(), name) => io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    format!("{path:?} lies below what is a file in the workspace"),
+                ),
                 nix::Error::ELOOP | nix::Error::ENOTDIR => {
-                    outside(path, "lies below what is a link or a file in the workspace")
+                    outside(path, "lies below what is a link in the workspace")
                 }
                 other => other.into(),
             })?;
         }
         Ok(dir)
     }
+}
+
+fn is_file(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
 }
 
 fn link_name<R: Read>(entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<PathBuf> {
