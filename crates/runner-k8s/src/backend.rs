@@ -63,11 +63,11 @@ impl K8sBackend {
         Ok(Self {
             shared: Arc::new(Shared {
                 features: check::features(&config.policy),
+                usages: std::sync::Mutex::new(Usages::new(config.measured)),
                 config,
                 clients,
                 kueue: Mutex::new(None),
                 retained: std::sync::Mutex::default(),
-                usages: std::sync::Mutex::default(),
             }),
         })
     }
@@ -203,11 +203,9 @@ impl Shared {
         self.usages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on what the attempt uses is measured, where whoever made the backend wants it.
+    /// From now on what the attempt uses is measured.
     fn want_usage(&self, run_id: RunId, attempt: Attempt) {
-        if self.config.measure {
-            self.usages().want((run_id, attempt));
-        }
+        self.usages().want((run_id, attempt));
     }
 }
 

@@ -25,10 +25,20 @@ pub struct K8sConfig {
     pub identity: Option<String>,
     /// LocalQueue of runs that name none.
     pub queue: Option<QueueName>,
-    /// Whether what runs use is measured while they are watched.
-    pub measure: bool,
+    /// Of which runs it is measured what they use, while they are watched.
+    pub measured: Measured,
     pub policy: Policy,
     pub tuning: Tuning,
+}
+
+/// Runs of which it is measured what they use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Measured {
+    /// Those that this process submitted or was asked about: others of the namespace are measured by whoever watches them.
+    #[default]
+    Asked,
+    /// All that are seen: whoever watches is here for all.
+    All,
 }
 
 /// What runs may ask of the cluster beyond what every run may. The default is the server's: nothing.
@@ -163,7 +173,7 @@ impl K8sConfig {
             namespace: None,
             identity: None,
             queue: None,
-            measure: false,
+            measured: Measured::All,
             policy: Policy::default(),
             tuning: Tuning::default(),
         }

@@ -72,7 +72,7 @@ mod usage;
 mod watch;
 
 pub use backend::K8sBackend;
-pub use config::{Access, FilesPolicy, K8sConfig, Names, Policy, Tuning};
+pub use config::{Access, FilesPolicy, K8sConfig, Measured, Names, Policy, Tuning};
 pub use connect::ConnectError;
 pub use direct::{Identity, K8sDirectConfig, Placement, Surroundings, Word};
 pub use probe::{Check, KueueInfo, ProbeReport, QueueInfo};

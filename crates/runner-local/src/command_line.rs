@@ -6,6 +6,7 @@ use qwex_runner::{Backend, Handle, Key, RunnerError};
 
 use crate::backend::LocalBackend;
 use crate::records::OutputMode;
+use crate::snapshot::details;
 
 const LAPTOP: &[Feature] = &[
     Feature::Cpu,
@@ -24,12 +25,7 @@ impl LocalBackend {
     pub fn details_sync(&self, handle: &Handle) -> Result<Details, RunnerError> {
         let snapshot = self.inner.snapshot(Key::of(handle))?;
         let ours = snapshot.filter(|snapshot| handle.is_about(snapshot.uid().as_ref()));
-        let name = nix::unistd::gethostname().ok();
-        Ok(Details {
-            image_digest: None,
-            host: name.and_then(|name| name.into_string().ok()),
-            usage: ours.and_then(|snapshot| snapshot.usage()),
-        })
+        Ok(details(ours.as_ref()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use qwex_core::{BackendInfo, ObjectUid, Observation, Usage};
 use qwex_runner::Key;
+use qwex_runner::backend::Details;
 use qwex_runner::durable::Dir;
 use qwex_runner::supervised::{End, Story};
 
@@ -44,6 +45,16 @@ pub struct Lost {
     pub rebooted: bool,
     /// What of it still runs.
     pub survivors: Vec<ProcessId>,
+}
+
+/// What is known of an attempt on this machine beside how it ended.
+pub fn details(snapshot: Option<&Snapshot>) -> Details {
+    let name = nix::unistd::gethostname().ok();
+    Details {
+        image_digest: None,
+        host: name.and_then(|name| name.into_string().ok()),
+        usage: snapshot.and_then(Snapshot::usage),
+    }
 }
 
 impl Snapshot {

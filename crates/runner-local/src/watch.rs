@@ -12,7 +12,7 @@ use crate::backend::{Inner, LocalBackend};
 use crate::identity::Life;
 use crate::layout::Layout;
 use crate::logs;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, details};
 use crate::supervise;
 
 /// Between two looks while something is under way.
@@ -159,12 +159,14 @@ impl Seen {
         let Some(snapshot) = Snapshot::read(&dir, key, inner.config.shared)? else {
             return Ok(Some(Vec::new()));
         };
-        let news = self.told.news(Look {
+        let look = Look {
             observations: snapshot.observations(&inner.backend_info(key)),
             uid: snapshot.uid(),
             over: snapshot.is_over(),
             logs: logs::sources(&inner.config, &snapshot),
-        });
+            details: snapshot.is_over().then(|| details(Some(&snapshot))),
+        };
+        let news = self.told.news(key, look);
         self.last = (!self.told.over).then_some(snapshot);
         Ok(Some(news))
     }

@@ -119,12 +119,15 @@ impl Eye {
         if told.over {
             return;
         }
-        news.extend(told.news(Look {
+        let look = Look {
             observations: snapshot.observations(config),
             uid: snapshot.uid(),
             over: snapshot.is_over(),
             logs: logs::sources(&config.host, &snapshot),
-        }));
+            // Nobody who keeps what a watch tells watches hosts.
+            details: None,
+        };
+        news.extend(told.news(key, look));
     }
 
     /// Tells of open attempts that are not there any more, and forgets ended ones.

@@ -10,6 +10,7 @@ use qwex_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Details;
 use crate::key::Key;
 use crate::log::LogSource;
 use crate::watcher::{ObjectRef, Sighting};
@@ -223,11 +224,13 @@ pub struct Look {
     pub over: bool,
     /// Empty until the command was started.
     pub logs: Vec<LogSource>,
+    /// Known once it is over.
+    pub details: Option<Details>,
 }
 
 impl Told {
     /// What of a look was not told yet.
-    pub fn news(&mut self, look: Look) -> Vec<Sighting> {
+    pub fn news(&mut self, key: Key, look: Look) -> Vec<Sighting> {
         let known = std::mem::replace(&mut self.observations, look.observations.len());
         let fresh = look.observations.into_iter().skip(known);
         let mut news: Vec<Sighting> = fresh.map(Sighting::Seen).collect();
@@ -237,6 +240,8 @@ impl Told {
             self.logs = true;
             news.extend(look.logs.into_iter().map(Sighting::LogReady));
         }
+        let detailed = self.listed(key).zip(look.details);
+        news.extend(detailed.map(|(object, details)| Sighting::Detailed(object, details)));
         news
     }
 

@@ -114,6 +114,7 @@ impl<F: FnMut(&Observation, &RunState) + Send> Waiter<'_, F> {
             Sighting::Seen(_)
             | Sighting::Claimed(_)
             | Sighting::LogReady(_)
+            | Sighting::Detailed(..)
             | Sighting::Listed(_)
             | Sighting::Alive => {}
         }

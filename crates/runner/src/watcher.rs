@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use qwex_core::{Attempt, ObjectUid, Observation, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Details;
 use crate::error::RunnerError;
 use crate::log::{LogItem, LogPosition, LogSource};
 use crate::runner::Handle;
@@ -41,6 +42,9 @@ pub enum Sighting {
     Claimed(Claim),
     /// A log can be read from now on (also told again after a restart).
     LogReady(LogSource),
+    /// What else is known of an attempt that is over; told behind its end, and again as often as that. What was measured
+    /// by a process that is gone is not in it.
+    Detailed(ObjectRef, Details),
     /// A complete and consistent list: whatever of ours is not in it, is not there. Told after start
     /// and after each relist, behind the observations of the objects in it.
     Listed(Vec<ObjectRef>),

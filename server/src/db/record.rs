@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use qwex_api::run::PlacementReport;
-use qwex_core::{BackendInfo, EventKind, Failure, Pending, Project, RunId, RunName, RunState};
+use qwex_core::{BackendInfo, EventKind, Failure, Pending, Project, RunId, RunName, RunState, Usage};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -317,6 +317,38 @@ pub async fn store_placement(conn: &mut PgConnection, run: RunId, report: &Place
         "UPDATE run SET placement = $2 WHERE id = $1",
         run.as_uuid(),
         Json(report) as _
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What is known of a run beside how it ended.
+#[derive(Debug, Serialize)]
+pub struct RunDetails {
+    pub id: Uuid,
+    pub image_digest: Option<String>,
+    pub host: Option<String>,
+    pub usage: Option<Usage>,
+}
+
+/// Adds it to runs that are locked by this transaction. What was known stays known: it is told again with every list, by
+/// whoever watches then, who may have measured nothing. Nothing is written that is there.
+pub async fn store_details(conn: &mut PgConnection, details: &[RunDetails]) -> DbResult<()> {
+    sqlx::query!(
+        r#"
+        UPDATE run SET provenance = new.provenance, usage = new.usage, version = run.version + 1
+        FROM (
+            SELECT run.id, coalesce(told.usage, run.usage) AS usage,
+                nullif(coalesce(run.provenance, '{}')
+                    || jsonb_strip_nulls(jsonb_build_object('image_digest', told.image_digest, 'host', told.host)), '{}')
+                    AS provenance
+            FROM jsonb_to_recordset($1) AS told (id uuid, image_digest text, host text, usage jsonb)
+                JOIN run ON run.id = told.id
+        ) AS new
+        WHERE run.id = new.id AND (run.provenance, run.usage) IS DISTINCT FROM (new.provenance, new.usage)
+        "#,
+        Json(details) as _,
     )
     .execute(conn)
     .await?;

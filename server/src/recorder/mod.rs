@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use qwex_api::run::PlacementReport;
 use qwex_core::{Attempt, BackendInfo, BackendKind, ClusterName, Fact, Observation, RunId, RunStatus};
-use qwex_runner::WatchPosition;
+use qwex_runner::{Details, ObjectRef, WatchPosition};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +34,9 @@ const QUEUE: usize = 4_096;
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub observations: Vec<Observation>,
+    /// What is known of attempts beside how they ended. Counts once the end is recorded, with these observations or before,
+    /// and if the run ended with that attempt.
+    pub details: Vec<(ObjectRef, Details)>,
     /// The lease under which it was seen; a batch of a holder that lost it is refused.
     pub guard: Option<LeaseGuard>,
     /// How far the watch has come with these observations.
@@ -191,7 +194,10 @@ fn distinct_runs(batch: &[&Batch]) -> Vec<RunId> {
     let placed = batch
         .iter()
         .flat_map(|batch| batch.placements.iter().map(|placed| placed.run_id));
-    let mut ids: Vec<RunId> = seen.chain(placed).collect();
+    let detailed = batch
+        .iter()
+        .flat_map(|batch| batch.details.iter().map(|(object, _)| object.run_id));
+    let mut ids: Vec<RunId> = seen.chain(placed).chain(detailed).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -39,6 +39,13 @@ pub(super) fn clean(mut seen: Observation) -> Observation {
     seen
 }
 
+/// The same of a single text.
+pub(super) fn cleaned(text: &str) -> String {
+    let mut text = text.to_owned();
+    clean_text(&mut text);
+    text
+}
+
 fn clean_text(text: &mut String) {
     if text.contains('\0') {
         *text = text.replace('\0', "\u{fffd}");

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use qwex_core::{Fact, RunId, transition};
+use qwex_runner::{Details, ObjectRef};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::changes::Changes;
+use super::text;
 use super::{BATCH, Batch, Entry, Outcome, Placed, RecordError, RecorderConfig, distinct_runs};
-use crate::db::record::{self, LockedRun};
+use crate::db::record::{self, LockedRun, RunDetails};
 use crate::db::{DbError, DbResult, dispatch, outbox};
 use crate::hints::Hints;
 
@@ -112,12 +114,33 @@ async fn commit(
         .map(|batch| apply(batch, &mut runs, &mut changes))
         .collect();
     write_changes(&mut tx, &runs, &mut changes, config).await?;
+    let details: Vec<RunDetails> = batches
+        .iter()
+        .flat_map(|batch| &batch.details)
+        .filter_map(|(object, known)| details_of(object, known, runs.get(&object.run_id)?))
+        .collect();
+    if !details.is_empty() {
+        record::store_details(&mut tx, &details).await?;
+    }
     for (cluster, position) in batches.iter().filter_map(|batch| batch.position.as_ref()) {
         record::store_position(&mut tx, cluster.as_str(), &position.0).await?;
     }
     tx.commit().await?;
     hints.tell(&changes.told(), changes.has_work()).await;
     Ok(outcomes)
+}
+
+/// What is kept beside the end of a run; nothing unless the run ended with this very object.
+fn details_of(object: &ObjectRef, known: &Details, run: &LockedRun) -> Option<RunDetails> {
+    let state = &run.state;
+    let is_its_end =
+        state.is_terminal() && state.attempt == object.attempt && state.uid() == Some(&object.uid);
+    is_its_end.then(|| RunDetails {
+        id: run.id.as_uuid(),
+        image_digest: known.image_digest.as_deref().map(text::cleaned),
+        host: known.host.as_deref().map(text::cleaned),
+        usage: known.usage.clone(),
+    })
 }
 
 /// Gives a run that still waits for a cluster to the chosen one, and keeps the reasoning.
@@ -166,7 +189,7 @@ fn apply(batch: &Batch, runs: &mut HashMap<RunId, LockedRun>, changes: &mut Chan
                 metrics::counter!("qwex_observations_total", "step" => "unknown_run").increment(1);
                 return Outcome::UnknownRun;
             };
-            let seen = super::text::clean(seen.clone());
+            let seen = text::clean(seen.clone());
             let unpinned = run.state.uid().is_none() && !run.state.is_terminal();
             if let Some(pin) = batch
                 .seen_on

@@ -89,6 +89,10 @@ impl Strangers {
         logs.retain(|log| !of_stranger(log));
     }
 
+    pub fn has(&self, uid: &ObjectUid) -> bool {
+        self.doubted.contains_key(uid)
+    }
+
     /// Forgets those that are not there any more.
     pub fn keep(&mut self, listed: &[ObjectRef]) {
         if !self.doubted.is_empty() {

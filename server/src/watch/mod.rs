@@ -148,12 +148,14 @@ async fn take(context: &Context, strangers: &mut Strangers, sightings: Vec<Sight
     let mut claims = Vec::new();
     let mut position = None;
     let mut logs = Vec::new();
+    let mut details = Vec::new();
     let mut listed: Option<Vec<ObjectRef>> = None;
     for sighting in sightings {
         match sighting {
             Sighting::Seen(observation) => observations.push(observation),
             Sighting::Claimed(claim) => claims.push(claim),
             Sighting::LogReady(source) => logs.push(source),
+            Sighting::Detailed(object, known) => details.push((object, known)),
             Sighting::Listed(objects) => listed = Some(objects),
             Sighting::Position(at) => position = Some(at),
             Sighting::Alive => {}
@@ -161,6 +163,7 @@ async fn take(context: &Context, strangers: &mut Strangers, sightings: Vec<Sight
     }
     strangers.judge(context, claims, &observations).await?;
     strangers.leave_out(&mut observations, &mut logs);
+    details.retain(|(object, _)| !strangers.has(&object.uid));
     // Logs first: their streams must be known before the run can be over.
     for source in logs {
         context
@@ -168,10 +171,11 @@ async fn take(context: &Context, strangers: &mut Strangers, sightings: Vec<Sight
             .follow(&context.guard, &context.backend, source)
             .await;
     }
-    if !observations.is_empty() || position.is_some() {
+    if !observations.is_empty() || !details.is_empty() || position.is_some() {
         let cluster: ClusterName = context.backend.name.clone();
         let batch = Batch {
             observations,
+            details,
             guard: Some(context.guard.clone()),
             position: position.map(|at| (cluster, at)),
             seen_on: Some(context.backend.seen_on()),

@@ -19,9 +19,9 @@ pub use identity::{Identity, Placement};
 pub use kubeconfig::Surroundings;
 
 use crate::backend::{K8sBackend, NAME_A_QUEUE};
-use crate::config::{Access, FilesPolicy, K8sConfig, Names, Policy, Tuning};
+use crate::config::{Access, FilesPolicy, K8sConfig, Measured, Names, Policy, Tuning};
 use crate::connect::ConnectError;
-use crate::{cancel, check, files};
+use crate::{cancel, check, files, observe};
 
 /// The longest a look at a cluster takes.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ impl K8sBackend {
             namespace: Some(config.namespace.unwrap_or(found.namespace)),
             identity: config.identity.as_ref().and_then(|expected| expected.uid.clone()),
             queue: config.queue,
-            measure: true,
+            measured: Measured::Asked,
             policy,
             tuning: config.tuning.unwrap_or_default(),
             access: Access::Own {
@@ -165,7 +165,7 @@ impl Backend for K8sBackend {
         let usage = self.shared.usages().of((handle.run_id, handle.attempt));
         Ok(Details {
             usage,
-            ..report::details(&pods)
+            ..observe::details(&pods)
         })
     }
 

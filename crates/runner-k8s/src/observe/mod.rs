@@ -10,6 +10,7 @@
 //!   `FailureTarget` or `SuccessCriteriaMet` mean that it is still finishing.
 
 mod admission;
+mod details;
 mod ending;
 mod episodes;
 mod files;
@@ -23,6 +24,7 @@ use qwex_core::{Attempt, Ending, Fact, Observation, RunId};
 use crate::config::Tuning;
 use crate::decode::{JobView, PodView, WorkloadView};
 
+pub(crate) use details::details;
 pub use episodes::has_run;
 
 /// Everything known of one attempt.

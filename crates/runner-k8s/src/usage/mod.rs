@@ -16,6 +16,8 @@ use std::collections::{HashMap, HashSet};
 use jiff::{SignedDuration, Timestamp};
 use qwex_core::{Attempt, RunId, Usage};
 
+use crate::config::Measured;
+
 pub(crate) use meter::{Looked, Meter, look};
 
 /// A pod whose command runs now.
@@ -91,21 +93,42 @@ impl Known {
     }
 }
 
-/// What was measured so far. Only attempts that somebody asked for are measured: others of the namespace are measured by
-/// whoever watches them.
+/// What was measured so far.
 #[derive(Debug, Default)]
 pub(crate) struct Usages {
-    wanted: HashSet<Key>,
+    measured: Measured,
+    asked: HashSet<Key>,
     known: HashMap<Key, HashMap<String, Known>>,
 }
 
 impl Usages {
+    pub fn new(measured: Measured) -> Self {
+        Self {
+            measured,
+            ..Self::default()
+        }
+    }
+
     pub fn want(&mut self, key: Key) {
-        self.wanted.insert(key);
+        match self.measured {
+            Measured::Asked => drop(self.asked.insert(key)),
+            Measured::All => {}
+        }
     }
 
     pub fn wants(&self, key: Key) -> bool {
-        self.wanted.contains(&key)
+        match self.measured {
+            Measured::Asked => self.asked.contains(&key),
+            Measured::All => true,
+        }
+    }
+
+    /// Of all that are not there any more nobody will ask.
+    pub fn keep_only(&mut self, there: &HashSet<Key>) {
+        match self.measured {
+            Measured::Asked => {}
+            Measured::All => self.known.retain(|key, _| there.contains(key)),
+        }
     }
 
     pub fn note(&mut self, target: &Target, sample: Sample) {
@@ -127,7 +150,7 @@ impl Usages {
     }
 
     pub fn forget(&mut self, key: Key) {
-        self.wanted.remove(&key);
+        self.asked.remove(&key);
         self.known.remove(&key);
     }
 }
@@ -217,5 +240,11 @@ mod tests {
         assert_eq!((usage.cpu_ms, usage.max_memory_bytes), (Some(30), Some(5)));
         usages.forget(first.key);
         assert_eq!(usages.of(first.key), None);
+        let mut all = Usages::new(Measured::All);
+        all.note(&first, counted(1, 1));
+        all.keep_only(&HashSet::from([first.key]));
+        assert!(all.of(first.key).is_some(), "nobody has to ask");
+        all.keep_only(&HashSet::new());
+        assert_eq!(all.of(first.key), None);
     }
 }

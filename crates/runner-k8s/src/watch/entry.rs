@@ -13,7 +13,7 @@ use super::view::{Moment, Pods, Since, is_newer, waited};
 use crate::decode::{JobView, PodView, WorkloadView};
 use crate::logs;
 use crate::names;
-use crate::observe::{Evidence, Observed, Patience, PodEvidence, has_run, observe};
+use crate::observe::{Evidence, Observed, Patience, PodEvidence, details, has_run, observe};
 use crate::place::Place;
 use crate::usage::Target;
 
@@ -226,6 +226,7 @@ impl Entry {
         self.tell_claim(sightings);
         let pods = self.evidence(moment.now);
         let (run_id, attempt, job) = self.address()?;
+        let uid = job.metadata.object_uid();
         let Observed { facts, end } = observe(&Evidence {
             run_id,
             attempt,
@@ -256,6 +257,9 @@ impl Entry {
         if end.settled || nothing_more || waited_enough {
             self.end_told = true;
             sightings.push(Sighting::Seen(end.observation));
+            let object = ObjectRef { run_id, attempt, uid };
+            let details = details(self.pods.values().map(|seen| &seen.pod));
+            sightings.push(Sighting::Detailed(object, details));
             return None;
         }
         (since == moment.now && !self.looked_up).then_some(Lookup::Pods)

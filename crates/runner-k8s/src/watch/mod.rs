@@ -165,6 +165,7 @@ async fn start(shared: Arc<Shared>) -> Result<Session, RunnerError> {
     let mut view = std::mem::take(&mut shared.retained().view);
     view.forget_told();
     view.replace(lists, moment(&shared));
+    shared.usages().keep_only(&view.attempts());
     Ok(Session {
         view,
         positions: Positions {
@@ -350,7 +351,7 @@ impl Session {
     /// Looks at what runs use, where that is due.
     fn measure(&mut self) {
         let now = Instant::now();
-        if !self.shared.config.measure || !self.meter.is_due(now) {
+        if !self.meter.is_due(now) {
             return;
         }
         let running = self.view.running(&self.shared.usages());
@@ -374,7 +375,7 @@ impl Session {
         sightings
     }
 
-    /// Starts the lookups.
+    /// Starts the lookups, and adds what only the meter knows.
     fn keep(&mut self, told: Told) -> Vec<Sighting> {
         for (uid, lookup) in told.lookups {
             if let Some((run_id, attempt, job)) = self.view.address(&uid) {
@@ -383,7 +384,13 @@ impl Session {
                 self.lookups.push(look_up(shared, uid, handle, lookup).boxed());
             }
         }
-        told.sightings
+        let mut sightings = told.sightings;
+        for sighting in &mut sightings {
+            if let Sighting::Detailed(object, details) = sighting {
+                details.usage = self.shared.usages().of((object.run_id, object.attempt));
+            }
+        }
+        sightings
     }
 }
 

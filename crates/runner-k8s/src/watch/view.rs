@@ -3,7 +3,7 @@
 //! Evidence outlives objects: a pod or Job that is gone stays here, marked, until its attempt is
 //! told to the end. Pure but for the clocks handed in; owned by one `session` at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use super::entry::{Entry, Lookup};
 use crate::config::Tuning;
 use crate::decode::{JobView, Object, PodView, WorkloadView};
 use crate::place::Lines;
-use crate::usage::{Target, Usages};
+use crate::usage::{Key, Target, Usages};
 
 /// How often places in queues are told anew at most.
 const PLACES_AGAIN: Duration = Duration::from_secs(3);
@@ -212,6 +212,12 @@ impl View {
         let mut all: Vec<ObjectRef> = self.entries.values().filter_map(Entry::object_ref).collect();
         all.sort_by(|a, b| (a.run_id, a.attempt, &a.uid).cmp(&(b.run_id, b.attempt, &b.uid)));
         all
+    }
+
+    /// Every attempt of which something is or was there.
+    pub fn attempts(&self) -> HashSet<Key> {
+        let addresses = self.entries.values().filter_map(Entry::address);
+        addresses.map(|(run_id, attempt, _)| (run_id, attempt)).collect()
     }
 
     /// Every pod whose command runs now and whose usage is wanted.

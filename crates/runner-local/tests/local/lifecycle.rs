@@ -108,7 +108,6 @@ async fn a_watch_tells_the_whole_story_and_says_that_the_image_is_not_used() {
     while let Some(sighting) = watch.next().await {
         match sighting.unwrap() {
             Sighting::Seen(seen) => {
-                let last = matches!(seen.fact, Fact::Ended { .. });
                 if let Fact::Waiting { message, .. } = &seen.fact {
                     assert!(
                         message.contains("not used here: the image busybox:1"),
@@ -116,9 +115,11 @@ async fn a_watch_tells_the_whole_story_and_says_that_the_image_is_not_used() {
                     );
                 }
                 story.push(seen.fact);
-                if last {
-                    break;
-                }
+            }
+            Sighting::Detailed(object, details) => {
+                assert_eq!((object.run_id, object.attempt), (run.run_id, run.attempt));
+                assert!(details.host.is_some() && details.usage.is_some(), "{details:?}");
+                break;
             }
             Sighting::LogReady(source) => assert_eq!(source.stream, "output"),
             Sighting::Claimed(_) | Sighting::Listed(_) | Sighting::Position(_) | Sighting::Alive => {}

@@ -78,6 +78,7 @@ async fn list(
                 Sighting::Seen(_)
                 | Sighting::Claimed(_)
                 | Sighting::LogReady(_)
+                | Sighting::Detailed(..)
                 | Sighting::Position(_)
                 | Sighting::Alive => {}
             }

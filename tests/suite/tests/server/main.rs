@@ -12,3 +12,4 @@ mod replicas;
 mod retries;
 mod support;
 mod truth;
+mod usage;
