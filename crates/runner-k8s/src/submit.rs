@@ -120,7 +120,7 @@ async fn create(
             message: format!("{error}, yet it cannot be found"),
         }),
         Err(error) if error.is_ambiguous() => place.look_after(rest, error).await,
-        Err(error) => Err(refused(error)),
+        Err(error) => Err(refused(error, &place.namespace)),
     }
 }
 
@@ -191,8 +191,11 @@ fn foreign(job: &Meta, work: &Work) -> Option<String> {
 }
 
 /// A create that surely did not happen.
-fn refused(error: CallError) -> RunnerError {
-    let message = error.to_string();
+fn refused(error: CallError, namespace: &str) -> RunnerError {
+    let mut message = error.to_string();
+    if message.starts_with("namespaces ") && error.is_not_found() {
+        message = format!("{message}; make it with `kubectl create namespace {namespace}`, or name another");
+    }
     match error
         .refusal()
         .map(|refusal| (refusal.code, refusal.reason.as_str()))

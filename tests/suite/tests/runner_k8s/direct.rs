@@ -308,7 +308,9 @@ async fn missing_rights_are_named_with_what_to_ask_for() -> Result<()> {
         anyhow::bail!("{error:?}");
     };
     assert!(
-        message.ends_with("ask for a Role in namespace default with the verb `create` on `jobs` of batch"),
+        message.contains(
+            "ask for a Role in namespace default with the verb `create` on `jobs` of batch (context "
+        ),
         "{message}"
     );
     let error = backend.watch(None).await.err().context("no rights")?;
