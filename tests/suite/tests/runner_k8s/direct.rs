@@ -340,6 +340,12 @@ async fn a_cluster_that_is_not_there_is_told_in_time() -> Result<()> {
         text.contains("context away") && text.contains("is the cluster up"),
         "{text}"
     );
+    // A submit says so too, and that nothing was sent.
+    let error = backend.submit(&work(&["true"])).await.err().context("away")?;
+    assert!(
+        matches!(&error, RunnerError::NoConnection { message } if message.contains("context away")),
+        "{error:?}"
+    );
     Ok(())
 }
 
