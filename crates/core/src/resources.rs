@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quantity::Quantity;
+
 /// Resources asked for; request and limit are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -56,47 +58,28 @@ impl Resources {
 
 /// Reads `2`, `0.5` or `500m` as thousandths of a processor; at least 1, at most 100,000 processors.
 pub fn cpu_millis(text: &str) -> Result<u64, QuantityError> {
-    let bad = || QuantityError::Cpu(text.to_owned());
-    let millis = match text.strip_suffix('m') {
-        Some(number) => number.parse::<u64>().map_err(|_| bad())? as f64,
-        None => plain_number(text).ok_or_else(bad)? * 1000.0,
+    let is_amount = |asked: &Quantity<'_>| match asked.suffix {
+        "" => true,
+        "m" => asked.number.fract() == 0.0,
+        _ => false,
     };
+    let asked = Quantity::parse(text).filter(is_amount);
+    let millis = asked.map_or(0.0, |asked| asked.value() * 1000.0);
     if !(1.0..=100_000_000.0).contains(&millis) {
-        return Err(bad());
+        return Err(QuantityError::Cpu(text.to_owned()));
     }
     Ok(millis.round() as u64)
 }
 
 /// Reads `512Mi`, `4Gi`, `1G` or plain bytes as bytes; at least 1 byte, at most 1 Pi.
 pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
-    const UNITS: [(&str, f64); 10] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-    ];
-    let bad = || QuantityError::Memory(text.to_owned());
-    let (number, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, *unit)))
-        .unwrap_or((text, 1.0));
-    let bytes = plain_number(number).ok_or_else(bad)? * unit;
+    const UNITS: [&str; 11] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "k", "M", "G", "T", "P"];
+    let asked = Quantity::parse(text).filter(|asked| UNITS.contains(&asked.suffix));
+    let bytes = asked.map_or(0.0, |asked| asked.value());
     if !(1.0..=1_125_899_906_842_624.0).contains(&bytes) {
-        return Err(bad());
+        return Err(QuantityError::Memory(text.to_owned()));
     }
     Ok(bytes.round() as u64)
-}
-
-/// A decimal number without sign or exponent.
-fn plain_number(text: &str) -> Option<f64> {
-    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.');
-    plain.then(|| text.parse().ok()).flatten()
 }
 
 /// YAML and JSON people write `cpu: 2` as often as `cpu: "2"`.
@@ -124,7 +107,9 @@ mod tests {
         assert_eq!(cpu_millis("2"), Ok(2000));
         assert_eq!(cpu_millis("0.5"), Ok(500));
         assert_eq!(cpu_millis("250m"), Ok(250));
-        for bad in ["", "m", "-1", "0", "1e9", "two", "1.5m", "100001"] {
+        for bad in [
+            "", "m", "-1", "0", "1e9", "1e3", "1k", "500000u", "two", "1.5m", "100001",
+        ] {
             assert!(cpu_millis(bad).is_err(), "{bad}");
         }
     }
@@ -134,7 +119,7 @@ mod tests {
         assert_eq!(memory_bytes("4Gi"), Ok(4 << 30));
         assert_eq!(memory_bytes("1G"), Ok(1_000_000_000));
         assert_eq!(memory_bytes("1.5Mi"), Ok(1_572_864));
-        for bad in ["", "Gi", "-1", "0", "4gb", "1e3", "2Pi"] {
+        for bad in ["", "Gi", "-1", "0", "4gb", "1e3", "1000m", "2Pi", "1E"] {
             assert!(memory_bytes(bad).is_err(), "{bad}");
         }
     }

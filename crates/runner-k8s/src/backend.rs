@@ -21,9 +21,10 @@ use crate::decode::JobView;
 use crate::direct::Word;
 use crate::observe::{self, Evidence, Patience, PodEvidence};
 use crate::probe::{self, Check, ProbeReport, QueueInfo};
+use crate::trouble::{self, Still};
 use crate::usage::Usages;
 use crate::watch::{self, Retained};
-use crate::{check, logs, submit, trouble};
+use crate::{check, direct, logs, submit};
 
 /// What mends a priority class without a queue.
 pub(crate) const NAME_A_QUEUE: &str = "name the queue with --queue, or leave the class out";
@@ -216,11 +217,8 @@ impl Runner for K8sBackend {
     }
 
     async fn submit(&self, work: &Work) -> Result<Submitted, RunnerError> {
-        let shared = &self.shared;
-        let queue = self.queue_of(work).await?;
-        self.check_priority(work, queue.as_ref()).await?;
-        shared.want_usage(work.run_id, work.attempt);
-        submit::submit(&shared.clients.acts, &shared.config, work, queue).await
+        let submitted = self.hand_over(work).await;
+        submitted.map_err(|error| direct::with_way(self.config(), error))
     }
 
     async fn cancel(&self, handle: &Handle) -> Result<CancelProgress, RunnerError> {
@@ -273,14 +271,30 @@ impl Watcher for K8sBackend {
 }
 
 impl K8sBackend {
+    async fn hand_over(&self, work: &Work) -> Result<Submitted, RunnerError> {
+        let shared = &self.shared;
+        let queue = self.queue_of(work).await?;
+        self.check_priority(work, queue.as_ref()).await?;
+        shared.want_usage(work.run_id, work.attempt);
+        submit::submit(&shared.clients.acts, &shared.config, work, queue).await
+    }
+
     /// What one read of an attempt's objects says.
     async fn describe(&self, handle: &Handle, job: &JobView) -> Result<Vec<Observation>, RunnerError> {
         let Shared { config, clients, .. } = &*self.shared;
         let pinned = cancel::handle_of(job, handle.run_id, handle.attempt);
         let pods = cancel::pods_of(&clients.watches, config, &pinned).await?;
-        let create_trouble = match pods.as_slice() {
-            [] if !job.is_suspended() => trouble::create_trouble(&clients.watches, &pinned).await,
-            _ => None,
+        let still = match pods.as_slice() {
+            _ if job.is_suspended() => None,
+            [] => Some(Still::Job(job.metadata.uid.clone())),
+            some => {
+                let silent = some.iter().find(|pod| observe::is_being_made(pod));
+                silent.map(|pod| Still::Pod(pod.metadata.uid.clone()))
+            }
+        };
+        let trouble = match &still {
+            Some(still) => trouble::trouble(&clients.watches, &job.metadata.namespace, still).await,
+            None => None,
         };
         let workload = match job.is_suspended() {
             true => watch::workload_of(&self.shared, job).await,
@@ -294,7 +308,7 @@ impl K8sBackend {
             job_deleted: false,
             pods: &pods,
             workload: workload.as_ref(),
-            create_trouble: create_trouble.as_deref(),
+            trouble: trouble.as_deref(),
             now: Timestamp::now(),
             patience: Patience::from(&config.tuning),
         };

@@ -5,14 +5,14 @@
 
 use qwex_core::Attempt;
 use qwex_runner::{CancelProgress, Handle, RunnerError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::K8sConfig;
-use crate::decode::{JobView, PodView};
+use crate::decode::{JobView, Meta, PodView};
 use crate::list::list_all;
 use crate::names;
 use crate::paths;
-use crate::rest::{Rest, target};
+use crate::rest::{CallError, Rest, target};
 
 /// What is known of the Job of a handle.
 pub(crate) enum Found {
@@ -142,16 +142,32 @@ async fn delete(rest: &Rest, job: &JobView) -> Result<CancelProgress, RunnerErro
     if meta.deletion_timestamp.is_some() {
         return stopping("is being deleted");
     }
-    let options = json!({
-        "kind": "DeleteOptions", "apiVersion": "v1",
-        "propagationPolicy": "Background",
-        "preconditions": { "uid": meta.uid },
-    });
-    let path = paths::job(&meta.namespace, &meta.name);
-    match rest.delete(&path, options.to_string().into_bytes()).await {
+    match delete_if(rest, meta, json!({ "uid": meta.uid })).await {
         Ok(()) => stopping("was deleted, its pods stop"),
         // Gone, or replaced, between our read and our delete: the next call sees which.
         Err(error) if error.is_not_found() || error.is_conflict() => stopping("went away meanwhile"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_if(rest: &Rest, job: &Meta, preconditions: Value) -> Result<(), CallError> {
+    let options = json!({
+        "kind": "DeleteOptions", "apiVersion": "v1",
+        "propagationPolicy": "Background",
+        "preconditions": preconditions,
+    });
+    let path = paths::job(&job.namespace, &job.name);
+    rest.delete(&path, options.to_string().into_bytes()).await
+}
+
+/// Deletes the Job only while it is as it was read, its status included; whether it did.
+pub(crate) async fn remove_unchanged(rest: &Rest, job: &Meta) -> Result<bool, RunnerError> {
+    let as_read = json!({ "uid": job.uid, "resourceVersion": job.resource_version });
+    match delete_if(rest, job, as_read).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_conflict() => Ok(false),
+        // Whoever took it away, it is not there to begin any more.
+        Err(error) if error.is_not_found() => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -19,6 +19,8 @@ pub struct Meta {
     pub namespace: String,
     pub uid: String,
     pub resource_version: String,
+    /// Counts the changes of its spec, from 1 on.
+    pub generation: i64,
     #[serde(deserialize_with = "null_as_default")]
     pub labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "ours_only")]

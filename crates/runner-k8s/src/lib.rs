@@ -55,6 +55,7 @@ pub mod observe;
 pub mod probe;
 
 mod backend;
+mod begun;
 mod cancel;
 mod check;
 mod direct;

@@ -7,12 +7,12 @@ use k8s_openapi::api::batch::v1::Job;
 use qwex_core::{BackendInfo, BackendKind, ObjectUid, QueueName};
 use qwex_runner::{Handle, RunnerError, Submitted, Work};
 
+use crate::begun::never_began;
 use crate::cancel;
 use crate::config::K8sConfig;
 use crate::decode::{JobView, Meta};
 use crate::manifest;
 use crate::names;
-use crate::observe::has_run;
 use crate::paths;
 use crate::rest::{CallError, Rest, target};
 use crate::secrets;
@@ -40,8 +40,8 @@ pub(crate) async fn submit(
     Ok(submitted)
 }
 
-/// The Job of an earlier submit that had all its values. One without its Secret that has not begun never will, and goes;
-/// one that has begun has its values, whatever became of the Secret.
+/// The Job of an earlier submit that had all its values. One without its Secret that surely never began never will, and
+/// goes. One that began, or may have, stays ours: it has its values, or its watch hears from the cluster that it lacks them.
 async fn taken_before(
     rest: &Rest,
     config: &K8sConfig,
@@ -54,20 +54,17 @@ async fn taken_before(
         namespace,
         work,
     };
-    let Some(submitted) = place.adopt(rest).await? else {
+    let Some(job) = place.find(rest).await? else {
         return Err(lacking);
     };
-    let owner = owner_of(&submitted, work);
-    match secrets::look(rest, &owner).await {
+    let submitted = place.submitted(&job.metadata, true);
+    let pods = cancel::pods_of(rest, config, &handle_of(&submitted, work)).await?;
+    // After the pods: what shows no sign of life there cannot begin without it, unless another submit brings it now.
+    match secrets::look(rest, &owner_of(&submitted, work)).await {
         Ok(()) => Ok(submitted),
         Err(RunnerError::NotFound { .. }) => {
-            let handle = handle_of(&submitted, work);
-            let pods = cancel::pods_of(rest, config, &handle).await?;
-            if pods.iter().any(has_run) {
-                return Ok(submitted);
-            }
-            cancel::remove(rest, config, &handle).await?;
-            Err(lacking)
+            let is_gone = never_began(&job, &pods) && cancel::remove_unchanged(rest, &job.metadata).await?;
+            if is_gone { Err(lacking) } else { Ok(submitted) }
         }
         Err(error) => Err(error),
     }
@@ -123,7 +120,7 @@ async fn create(
             message: format!("{error}, yet it cannot be found"),
         }),
         Err(error) if error.is_ambiguous() => place.look_after(rest, error).await,
-        Err(error) => Err(refused(error)),
+        Err(error) => Err(refused(error, &place.namespace)),
     }
 }
 
@@ -148,12 +145,17 @@ impl Place<'_> {
         }
     }
 
-    /// The object of our name, if it is there and ours; an error if it is not ours.
     async fn adopt(&self, rest: &Rest) -> Result<Option<Submitted>, RunnerError> {
+        let found = self.find(rest).await?;
+        Ok(found.map(|job| self.submitted(&job.metadata, true)))
+    }
+
+    /// The object of our name, if it is there and ours; an error if it is not ours.
+    async fn find(&self, rest: &Rest) -> Result<Option<JobView>, RunnerError> {
         let name = self.work.object_name();
         match rest.get::<JobView>(&paths::job(&self.namespace, &name)).await {
             Ok(job) => match foreign(&job.metadata, self.work) {
-                None => Ok(Some(self.submitted(&job.metadata, true))),
+                None => Ok(Some(job)),
                 Some(why) => Err(RunnerError::NameConflict {
                     object: format!("{}/{name}", self.namespace),
                     message: why,
@@ -189,8 +191,11 @@ fn foreign(job: &Meta, work: &Work) -> Option<String> {
 }
 
 /// A create that surely did not happen.
-fn refused(error: CallError) -> RunnerError {
-    let message = error.to_string();
+fn refused(error: CallError, namespace: &str) -> RunnerError {
+    let mut message = error.to_string();
+    if message.starts_with("namespaces ") && error.is_not_found() {
+        message = format!("{message}; make it with `kubectl create namespace {namespace}`, or name another");
+    }
     match error
         .refusal()
         .map(|refusal| (refusal.code, refusal.reason.as_str()))

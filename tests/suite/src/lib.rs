@@ -5,9 +5,11 @@
 
 pub mod api;
 pub mod laws;
+pub mod person;
 pub mod server;
 
 pub use api::{Api, Reply};
+pub use person::person;
 pub use server::{Server, ServerSetup};
 
 use std::path::PathBuf;

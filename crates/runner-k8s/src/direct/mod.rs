@@ -17,6 +17,7 @@ use qwex_runner::{Handle, RunnerError, Workspace};
 
 pub use identity::{Identity, Placement};
 pub use kubeconfig::Surroundings;
+pub(crate) use report::with_way;
 
 use crate::backend::{K8sBackend, NAME_A_QUEUE};
 use crate::config::{Access, FilesPolicy, K8sConfig, Measured, Names, Policy, Tuning};

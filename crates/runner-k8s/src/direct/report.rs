@@ -97,15 +97,31 @@ pub(super) fn unusable(config: &K8sConfig, error: RunnerError) -> RunnerError {
         config.address.as_deref().unwrap_or("none"),
         origin(config)
     );
+    let doubt = |message| format!("{message}{way}; is the cluster up, and the context the right one?");
     match error {
-        RunnerError::NoConnection { message } | RunnerError::Unreachable { message } => {
-            RunnerError::Unreachable {
-                message: format!("{message}{way}; is the cluster up, and the context the right one?"),
+        RunnerError::NoConnection { message } => RunnerError::NoConnection {
+            message: doubt(message),
+        },
+        RunnerError::Unreachable { message } => RunnerError::Unreachable {
+            message: doubt(message),
+        },
+        // What says which right to ask for says enough.
+        RunnerError::Unauthorized { message } if message.contains("; ask for ") => {
+            RunnerError::Unauthorized {
+                message: format!("{message}{way}"),
             }
         }
         RunnerError::Unauthorized { message } => RunnerError::Unauthorized {
             message: format!("{message}{way}; log in again, or ask for the right"),
         },
         other => other,
+    }
+}
+
+/// The error of a submit, with the way that led to it where that is the user's own.
+pub(crate) fn with_way(config: &K8sConfig, error: RunnerError) -> RunnerError {
+    match config.access {
+        Access::Own { .. } => unusable(config, error),
+        Access::Kubeconfig { .. } | Access::InCluster => error,
     }
 }

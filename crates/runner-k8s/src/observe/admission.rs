@@ -94,11 +94,53 @@ fn unseen(workload: &WorkloadView) -> &'static str {
     }
 }
 
-/// `position 3 of 11 in queue team`, or only the queue where nobody knows the others.
+/// `position 3 of 11 in queue team`, or only the queue where nobody knows the others or it lets nobody through.
 fn standing(workload: &WorkloadView) -> String {
     let queue = &workload.spec.queue_name;
-    match workload.place {
+    match workload.place.filter(|_| !is_closed(workload)) {
         Some(place) => format!("{} in queue {queue}", place.words()),
         None => format!("queue {queue}"),
+    }
+}
+
+/// Whether there is no such queue, or it or the one behind it admits nobody.
+fn is_closed(workload: &WorkloadView) -> bool {
+    let refusal = workload.condition("QuotaReserved");
+    let words = refusal.map_or("", |seen| seen.message.as_str());
+    (words.starts_with("LocalQueue ") || words.starts_with("ClusterQueue "))
+        && (words.ends_with(" doesn't exist") || words.ends_with(" is inactive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Place;
+
+    fn told(reason: &str, message: &str) -> String {
+        let mut workload: WorkloadView = serde_json::from_value(serde_json::json!({
+            "spec": { "queueName": "team" },
+            "status": { "conditions": [
+                { "type": "QuotaReserved", "status": "False", "reason": reason, "message": message },
+            ]},
+        }))
+        .unwrap();
+        workload.place = Some(Place { position: 1, of: 1 });
+        words(Some(&workload))
+    }
+
+    #[test]
+    fn nobody_is_next_where_nobody_is_let_through() {
+        assert_eq!(
+            told("Inadmissible", "LocalQueue team doesn't exist"),
+            "queue team: Inadmissible: LocalQueue team doesn't exist"
+        );
+        assert_eq!(
+            told("Suspended", "ClusterQueue all is inactive"),
+            "queue team: Suspended: ClusterQueue all is inactive"
+        );
+        assert_eq!(
+            told("Pending", "somebody doesn't exist"),
+            "position 1 of 1 in queue team: Pending: somebody doesn't exist"
+        );
     }
 }

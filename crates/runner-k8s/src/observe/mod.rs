@@ -26,6 +26,7 @@ use crate::decode::{JobView, PodView, WorkloadView};
 
 pub(crate) use details::details;
 pub use episodes::has_run;
+pub(crate) use waiting::is_being_made;
 
 /// Everything known of one attempt.
 #[derive(Debug, Clone)]
@@ -37,8 +38,8 @@ pub struct Evidence<'a> {
     pub job_deleted: bool,
     pub pods: &'a [PodEvidence],
     pub workload: Option<&'a WorkloadView>,
-    /// Why the Job controller cannot make a pod, from its `FailedCreate` event.
-    pub create_trouble: Option<&'a str>,
+    /// Why the Job controller makes no pod, or a kubelet no container in one, from their events.
+    pub trouble: Option<&'a str>,
     /// Stands in where the cluster gives no time.
     pub now: Timestamp,
     pub patience: Patience,

@@ -39,7 +39,7 @@ fn observed(
         job_deleted: false,
         pods: &pods,
         workload: recorded.workload.as_ref(),
-        create_trouble: None,
+        trouble: None,
         now: "2027-01-01T00:00:00Z".parse().unwrap(),
         patience: Patience {
             image: IMAGE,
@@ -276,6 +276,47 @@ fn c14_hopeless_images_fail_in_due_time() {
 }
 
 #[test]
+fn a_back_off_is_no_news_after_the_failure_it_repeats() {
+    let mut recording = load("image_back_off");
+    let (_, paused) = waiting(&plainly(recording.clone())).unwrap();
+    let state = &mut recording["pods"][0]["status"]["containerStatuses"][0]["state"]["waiting"];
+    let words = state["message"].as_str().unwrap().to_owned();
+    let (_, cause) = words.split_once(": ErrImagePull: ").unwrap();
+    *state = json!({ "reason": "ErrImagePull", "message": cause });
+    let (_, failed) = waiting(&plainly(recording.clone())).unwrap();
+    assert_eq!(paused, failed);
+    // An older kubelet names no cause.
+    let state = &mut recording["pods"][0]["status"]["containerStatuses"][0]["state"]["waiting"];
+    *state =
+        json!({ "reason": "ImagePullBackOff", "message": "Back-off pulling image \"127.0.0.1:1/absent:1\"" });
+    let (_, bare) = waiting(&plainly(recording)).unwrap();
+    assert!(bare.starts_with("ImagePullBackOff: "), "{bare}");
+}
+
+#[test]
+fn what_cannot_be_mounted_is_told_while_the_kubelet_says_nothing() {
+    let mut recording = load("image_back_off");
+    let state = &mut recording["pods"][0]["status"]["containerStatuses"][0]["state"]["waiting"];
+    *state = json!({ "reason": "ContainerCreating" });
+    let words = "FailedMount: configmap \"no\" not found";
+    let said = observed(
+        recording.clone(),
+        |evidence| evidence.trouble = Some(words),
+        |_| {},
+    );
+    assert_eq!(waiting(&said), Some((PendingCode::Starting, words.to_owned())));
+    // Once it says something of the container itself, that counts.
+    let said = observed(
+        load("missing_secret"),
+        |evidence| evidence.trouble = Some(words),
+        |_| {},
+    );
+    assert!(waiting(&said).unwrap().1.contains("no-such-secret"));
+    let (code, _) = waiting(&plainly(recording)).unwrap();
+    assert_eq!(code, PendingCode::Image, "most often it is the pull");
+}
+
+#[test]
 fn a_missing_secret_gets_a_grace() {
     let said = plainly(load("missing_secret"));
     assert_eq!(said.end, None);
@@ -305,7 +346,7 @@ fn c15_a_pod_that_cannot_be_made_is_told() {
     let mut recording = load("running");
     recording["pods"] = json!([]);
     assert_eq!(waiting(&plainly(recording.clone())), None);
-    let trouble = |evidence: &mut Evidence<'_>| evidence.create_trouble = Some("exceeded quota: q");
+    let trouble = |evidence: &mut Evidence<'_>| evidence.trouble = Some("exceeded quota: q");
     let said = observed(recording, trouble, |_| {});
     assert_eq!(
         waiting(&said),

@@ -31,7 +31,7 @@ pub(super) fn fact(evidence: &Evidence<'_>) -> Option<Observation> {
     match current_pod(evidence.pods) {
         Some(seen) => of_pod(evidence, &seen.pod),
         None => evidence
-            .create_trouble
+            .trouble
             .filter(|_| evidence.pods.is_empty())
             .map(|message| waiting(evidence, None, PendingCode::Scheduling, message.to_owned())),
     }
@@ -90,7 +90,10 @@ fn of_pod(evidence: &Evidence<'_>, pod: &PodView) -> Option<Observation> {
         ));
     }
     let reason = pod.waiting().cloned().unwrap_or_default();
-    let (code, message) = container(pod, &reason);
+    let (code, message) = match evidence.trouble {
+        Some(trouble) if is_being_made(pod) => (PendingCode::Starting, trouble.to_owned()),
+        Some(_) | None => container(pod, &reason),
+    };
     Some(waiting(evidence, None, code, message))
 }
 
@@ -99,6 +102,20 @@ fn scheduling(condition: Option<&Condition>) -> String {
         Some(seen) if !seen.is_true() && !seen.message.is_empty() => seen.message.clone(),
         Some(_) | None => "waiting for the scheduler to choose a node".to_owned(),
     }
+}
+
+/// On a node whose kubelet has said nothing of the container but that it makes it.
+pub(crate) fn is_being_made(pod: &PodView) -> bool {
+    let main = pod.main().map(|main| &main.state);
+    let has_begun = main.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    let takes_files = pod
+        .files_in()
+        .is_some_and(|helper| helper.state.running.is_some());
+    let is_usual = pod
+        .waiting()
+        .is_none_or(|waiting| USUAL.contains(&waiting.reason.as_str()));
+    let is_there = pod.metadata.deletion_timestamp.is_none() && !pod.has_ended();
+    is_there && pod.spec.node_name.is_some() && !has_begun && !takes_files && is_usual
 }
 
 /// `starting` ranks behind `image`, and while a container is being created nobody says whether its
@@ -121,14 +138,27 @@ fn container(pod: &PodView, waiting: &StateWaiting) -> (PendingCode, String) {
     (code, refusal(image, waiting))
 }
 
-/// The kubelet's reason and message, with the image where it does not name it.
+/// The kubelet's reason and message, with the image where that is what they are about and they do not name it.
 pub(super) fn refusal(image: &str, waiting: &StateWaiting) -> String {
     let StateWaiting { reason, message } = waiting;
-    match (message.is_empty(), message.contains(image)) {
+    if let Some(cause) = cause_of_back_off(image, waiting) {
+        return cause.to_owned();
+    }
+    let is_told = message.contains(image) || !IMAGE_REASONS.contains(&reason.as_str());
+    match (message.is_empty(), is_told) {
         (true, _) => format!("image {image}: {reason}"),
         (false, true) => format!("{reason}: {message}"),
         (false, false) => format!("image {image}: {reason}: {message}"),
     }
+}
+
+/// Between two pulls that fail the same way the kubelet says so in other words, which is no news each time: what it says
+/// of the last one is the same.
+fn cause_of_back_off<'a>(image: &str, waiting: &'a StateWaiting) -> Option<&'a str> {
+    let is_back_off = waiting.reason == "ImagePullBackOff";
+    let pause = format!("Back-off pulling image \"{image}\": ");
+    let cause = waiting.message.strip_prefix(pause.as_str());
+    cause.filter(|cause| is_back_off && cause.contains(image))
 }
 
 pub(super) fn image_of(pod: &PodView) -> &str {

@@ -88,8 +88,7 @@ impl PodStats {
 
 #[cfg(test)]
 mod tests {
-    use qwex_core::{Attempt, RunId};
-
+    use super::super::target;
     use super::*;
 
     #[test]
@@ -107,13 +106,6 @@ mod tests {
             ],
         }))
         .unwrap();
-        let target = |uid: &str| Target {
-            key: (RunId::mint(), Attempt::FIRST),
-            namespace: "n".to_owned(),
-            pod: "any".to_owned(),
-            uid: uid.to_owned(),
-            node: None,
-        };
         let targets = ["u1", "u2", "u3", "u4"].map(target);
         let wanted = Sample::Counted {
             cpu_nanos: 4_000_000,

@@ -141,18 +141,13 @@ pub(crate) async fn look(rest: &Rest, namespace: Option<&str>, look: Look) -> Lo
 
 #[cfg(test)]
 mod tests {
-    use qwex_core::{Attempt, RunId};
-
     use super::*;
     use crate::rest::Refusal;
 
     fn target(node: &str) -> Target {
         Target {
-            key: (RunId::mint(), Attempt::FIRST),
-            namespace: "n".to_owned(),
-            pod: "p".to_owned(),
-            uid: "u".to_owned(),
             node: Some(node.to_owned()),
+            ..super::super::target("u")
         }
     }
 

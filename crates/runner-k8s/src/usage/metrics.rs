@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
+use qwex_core::Quantity;
 use serde::Deserialize;
 
-use super::quantity::{bytes, go_nanos, nanos};
+use super::span::go_nanos;
 use super::{Sample, Target};
 use crate::decode::Meta;
 use crate::names;
@@ -77,8 +78,8 @@ impl PodMetrics {
             .iter()
             .find(|container| container.name == names::CONTAINER)?;
         let window = go_nanos(&self.window)?;
-        let rate = nanos(main.usage.get("cpu")?)?;
-        let memory_bytes = bytes(main.usage.get("memory")?)?;
+        let rate = Quantity::parse(main.usage.get("cpu")?)?.in_parts(1e9)?;
+        let memory_bytes = Quantity::parse(main.usage.get("memory")?)?.in_parts(1.0)?;
         let used = rate as f64 * (window as f64 / 1e9);
         let since = self
             .timestamp
@@ -95,8 +96,6 @@ impl PodMetrics {
 
 #[cfg(test)]
 mod tests {
-    use qwex_core::{Attempt, RunId};
-
     use super::*;
 
     #[test]
@@ -116,11 +115,9 @@ mod tests {
         }))
         .unwrap();
         let target = |namespace: &str| Target {
-            key: (RunId::mint(), Attempt::FIRST),
             namespace: namespace.to_owned(),
             pod: "a".to_owned(),
-            uid: "u".to_owned(),
-            node: None,
+            ..super::super::target("u")
         };
         let targets = [target("n"), target("other"), target("absent")];
         let found = matched(&listed.items, &targets);

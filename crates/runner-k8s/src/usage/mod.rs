@@ -9,7 +9,7 @@
 mod kubelet;
 mod meter;
 mod metrics;
-mod quantity;
+mod span;
 
 use std::collections::{HashMap, HashSet};
 
@@ -155,19 +155,21 @@ impl Usages {
     }
 }
 
+/// A target of tests.
+#[cfg(test)]
+fn target(uid: &str) -> Target {
+    Target {
+        key: (RunId::mint(), Attempt::FIRST),
+        namespace: "n".to_owned(),
+        pod: format!("pod-{uid}"),
+        uid: uid.to_owned(),
+        node: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn target(uid: &str) -> Target {
-        Target {
-            key: (RunId::mint(), Attempt::FIRST),
-            namespace: "n".to_owned(),
-            pod: format!("pod-{uid}"),
-            uid: uid.to_owned(),
-            node: None,
-        }
-    }
 
     fn counted(cpu_ms: u64, memory_bytes: u64) -> Sample {
         Sample::Counted {

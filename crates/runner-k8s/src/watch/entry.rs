@@ -13,22 +13,34 @@ use super::view::{Moment, Pods, Since, is_newer, waited};
 use crate::decode::{JobView, PodView, WorkloadView};
 use crate::logs;
 use crate::names;
-use crate::observe::{Evidence, Observed, Patience, PodEvidence, details, has_run, observe};
+use crate::observe::{Evidence, Observed, Patience, PodEvidence, details, has_run, is_being_made, observe};
 use crate::place::Place;
+use crate::trouble::Still;
 use crate::usage::Target;
 
-/// After so long without a pod the Job's events are asked why.
-const PODLESS: Duration = Duration::from_secs(3);
+/// After so long without a pod, or without a word of a pod's kubelet, events are asked why.
+const STILL: Duration = Duration::from_secs(3);
 /// And again so often.
-const PODLESS_AGAIN: Duration = Duration::from_secs(15);
+const STILL_AGAIN: Duration = Duration::from_secs(15);
+/// A large image takes its time, and is the usual reason: of a pod they are asked ever less often, up to every four minutes.
+const STILL_DOUBLINGS: u32 = 4;
 
 /// What an entry would like to know and no watch tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lookup {
     /// Its pods, by a consistent list: its end waits for them.
     Pods,
-    /// Why no pod is made for it.
-    CreateTrouble,
+    /// Why it stands still.
+    Trouble(Still),
+}
+
+/// Since when something stands still, and how often that was looked into.
+#[derive(Debug)]
+struct Waiting {
+    still: Still,
+    since: Instant,
+    asked_at: Since,
+    asked: u32,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +49,7 @@ pub(crate) struct Entry {
     job_lost: Since,
     pods: Pods,
     workload: Option<WorkloadView>,
-    create_trouble: Option<String>,
+    trouble: Option<String>,
     claim_told: bool,
     told: Vec<Fact>,
     logs_told: BTreeSet<String>,
@@ -45,9 +57,7 @@ pub(crate) struct Entry {
     /// Since when the end waits for the pods, and whether they were looked up meanwhile.
     unsettled: Since,
     looked_up: bool,
-    /// Since when it has no pod, and when that was last looked into.
-    podless: Since,
-    asked_why: Since,
+    waiting: Option<Waiting>,
     refused: bool,
 }
 
@@ -163,8 +173,19 @@ impl Entry {
         self.looked_up = true;
     }
 
-    pub fn looked_up_trouble(&mut self, trouble: Option<String>) {
-        self.create_trouble = trouble.or(self.create_trouble.take());
+    /// An answer to a question that was asked of something else is none.
+    pub fn looked_up_trouble(&mut self, still: &Still, trouble: Option<String>) {
+        if self
+            .waiting
+            .as_ref()
+            .is_none_or(|waiting| waiting.still != *still)
+        {
+            return;
+        }
+        self.trouble = match still {
+            Still::Job(_) => trouble.or(self.trouble.take()),
+            Still::Pod(_) => trouble,
+        };
     }
 
     pub fn forget_told(&mut self) {
@@ -185,7 +206,7 @@ impl Entry {
 
     /// Whether time alone may bring news.
     pub fn needs_clock(&self) -> bool {
-        !self.end_told && (self.unsettled.is_some() || self.podless.is_some() || self.refused)
+        !self.end_told && (self.unsettled.is_some() || self.waiting.is_some() || self.refused)
     }
 
     pub fn object_ref(&self) -> Option<ObjectRef> {
@@ -234,7 +255,7 @@ impl Entry {
             job_deleted: self.job_lost.is_some(),
             pods: &pods,
             workload: self.workload.as_ref(),
-            create_trouble: self.create_trouble.as_deref(),
+            trouble: self.trouble.as_deref(),
             now: moment.at,
             patience: Patience::from(moment.tuning),
         });
@@ -249,7 +270,7 @@ impl Entry {
         }
         let Some(end) = end else {
             self.unsettled = None;
-            return self.why_podless(moment.now);
+            return self.why_still(moment.now);
         };
         let since = *self.unsettled.get_or_insert(moment.now);
         let nothing_more = self.looked_up && self.pods.values().all(PodSeen::is_over);
@@ -321,23 +342,50 @@ impl Entry {
         }
     }
 
-    /// A Job that should have a pod and has none for a while: only its events tell why.
-    fn why_podless(&mut self, now: Instant) -> Option<Lookup> {
+    /// What stands still for a while without a word: only events tell why.
+    fn why_still(&mut self, now: Instant) -> Option<Lookup> {
+        let Some(still) = self.still() else {
+            self.waiting = None;
+            self.trouble = None;
+            return None;
+        };
+        if self.waiting.as_ref().is_none_or(|waiting| waiting.still != still) {
+            self.trouble = None;
+            self.waiting = Some(Waiting {
+                still,
+                since: now,
+                asked_at: None,
+                asked: 0,
+            });
+        }
+        let waiting = self.waiting.as_mut()?;
+        let pause = match waiting.still {
+            Still::Job(_) => STILL_AGAIN,
+            Still::Pod(_) => STILL_AGAIN * 2_u32.pow(waiting.asked.saturating_sub(1).min(STILL_DOUBLINGS)),
+        };
+        let asked_lately = waiting
+            .asked_at
+            .is_some_and(|asked| waited(Some(asked), now) < pause);
+        if waited(Some(waiting.since), now) < STILL || asked_lately {
+            return None;
+        }
+        waiting.asked_at = Some(now);
+        waiting.asked += 1;
+        Some(Lookup::Trouble(waiting.still.clone()))
+    }
+
+    fn still(&self) -> Option<Still> {
         let job = self.job.as_ref()?;
-        let waits = !job.is_suspended() && self.pods.is_empty() && self.job_lost.is_none();
-        if !waits {
-            self.podless = None;
-            self.create_trouble = None;
+        if job.is_suspended() || self.job_lost.is_some() {
             return None;
         }
-        let since = *self.podless.get_or_insert(now);
-        let asked_lately = self
-            .asked_why
-            .is_some_and(|asked| waited(Some(asked), now) < PODLESS_AGAIN);
-        if waited(Some(since), now) < PODLESS || asked_lately {
-            return None;
+        if self.pods.is_empty() {
+            return Some(Still::Job(job.metadata.uid.clone()));
         }
-        self.asked_why = Some(now);
-        Some(Lookup::CreateTrouble)
+        let there = self.pods.values().filter(|seen| !seen.is_over());
+        let mut silent = there.filter(|seen| is_being_made(&seen.pod));
+        silent
+            .next()
+            .map(|seen| Still::Pod(seen.pod.metadata.uid.clone()))
     }
 }

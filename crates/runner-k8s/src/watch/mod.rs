@@ -27,7 +27,7 @@ use crate::cancel::{handle_of, pods_of};
 use crate::decode::{JobView, PodView, WorkloadView};
 use crate::list::{Listed, list_all};
 use crate::place::place_among;
-use crate::trouble::create_trouble;
+use crate::trouble::{Still, trouble};
 use crate::usage::{self, Looked, Meter};
 use crate::{names, paths};
 
@@ -79,7 +79,7 @@ type Changes = SelectAll<BoxStream<'static, Result<Change, RunnerError>>>;
 /// The outcome of a lookup.
 enum Answer {
     Pods(JobUid, Result<Vec<PodView>, RunnerError>),
-    Trouble(JobUid, Option<String>),
+    Trouble(JobUid, Still, Option<String>),
     Usage(Looked),
 }
 
@@ -325,8 +325,8 @@ impl Session {
                 tracing::warn!(job = uid, %error, "the pods of an ended Job cannot be listed");
                 uid
             }
-            Answer::Trouble(uid, trouble) => {
-                self.view.looked_up_trouble(&uid, trouble);
+            Answer::Trouble(uid, still, trouble) => {
+                self.view.looked_up_trouble(&uid, &still, trouble);
                 uid
             }
             Answer::Usage(looked) => {
@@ -401,9 +401,10 @@ async fn look_up(shared: Arc<Shared>, uid: JobUid, handle: qwex_runner::Handle, 
             let pods = pods_of(&clients.watches, config, &handle).await;
             Answer::Pods(uid, pods)
         }
-        Lookup::CreateTrouble => {
-            let trouble = create_trouble(&clients.watches, &handle).await;
-            Answer::Trouble(uid, trouble)
+        Lookup::Trouble(still) => {
+            let namespace = handle.backend.namespace.as_deref().unwrap_or_default();
+            let trouble = trouble(&clients.watches, namespace, &still).await;
+            Answer::Trouble(uid, still, trouble)
         }
     }
 }

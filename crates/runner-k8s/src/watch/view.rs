@@ -15,6 +15,7 @@ use super::entry::{Entry, Lookup};
 use crate::config::Tuning;
 use crate::decode::{JobView, Object, PodView, WorkloadView};
 use crate::place::Lines;
+use crate::trouble::Still;
 use crate::usage::{Key, Target, Usages};
 
 /// How often places in queues are told anew at most.
@@ -141,9 +142,9 @@ impl View {
         }
     }
 
-    pub fn looked_up_trouble(&mut self, uid: &str, trouble: Option<String>) {
+    pub fn looked_up_trouble(&mut self, uid: &str, still: &Still, trouble: Option<String>) {
         if let Some(entry) = self.entries.get_mut(uid) {
-            entry.looked_up_trouble(trouble);
+            entry.looked_up_trouble(still, trouble);
         }
     }
 

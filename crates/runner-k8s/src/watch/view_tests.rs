@@ -183,3 +183,44 @@ fn b_kueues_workloads_of_others_are_not_kept() {
     assert_eq!(bed.view.put_workload(workload("somebodys-job")), None);
     assert_eq!(bed.view.put_workload(workload("qwex-1-a1")), Some("u".to_owned()));
 }
+
+#[test]
+fn a_pod_whose_kubelet_says_nothing_is_asked_about_ever_less_often() {
+    let (mut job, mut pod) = load("image_back_off");
+    job.status.conditions.clear();
+    let mut bed = Bed::new();
+    let uid = job.metadata.uid.clone();
+    let still = Still::Pod(pod.metadata.uid.clone());
+    pod.status.container_statuses[0].state.waiting = None;
+    bed.view.put_job(job);
+    bed.view.put_pod(pod.clone(), bed.start);
+    let at = |seconds| Duration::from_secs(seconds);
+    let mut asked = Vec::new();
+    for second in 0..600 {
+        let told = bed.tell(&uid, at(second));
+        asked.extend(told.lookups.iter().map(|_| second));
+        let wanted = |(_, lookup): &(String, Lookup)| *lookup == Lookup::Trouble(still.clone());
+        assert!(told.lookups.iter().all(wanted), "{:?}", told.lookups);
+    }
+    assert_eq!(asked, [3, 18, 48, 108, 228, 468]);
+    let waits = |told: &Told| {
+        let mut facts = told.sightings.iter().filter_map(|sighting| match sighting {
+            Sighting::Seen(seen) => Some(seen.fact.clone()),
+            _ => None,
+        });
+        facts.find_map(|fact| match fact {
+            Fact::Waiting { message, .. } => Some(message),
+            _ => None,
+        })
+    };
+    let words = Some("FailedMount: no such thing".to_owned());
+    bed.view
+        .looked_up_trouble(&uid, &Still::Pod("another".to_owned()), words.clone());
+    assert_eq!(waits(&bed.tell(&uid, at(600))), None);
+    bed.view.looked_up_trouble(&uid, &still, words.clone());
+    assert_eq!(waits(&bed.tell(&uid, at(601))), words);
+    // It goes on, and nobody asks any more.
+    pod.status.container_statuses[0].state = serde_json::from_value(json!({ "running": {} })).unwrap();
+    bed.view.put_pod(pod, bed.start);
+    assert_eq!(bed.tell(&uid, at(2_000)).lookups, []);
+}

@@ -116,40 +116,36 @@ async fn supply(subject: &Subject, submission: &Submission, workspace: &Workspac
     }
 }
 
-/// What a backend cannot know, it does not tell: a usage without the memory says so in the table. Where it is measured now
-/// and then while a run lasts, this one lasts a while.
+/// What a backend cannot know, it does not tell, and it says so beforehand; a usage without the memory says so in the table.
+/// Where it is measured now and then while a run lasts, this one lasts a while.
 pub async fn usage_is_told(subject: &Subject) -> Verdict {
-    let script = format!(
-        "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep {}",
-        subject.measured_within.as_secs()
-    );
+    let lasts = subject.measured_within.unwrap_or_default().as_secs();
+    let script = format!("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep {lasts}");
     let (submission, _) = subject.run(subject.shell(&script)).await?;
     let details = subject.backend.details(&submission.handle).await;
     let usage = details.map_err(|error| format!("details: {error}"))?.usage;
-    match usage {
-        None => {
+    match (usage, subject.measured_within) {
+        (None, Some(lasted)) => Err(format!("after {} s nothing is told", lasted.as_secs())),
+        (None, None) => {
             subject.otherwise("not told");
             Ok(())
         }
-        Some(Usage {
-            cpu_ms: Some(cpu),
-            max_memory_bytes: None,
-            ..
-        }) => {
-            subject.otherwise("processor time alone");
-            hold(
-                &format!("{cpu} ms is what such a command uses"),
-                (1..60_000).contains(&cpu),
-            )
-        }
-        Some(Usage {
-            cpu_ms: Some(cpu),
-            max_memory_bytes: Some(memory),
-            ..
-        }) => hold(
-            &format!("{cpu} ms and {memory} bytes are what such a command uses"),
-            (1..60_000).contains(&cpu) && (100_000..1_000_000_000).contains(&memory),
-        ),
-        Some(part) => Err(format!("only a part is told: {part:?}")),
+        (Some(usage), None) => Err(format!("said not to be told, and told: {usage:?}")),
+        (Some(usage), Some(_)) => is_plausible(subject, usage),
     }
+}
+
+fn is_plausible(subject: &Subject, usage: Usage) -> Verdict {
+    let cpu = usage
+        .cpu_ms
+        .ok_or(format!("no processor time is told: {usage:?}"))?;
+    let memory = usage.max_memory_bytes;
+    if memory.is_none() {
+        subject.otherwise("processor time alone");
+    }
+    let is_memory = memory.is_none_or(|bytes| (100_000..1_000_000_000).contains(&bytes));
+    hold(
+        &format!("{usage:?} is what such a command uses"),
+        (1..60_000).contains(&cpu) && is_memory,
+    )
 }

@@ -4,45 +4,25 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, ListParams, PostParams};
-use qwex_suite::binary;
+use kube::api::{Api, ListParams};
+use qwex_suite::{binary, person};
 use qwex_testbed::{Cluster, require, shared, wait};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::bed::{IMAGE, LIMIT};
 
 const EXEC: &str = "pods/exec";
 
-/// A new user with the rights of `deploy/k8s/user.yaml` but one, by a kubeconfig of that namespace.
+/// Who may not reach into pods, by a kubeconfig of that namespace.
 async fn without_exec(cluster: &Cluster, namespace: &str) -> Result<Value> {
-    let client = cluster.client().await?;
-    let mut role: Role = serde_saphyr::from_str(include_str!("../../../../deploy/k8s/user.yaml"))?;
-    let mut rules = role.rules.take().unwrap_or_default();
-    let all = rules.len();
-    rules.retain(|rule| !rule.resources.iter().flatten().any(|one| one == EXEC));
-    ensure!(
-        rules.len() + 1 == all,
-        "the right is not given by a rule of its own"
-    );
-    role.rules = Some(rules);
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": "qwex-user" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "qwex-user" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace }],
-    }))?;
-    let post = PostParams::default();
-    Api::namespaced(client.clone(), namespace)
-        .create(&post, &role)
-        .await?;
-    Api::namespaced(client, namespace).create(&post, &binding).await?;
+    let kubeconfig = person(cluster, namespace, Some(EXEC)).await?;
     let theirs: Api<Job> = Api::namespaced(cluster.client_as(namespace, &[]).await?, namespace);
     wait::until_ok(LIMIT, "the rights to be known", || async {
         theirs.list(&ListParams::default()).await.map(drop)
     })
     .await?;
-    let mut config: Value = serde_saphyr::from_str(&cluster.mint_user(namespace, &[])?)?;
+    let mut config: Value = serde_saphyr::from_str(&kubeconfig)?;
     config["contexts"][0]["context"]["namespace"] = namespace.into();
     Ok(config)
 }

@@ -308,7 +308,9 @@ async fn missing_rights_are_named_with_what_to_ask_for() -> Result<()> {
         anyhow::bail!("{error:?}");
     };
     assert!(
-        message.ends_with("ask for a Role in namespace default with the verb `create` on `jobs` of batch"),
+        message.contains(
+            "ask for a Role in namespace default with the verb `create` on `jobs` of batch (context "
+        ),
         "{message}"
     );
     let error = backend.watch(None).await.err().context("no rights")?;
@@ -337,6 +339,12 @@ async fn a_cluster_that_is_not_there_is_told_in_time() -> Result<()> {
     assert!(
         text.contains("context away") && text.contains("is the cluster up"),
         "{text}"
+    );
+    // A submit says so too, and that nothing was sent.
+    let error = backend.submit(&work(&["true"])).await.err().context("away")?;
+    assert!(
+        matches!(&error, RunnerError::NoConnection { message } if message.contains("context away")),
+        "{error:?}"
     );
     Ok(())
 }

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
 };
 use kube::api::{Api, ObjectMeta, PostParams};
-use qwex_core::{Ending, Mount, MountKind};
+use qwex_core::{Ending, Fact, Mount, MountKind, PendingCode};
+use qwex_runner::Watcher as _;
 use qwex_runner::backend::Backend;
 use qwex_testbed::{require, shared};
 use serde_json::json;
@@ -143,6 +144,35 @@ async fn a_claim_keeps_what_one_run_leaves_for_the_next() -> Result<()> {
     rig.submit(&reads).await?;
     let log = rig.whole_log(&listener.log_of(&reads).await?).await?;
     assert_eq!(log.text(), "kept\nrefused\n");
+    Ok(())
+}
+
+/// Its kubelet tells it in an event and nowhere else.
+#[tokio::test]
+async fn what_cannot_be_mounted_is_told_and_the_run_begins_once_it_is_there() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let rig = Rig::direct(shared::alpha().await?, |_| {}).await?;
+    let listener = rig.listen();
+    let mut work = shell("cat /etc/app/level");
+    work.spec.mounts = vec![mount(MountKind::ConfigMap, Some("late"), "/etc/app")];
+    let handle = rig.submit(&work).await?;
+    let words = "FailedMount: ";
+    let message = listener.waiting(&work, PendingCode::Starting, words).await?;
+    assert!(message.contains("configmap \"late\" not found"), "{message}");
+    // And to whoever only looks.
+    let seen = rig.backend.observe(&handle).await?;
+    let told = seen.iter().any(|seen| {
+        matches!(&seen.fact, Fact::Waiting { code: PendingCode::Starting, message, .. } if message.starts_with(words))
+    });
+    assert!(told, "{seen:?}");
+    let late = json!({ "metadata": { "name": "late" }, "data": { "level": "info\n" } });
+    create::<ConfigMap>(&rig, late).await?;
+    assert_eq!(
+        listener.ending(&work).await?,
+        Ending::Succeeded { verified: true }
+    );
+    let log = rig.whole_log(&listener.log_of(&work).await?).await?;
+    assert_eq!(log.text(), "info\n");
     Ok(())
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use qwex_core::Ending;
 use qwex_runner::backend::Backend;
 use qwex_runner::{CancelProgress, Runner as _, Transfer, Watcher as _};
 use qwex_runner_k8s::{K8sBackend, K8sDirectConfig};
+use qwex_suite::person;
 use qwex_testbed::{Cluster, require, shared, wait};
 use serde_json::{Value, json};
 
@@ -140,29 +140,22 @@ async fn f10_the_deployed_rights_are_enough_for_a_whole_run() -> Result<()> {
     Ok(())
 }
 
-/// The backend of the command line for a new user with the rights of `deploy/k8s/user.yaml`.
-pub async fn person(cluster: &Cluster, namespace: &str) -> Result<K8sBackend> {
-    let client = cluster.client().await?;
-    let role: Role = serde_saphyr::from_str(include_str!("../../../../deploy/k8s/user.yaml"))?;
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": "qwex-user" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "qwex-user" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace }],
-    }))?;
-    let post = PostParams::default();
-    Api::namespaced(client.clone(), namespace)
-        .create(&post, &role)
-        .await?;
-    Api::namespaced(client, namespace).create(&post, &binding).await?;
+/// The backend of the command line for whom a kubeconfig stands.
+pub async fn direct(kubeconfig: &str, namespace: &str) -> Result<K8sBackend> {
     let dir = tempfile::tempdir()?;
-    let kubeconfig = dir.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, cluster.mint_user(namespace, &[])?)?;
-    let backend = K8sBackend::connect_direct(K8sDirectConfig {
-        kubeconfig: Some(kubeconfig),
+    let path = dir.path().join("kubeconfig");
+    std::fs::write(&path, kubeconfig)?;
+    let config = K8sDirectConfig {
+        kubeconfig: Some(path),
         namespace: Some(namespace.to_owned()),
         ..K8sDirectConfig::default()
-    })
-    .await?;
+    };
+    Ok(K8sBackend::connect_direct(config).await?)
+}
+
+/// That backend, once it has all the rights of `deploy/k8s/user.yaml`.
+pub async fn entitled(kubeconfig: &str, namespace: &str) -> Result<K8sBackend> {
+    let backend = direct(kubeconfig, namespace).await?;
     let known = || async {
         let notes = Backend::probe(&backend).await.ok()?.notes;
         notes.is_empty().then_some(())
@@ -176,8 +169,9 @@ async fn the_role_for_people_is_enough_for_files_and_secrets() -> Result<()> {
     require!(Root, Go, Containerd);
     let alpha = shared::alpha().await?;
     let namespace = alpha.namespace("person").await?;
+    let user = person(alpha, &namespace, None).await?;
     let desk = Desk::at(Rig {
-        backend: person(alpha, &namespace).await?,
+        backend: entitled(&user, &namespace).await?,
         namespace,
         client: alpha.client().await?,
     })?;

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, PostParams};
 use qwex_core::Ending;
 use qwex_runner::backend::Backend;
 use qwex_runner::{Runner as _, RunnerError, Work};
-use qwex_runner_k8s::{K8sBackend, K8sDirectConfig};
-use qwex_testbed::{require, shared, wait};
+use qwex_suite::person;
+use qwex_testbed::{images, require, shared, wait};
 use serde_json::json;
 
 use crate::rig::{LIMIT, Rig, shell};
+use crate::rights::direct;
 
 /// A run that wants a variable that every process has.
 fn wanting(script: &str) -> Work {
@@ -67,6 +68,8 @@ async fn a06_a_run_in_doubt_is_taken_up_without_the_variable_it_had() -> Result<
     // Without its Secret it can never start: refused, and nothing stays.
     let halfway = lacking("true");
     left_behind(&rig, &halfway, false).await?;
+    rig.pod_that(&halfway, "a pod that lacks its Secret", lacks_secret)
+        .await?;
     let refused = rig.backend.submit(&halfway).await.unwrap_err();
     assert!(matches!(refused, RunnerError::Rejected { .. }), "{refused:?}");
     let gone = || async {
@@ -75,6 +78,19 @@ async fn a06_a_run_in_doubt_is_taken_up_without_the_variable_it_had() -> Result<
     };
     wait::until(LIMIT, "the Job to go", gone).await?;
     Ok(())
+}
+
+/// As its kubelet says it.
+fn lacks_secret(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .iter()
+        .filter_map(|status| status.container_statuses.as_ref());
+    let mut waiting = statuses.flatten().filter_map(|status| {
+        let state = status.state.as_ref()?.waiting.as_ref()?;
+        state.reason.as_deref()
+    });
+    waiting.any(|reason| reason == "CreateContainerConfigError")
 }
 
 #[tokio::test]
@@ -143,30 +159,45 @@ async fn a_run_that_has_begun_outlives_its_secret_and_the_next_submit() -> Resul
     Ok(())
 }
 
-/// A user who may make Jobs but no Secrets.
-async fn without_secrets(rig: &Rig, kubeconfig: &str) -> Result<K8sBackend> {
-    let role: Role = serde_json::from_value(json!({
-        "metadata": { "name": "jobs" },
-        "rules": [{ "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"] }],
+/// A pod that a node took and of which its kubelet has said nothing yet: its command may run.
+#[tokio::test]
+async fn a06_a_run_that_may_have_begun_is_not_taken_away_for_a_status_that_is_late() -> Result<()> {
+    require!(Go);
+    let rig = Rig::direct(shared::beta().await?, |_| {}).await?;
+    let mut work = shell("true");
+    work.spec.secrets = BTreeMap::from([("TOKEN".to_owned(), "env:QWEX_TEST_NOT_SET".to_owned())]);
+    // Held back, so that the only pod is the one that no controller makes, watches or ends.
+    let held = |job: &mut Job| job.spec.iter_mut().for_each(|spec| spec.suspend = Some(true));
+    let handle = rig.create(&work, held).await?;
+    let uid = handle.backend.uid.as_ref().context("a UID")?;
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "name": handle.backend.object,
+            "labels": { "qwex.dev/run-id": work.run_id, "qwex.dev/attempt": "1", "app.kubernetes.io/managed-by": "qwex" },
+            "ownerReferences": [
+                { "apiVersion": "batch/v1", "kind": "Job", "name": handle.backend.object, "uid": uid.0 },
+            ],
+        },
+        "spec": { "nodeName": "silent", "containers": [{ "name": "main", "image": images::BUSYBOX }] },
     }))?;
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": "jobs" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jobs" },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": rig.namespace }],
-    }))?;
-    let roles: Api<Role> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    let bindings: Api<RoleBinding> = Api::namespaced(rig.client.clone(), &rig.namespace);
-    roles.create(&PostParams::default(), &role).await?;
-    bindings.create(&PostParams::default(), &binding).await?;
-    let dir = tempfile::tempdir()?;
-    let path = dir.path().join("kubeconfig");
-    std::fs::write(&path, kubeconfig)?;
-    let config = K8sDirectConfig {
-        kubeconfig: Some(path),
-        namespace: Some(rig.namespace.clone()),
-        ..K8sDirectConfig::default()
+    rig.pods().create(&PostParams::default(), &pod).await?;
+    let again = rig.backend.submit(&work).await?;
+    assert!(again.adopted);
+    assert_eq!(again.backend.uid, handle.backend.uid);
+    let job = rig.jobs().get(&work.object_name()).await?;
+    assert!(job.metadata.deletion_timestamp.is_none(), "{job:?}");
+
+    // Without that pod nothing can have begun.
+    let at_once = DeleteParams::default().grace_period(0);
+    rig.pods().delete(&handle.backend.object, &at_once).await?;
+    let refused = || async { rig.backend.submit(&work).await.err() };
+    let refused = wait::until(LIMIT, "the refusal of what never began", refused).await?;
+    assert!(matches!(refused, RunnerError::Rejected { .. }), "{refused:?}");
+    let gone = || async {
+        let found = rig.jobs().get_opt(&work.object_name()).await.ok()?;
+        found.is_none().then_some(())
     };
-    Ok(K8sBackend::connect_direct(config).await?)
+    Ok(wait::until(LIMIT, "the Job to go", gone).await?)
 }
 
 #[tokio::test]
@@ -174,8 +205,8 @@ async fn without_the_right_to_secrets_no_run_is_left_behind() -> Result<()> {
     require!(Go);
     let beta = shared::beta().await?;
     let rig = Rig::direct(beta, |_| {}).await?;
-    let user = beta.mint_user(&rig.namespace, &[])?;
-    let backend = without_secrets(&rig, &user).await?;
+    let user = person(beta, &rig.namespace, Some("secrets")).await?;
+    let backend = direct(&user, &rig.namespace).await?;
     let work = wanting("true");
     // Rights take a moment to be known.
     let told = || async {

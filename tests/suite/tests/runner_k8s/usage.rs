@@ -7,12 +7,14 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use qwex_core::{Ending, Usage};
 use qwex_runner::backend::Backend;
-use qwex_runner::{Handle, Watcher as _};
+use qwex_runner::{Handle, Runner as _, Watcher as _};
+use qwex_suite::person;
+use qwex_testbed::http_proxy::{Entry, HttpProxy};
 use qwex_testbed::{Cluster, require, shared, wait};
 use serde_json::{Value, json};
 
 use crate::rig::{LIMIT, Rig, shell};
-use crate::rights::person;
+use crate::rights::entitled;
 
 /// `metrics.k8s.io` as an API server serves it, with objects instead of a metrics server behind it.
 async fn serve_metrics(rig: &Rig) -> Result<Api<DynamicObject>> {
@@ -120,23 +122,29 @@ async fn who_may_not_ask_has_runs_without_usage_and_no_error() -> Result<()> {
     require!(Root, Go, Containerd);
     let alpha = shared::alpha().await?;
     let namespace = alpha.namespace("person").await?;
+    let proxy = HttpProxy::for_user(&person(alpha, &namespace, None).await?).await?;
     let rig = Rig {
-        backend: person(alpha, &namespace).await?,
+        backend: entitled(&proxy.kubeconfig_text()?, &namespace).await?,
         namespace,
         client: alpha.client().await?,
     };
     let detail = Backend::probe(&rig.backend).await?.detail;
     assert!(detail.ends_with("usage not told"), "{detail}");
     let listener = rig.listen();
-    // Longer than the first looks, at the metrics and at the kubelet, take to be due.
-    let work = shell("sleep 13");
+    let work = shell("sleep 600");
     let handle = rig.submit(&work).await?;
-    assert_eq!(
-        listener.ending(&work).await?,
-        Ending::Succeeded { verified: true }
-    );
+    // No metrics are served, and the kubelet is the last to be asked.
+    let refused = |entry: &Entry| entry.request.path.ends_with("/stats/summary") && entry.status == Some(403);
+    proxy
+        .wait_for(LIMIT, "the kubelet to be asked in vain", refused)
+        .await?;
     let details = rig.backend.details(&handle).await?;
     assert!(details.host.is_some() && details.usage.is_none(), "{details:?}");
+    // The watch that was refused goes on to the end of the run.
+    rig.backend.cancel(&handle).await?;
+    let ending = listener.ending(&work).await?;
+    assert!(matches!(ending, Ending::Stopped { .. }), "{ending:?}");
+    assert_eq!(rig.backend.details(&handle).await?.usage, None);
     assert_eq!(listener.errors(), Vec::<String>::new());
     Ok(())
 }
