@@ -8,6 +8,7 @@ use bollard::query_parameters::{
 };
 use qwex_runner::{Key, RunnerError, Work};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::deadline;
 use crate::ending::short;
@@ -137,11 +138,8 @@ impl Inner {
             return Ok(());
         };
         let client = self.link.client().await?;
-        match client
-            .docker
-            .inspect_network(name, None::<InspectNetworkOptions>)
-            .await
-        {
+        let asked = ask(|| client.docker.inspect_network(name, None::<InspectNetworkOptions>));
+        match asked.await {
             Err(error) if errors::is_not_found(&error) => {
                 let engine = self.config.engine.name();
                 Err(RunnerError::Rejected {
@@ -185,9 +183,11 @@ impl Inner {
     /// The container of that name or id; `None` where the engine says that there is none.
     pub async fn inspect(&self, name: &str) -> Result<Option<Snapshot>, RunnerError> {
         let client = self.link.client().await?;
-        let asked = client
-            .docker
-            .inspect_container(name, None::<InspectContainerOptions>);
+        let asked = ask(|| {
+            client
+                .docker
+                .inspect_container(name, None::<InspectContainerOptions>)
+        });
         let found = match asked.await {
             Ok(found) => Snapshot::of(found),
             // podman has more states than Docker.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use qwex_runner::{CancelProgress, Key, RunnerError};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::errors;
 use crate::record::StopCause;
@@ -21,7 +22,7 @@ impl Inner {
     /// The engine does not answer, which says nothing of its clock.
     pub async fn engine_now(&self) -> Result<Timestamp, RunnerError> {
         let client = self.link.client().await?;
-        let info = client.docker.info().await;
+        let info = ask(|| client.docker.info()).await;
         let told = info.map_err(|error| errors::runner_error(&error))?.system_time;
         let told = told.and_then(|told| told.parse().ok());
         Ok(told.unwrap_or_else(Timestamp::now))

@@ -1,5 +1,4 @@
-//! An engine between a backend and a real one, on a socket of its own: it loses answers, and serves logs that a test
-//! made up.
+//! An engine between a backend and a real one, on a socket of its own: it loses answers, or gives others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,9 +15,24 @@ enum Loss {
     Answer,
     /// The request never arrives.
     Request,
+    /// podman's answer about a container whose command ends at that moment, to so many requests.
+    Race(usize),
 }
 
-/// Passes bytes on, but for the first request of some kind.
+impl Loss {
+    fn requests(self) -> usize {
+        match self {
+            Self::Answer | Self::Request => 1,
+            Self::Race(requests) => requests,
+        }
+    }
+}
+
+/// As podman 4.3 was heard to say it.
+const RACE: &str =
+    r#"{"cause":"no such process","message":"read /proc/14186/cgroup: no such process","response":500}"#;
+
+/// Passes bytes on, but for the first requests of some kind.
 pub struct LossyProxy {
     dir: TempDir,
     pub lost: Arc<AtomicUsize>,
@@ -33,6 +47,11 @@ impl LossyProxy {
     /// Loses the first request whose first line has `words`.
     pub fn swallowing(upstream: &str, words: &'static str) -> Result<Self> {
         Self::start(upstream, words, Loss::Request)
+    }
+
+    /// Answers 500 to the first `requests` whose first line has `words`, as podman does about a command that ends just then.
+    pub fn racing(upstream: &str, words: &'static str, requests: usize) -> Result<Self> {
+        Self::start(upstream, words, Loss::Race(requests))
     }
 
     fn start(upstream: &str, words: &'static str, loss: Loss) -> Result<Self> {
@@ -70,9 +89,18 @@ async fn pass(
     let read = down.read(&mut request).await?;
     let line = String::from_utf8_lossy(&request[..read]);
     let line = line.lines().next().unwrap_or_default().to_owned();
-    let is_lost = line.contains(words) && lost.fetch_add(1, Ordering::SeqCst) == 0;
-    if is_lost && loss == Loss::Request {
-        return Ok(());
+    let is_lost = line.contains(words) && lost.fetch_add(1, Ordering::SeqCst) < loss.requests();
+    match loss {
+        Loss::Request if is_lost => return Ok(()),
+        Loss::Race(_) if is_lost => {
+            let head =
+                "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close";
+            let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{RACE}", RACE.len());
+            down.write_all(answer.as_bytes()).await?;
+            down.shutdown().await?;
+            return Ok(());
+        }
+        Loss::Answer | Loss::Request | Loss::Race(_) => {}
     }
     up.write_all(&request[..read]).await?;
     if is_lost {
