@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bollard::Docker;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions, WaitContainerOptions};
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -162,7 +162,10 @@ impl Desk {
         let body = ContainerCreateBody {
             image: Some(self.image.to_owned()),
             cmd: Some(vec!["true".to_owned()]),
-            network_disabled: Some(true),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
             ..ContainerCreateBody::default()
         };
         let made = self
@@ -189,6 +192,7 @@ impl Desk {
             labels: BTreeMap::new(),
             spec: JobSpec {
                 image: Some(self.image.to_owned()),
+                network: Some("none".to_owned()),
                 ..JobSpec::for_command(["true"])
             },
             workspace: None,

@@ -22,7 +22,7 @@ pub fn request(
 ) -> Result<SubmitRequest, CliError> {
     let usual = of_file(settings, args, id, backend)?;
     let (place, container) = (&args.place, &args.container);
-    let is_free = |mount: &Mount| container.mounts.iter().all(|own| own.target != mount.target);
+    let is_free = |mount: &Mount| container.mounts.iter().all(|own| own.place() != mount.place());
     let mounts = usual.mounts.into_iter().filter(is_free);
     let request = SubmitRequest {
         id: Some(id),
@@ -174,7 +174,7 @@ mod tests {
         assert!(of(file, "").unwrap_err().text().contains("QWEX_NOT_SET_ANYWHERE"));
         let request = of(
             file,
-            "--image busybox --mount kind=volume,source=mine,target=/data",
+            "--image busybox --mount kind=volume,source=mine,target=/data/",
         )
         .unwrap();
         assert_eq!(request.image.as_deref(), Some("busybox"));
@@ -183,6 +183,6 @@ mod tests {
             .iter()
             .map(|mount| (mount.source.as_deref().unwrap_or_default(), mount.target.as_str()))
             .collect();
-        assert_eq!(mounts, [("cache", "/cache"), ("mine", "/data")]);
+        assert_eq!(mounts, [("cache", "/cache"), ("mine", "/data/")]);
     }
 }

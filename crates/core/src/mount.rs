@@ -51,6 +51,14 @@ pub struct Mount {
     pub size: Option<String>,
 }
 
+impl Mount {
+    /// Where it appears: `/data/` is `/data`. Two mounts at one place are one too many.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        self.target.trim_end_matches('/')
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde calls it with a reference"

@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::features;
 use crate::logs;
 use crate::observe::View;
+use crate::pull::Pulls;
 use crate::record::{Record, Records, StopCause};
 use crate::snapshot::{Phase, Snapshot};
 use crate::usage::Usages;
@@ -49,6 +50,7 @@ pub struct Inner {
     pub vigil: Vigil,
     pub usages: Usages,
     pub guarded: Guarded,
+    pub pulls: Pulls,
 }
 
 impl ContainerBackend {
@@ -69,6 +71,7 @@ impl ContainerBackend {
             vigil: Vigil::default(),
             usages: Usages::default(),
             guarded: Guarded::default(),
+            pulls: Pulls::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use qwex_core::ObjectUid;
 use qwex_runner::{CancelProgress, Key, RunnerError};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::errors;
 use crate::record::{EndCause, Locked, Record, Stop, StopCause};
@@ -146,7 +147,7 @@ impl Inner {
         let options = KillContainerOptions {
             signal: signal.to_owned(),
         };
-        match client.docker.kill_container(&container.id, Some(options)).await {
+        match ask(|| client.docker.kill_container(&container.id, Some(options.clone()))).await {
             Ok(()) => Ok(true),
             Err(error) if errors::is_not_running(&error) || errors::is_not_found(&error) => Ok(false),
             Err(error) => Err(errors::runner_error(&error)),
@@ -163,7 +164,7 @@ impl Inner {
         };
         let mut tries = 1;
         loop {
-            match client.docker.remove_container(id, Some(options.clone())).await {
+            match ask(|| client.docker.remove_container(id, Some(options.clone()))).await {
                 Ok(()) => return Ok(()),
                 Err(error) if errors::is_not_found(&error) || errors::is_being_removed(&error) => {
                     return Ok(());

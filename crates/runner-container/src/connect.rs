@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
+use crate::ask::ask;
 use crate::discover::{self, Address, Surroundings};
 use crate::engine::{Engine, Flavor};
 use crate::errors;
@@ -101,8 +102,8 @@ impl Link {
     async fn greet(&self) -> Result<Client, RunnerError> {
         let docker = self.open().map_err(|error| self.no_answer(&error))?;
         let greeting = async {
-            let docker = docker.negotiate_version().await?;
-            let (version, info) = tokio::try_join!(docker.version(), docker.info())?;
+            let docker = ask(|| docker.clone().negotiate_version()).await?;
+            let (version, info) = tokio::try_join!(ask(|| docker.version()), ask(|| docker.info()))?;
             Ok((docker, version, info))
         };
         let (docker, version, info) = match tokio::time::timeout(GREETING_LIMIT, greeting).await {

@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::models::LocalNodeState;
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, InspectNetworkOptions, StartContainerOptions,
 };
 use qwex_runner::{Key, RunnerError, Work};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::deadline;
 use crate::ending::short;
@@ -130,19 +132,16 @@ impl Inner {
         }
     }
 
-    /// Refuses a network that the engine does not have. Docker would find out only when it starts the container, and then
-    /// it looks as if the command could not be started.
+    /// Refuses a network that the engine surely does not have. Docker would find out only when it starts the container, and
+    /// then it looks as if the command could not be started.
     async fn find_network(&self, name: Option<&str>) -> Result<(), RunnerError> {
         let Some(name) = name.filter(|name| !OWN_NETWORKS.contains(name)) else {
             return Ok(());
         };
         let client = self.link.client().await?;
-        match client
-            .docker
-            .inspect_network(name, None::<InspectNetworkOptions>)
-            .await
-        {
-            Err(error) if errors::is_not_found(&error) => {
+        let asked = ask(|| client.docker.inspect_network(name, None::<InspectNetworkOptions>));
+        match asked.await {
+            Err(error) if errors::is_not_found(&error) && !self.is_in_swarm().await => {
                 let engine = self.config.engine.name();
                 Err(RunnerError::Rejected {
                     message: format!(
@@ -154,6 +153,21 @@ impl Inner {
             // What cannot be read says nothing: the create will tell.
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// A node of a swarm shows an overlay network only once one of its containers is attached to it.
+    async fn is_in_swarm(&self) -> bool {
+        let Ok(client) = self.link.client().await else {
+            return true;
+        };
+        let Ok(info) = ask(|| client.docker.info()).await else {
+            return true;
+        };
+        let state = info.swarm.and_then(|swarm| swarm.local_node_state);
+        !matches!(
+            state,
+            None | Some(LocalNodeState::EMPTY | LocalNodeState::INACTIVE)
+        )
     }
 
     /// Starts the command. An engine that answers no has not started it: that ends the attempt.
@@ -169,25 +183,37 @@ impl Inner {
         match errors::status(&error) {
             // It runs already.
             Some(304) => return Ok(()),
-            // Removed by somebody: to be told as such.
-            Some(404) => return Ok(()),
             Some(_) => {}
             None => return Err(errors::runner_error(&error)),
         }
+        // Where somebody removed it, that is to be told.
         let found = self.inspect(id).await?;
         if found.is_none_or(|found| found.was_started()) {
             return Ok(());
         }
-        record.end(EndCause::StartError, errors::message(&error));
+        record.end(EndCause::StartError, self.start_error(&error));
         self.records.write(key, record, lock)
+    }
+
+    fn start_error(&self, error: &bollard::errors::Error) -> String {
+        let told = errors::message(error);
+        if !(told.contains("network") && told.contains("not found")) {
+            return told;
+        }
+        let engine = self.config.engine.name();
+        format!(
+            "{told}; `{engine} network ls` lists the networks of this engine, and one of a swarm must be made with --attachable"
+        )
     }
 
     /// The container of that name or id; `None` where the engine says that there is none.
     pub async fn inspect(&self, name: &str) -> Result<Option<Snapshot>, RunnerError> {
         let client = self.link.client().await?;
-        let asked = client
-            .docker
-            .inspect_container(name, None::<InspectContainerOptions>);
+        let asked = ask(|| {
+            client
+                .docker
+                .inspect_container(name, None::<InspectContainerOptions>)
+        });
         let found = match asked.await {
             Ok(found) => Snapshot::of(found),
             // podman has more states than Docker.

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 use qwex_runner::{CancelProgress, Key, RunnerError};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::errors;
 use crate::record::StopCause;
 
 const LOOK: Duration = Duration::from_millis(100);
 const BLIND_PAUSE: Duration = Duration::from_secs(2);
+/// A sleep does not count while this machine is suspended, so none is long.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 impl Inner {
     /// What the engine's clock shows; ours where it does not tell.
@@ -21,7 +25,7 @@ impl Inner {
     /// The engine does not answer, which says nothing of its clock.
     pub async fn engine_now(&self) -> Result<Timestamp, RunnerError> {
         let client = self.link.client().await?;
-        let info = client.docker.info().await;
+        let info = ask(|| client.docker.info()).await;
         let told = info.map_err(|error| errors::runner_error(&error))?.system_time;
         let told = told.and_then(|told| told.parse().ok());
         Ok(told.unwrap_or_else(Timestamp::now))
@@ -72,13 +76,21 @@ pub fn guard(inner: &Arc<Inner>, key: Key) {
 #[derive(Debug, Clone, Copy)]
 struct Ran {
     before: Duration,
-    since: Instant,
+    /// As [`uptime`] was then.
+    since: Duration,
 }
 
 impl Ran {
-    fn by_now(self) -> Duration {
-        self.before + self.since.elapsed()
+    fn by(self, uptime: Duration) -> Duration {
+        self.before + uptime.saturating_sub(self.since)
     }
+}
+
+/// How long this machine is up. What it was suspended counts, as on the engine's clock, and nobody can set it.
+fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .expect("every Linux has this clock")
+        .into()
 }
 
 /// How long until the next look; `None` when there is nothing left to do.
@@ -101,13 +113,13 @@ async fn step(inner: &Arc<Inner>, key: Key, ran: &mut Option<Ran>) -> Result<Opt
             let before = inner.engine_now().await?.duration_since(started_at);
             let before = Duration::try_from(before).unwrap_or_default();
             // Counted from the answer on: a slow one ends nothing too early.
-            let since = Instant::now();
+            let since = uptime();
             *ran.insert(Ran { before, since })
         }
     };
-    let left = timeout.saturating_sub(so_far.by_now());
+    let left = timeout.saturating_sub(so_far.by(uptime()));
     if !left.is_zero() {
-        return Ok(Some(left));
+        return Ok(Some(left.min(LONGEST_SLEEP)));
     }
     match inner
         .stop(key, Some(&container.uid()), StopCause::Timeout)
@@ -123,10 +135,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_on_by_our_own_clock() {
-        let since = Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
-        let before = Duration::from_secs(10);
-        let by_now = Ran { before, since }.by_now();
-        assert!(by_now >= Duration::from_secs(13) && by_now < Duration::from_secs(60));
+    fn time_goes_on_by_our_own_clock_also_while_it_is_suspended() {
+        let seconds = Duration::from_secs;
+        let ran = Ran {
+            before: seconds(10),
+            since: seconds(500),
+        };
+        assert_eq!(ran.by(seconds(503)), seconds(13));
+        // Ten hours without a processor.
+        assert_eq!(ran.by(seconds(500 + 36_000)), seconds(36_010));
+        let told = std::fs::read_to_string("/proc/uptime").unwrap();
+        let told: f64 = told.split(' ').next().unwrap().parse().unwrap();
+        let ahead = uptime().as_secs_f64() - told;
+        assert!(
+            (-0.02..60.0).contains(&ahead),
+            "the kernel counts suspends: {ahead}"
+        );
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use qwex_runner::backend::{Details, Probe};
 use qwex_runner::{Key, RunnerError, Skew};
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::engine::{Engine, Flavor};
 use crate::errors;
@@ -18,7 +19,7 @@ impl Inner {
         let asked = async {
             let client = self.link.client().await?;
             let before = Timestamp::now();
-            let info = client.docker.info().await;
+            let info = ask(|| client.docker.info()).await;
             let info = info.map_err(|error| errors::runner_error(&error))?;
             let theirs = info.system_time.and_then(|told| told.parse().ok());
             let skew = theirs.map(|theirs| Skew::of(theirs, before, Timestamp::now()));
@@ -99,7 +100,7 @@ impl Inner {
         let Some(image) = container.image_id else {
             return Ok(known);
         };
-        let digest = match client.docker.inspect_image(&image).await {
+        let digest = match ask(|| client.docker.inspect_image(&image)).await {
             Ok(found) => found.repo_digests.unwrap_or_default().into_iter().next(),
             Err(error) if errors::is_not_found(&error) => None,
             Err(error) => return Err(errors::runner_error(&error)),

@@ -66,6 +66,16 @@ pub fn is_name_taken(error: &Error) -> bool {
     }
 }
 
+/// The engine looked at a container that ended or was removed under its eyes; its next answer is whole. podman's inspect reads
+/// `/proc/PID/cgroup`, and up to 4.3 fails where that process goes between the open and the read.
+pub fn is_passing(error: &Error) -> bool {
+    let text = message(error).to_lowercase();
+    let has = |words: &str| text.contains(words);
+    let ended = has("/proc/") && (has("no such process") || has("no such file or directory"));
+    status(error) == Some(500)
+        && (ended || has("cannot get cgroup path unless") || has("container has already been removed"))
+}
+
 /// Somebody removes it at this moment.
 pub fn is_being_removed(error: &Error) -> bool {
     status(error) == Some(409) && message(error).contains("already in progress")
@@ -256,6 +266,31 @@ mod tests {
             ("archive/tar: invalid tar header", PullTrouble::Other),
         ] {
             assert_eq!(PullTrouble::of(text), wanted, "{text}");
+        }
+    }
+
+    /// Texts of podman 4.3; what it cannot do at all is no race.
+    #[test]
+    fn h02_an_answer_about_a_container_that_ends_is_no_failure() {
+        let said = |status_code, message: &str| Error::DockerResponseServerError {
+            status_code,
+            message: message.to_owned(),
+        };
+        for text in [
+            "read /proc/14186/cgroup: no such process",
+            "open /proc/66223/cgroup: no such file or directory",
+            "failed to obtain Container x stats: unable to load cgroup at : cannot get cgroup path unless container x is \
+             running: container is stopped",
+            "container x is not valid: container has already been removed",
+        ] {
+            assert!(is_passing(&said(500, text)), "{text}");
+            assert!(!is_passing(&said(409, text)), "{text}");
+        }
+        for text in [
+            "open /var/lib/containers/storage/x: no such file or directory",
+            "can only kill running containers. x is in state exited: container state improper",
+        ] {
+            assert!(!is_passing(&said(500, text)), "{text}");
         }
     }
 

@@ -39,6 +39,7 @@
 //! processor time at the last sample and the greatest memory of all samples, as `docker stats` counts it. It is absent for
 //! a container that ended before the first sample or while nobody measured; memory that a new keeper did not see is not told.
 
+mod ask;
 mod backend;
 mod cancel;
 mod config;

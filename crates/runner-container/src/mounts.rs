@@ -69,7 +69,7 @@ pub fn mounts(
 }
 
 fn one(mount: &Mount) -> Result<EngineMount, MountError> {
-    let target = mount.target.trim_end_matches('/');
+    let target = mount.place();
     if !is_plain(target) || FORBIDDEN.contains(&target) {
         return Err(MountError::Target(mount.target.clone()));
     }

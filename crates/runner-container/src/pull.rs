@@ -1,8 +1,8 @@
 //! The image first, then the container: what happens behind a submit that could not find its image. A task of the
 //! submitting process; if that is killed, the record stays and the next submit of the attempt goes on from there.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
@@ -37,14 +37,46 @@ enum Pulled {
     Failed(String),
 }
 
-/// Pulls and starts in the background.
+/// The attempts that this process brings up behind a pull; true: it was asked for again meanwhile.
+#[derive(Debug, Default)]
+pub struct Pulls {
+    asked_again: Mutex<BTreeMap<Key, bool>>,
+}
+
+impl Pulls {
+    /// False: a task is at it, and will look once more before it ends.
+    fn begin(&self, key: Key) -> bool {
+        let mut tasks = self.asked_again.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tasks.get_mut(&key).map(|asked_again| *asked_again = true);
+        known.is_none() && tasks.insert(key, false).is_none()
+    }
+
+    fn is_done(&self, key: Key) -> bool {
+        let mut tasks = self.asked_again.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked_again = tasks.insert(key, false).unwrap_or(false);
+        if !asked_again {
+            tasks.remove(&key);
+        }
+        !asked_again
+    }
+}
+
+/// Pulls and starts in the background; one task for each attempt.
 pub fn spawn(inner: &Arc<Inner>, work: Work) {
+    let key = Key::of_work(&work);
+    if !inner.pulls.begin(key) {
+        return;
+    }
     let inner = inner.clone();
     tokio::spawn(async move {
-        let key = Key::of_work(&work);
-        if let Err(error) = to_the_end(&inner, key, &work).await {
-            // The record stays without an end: asking again goes on.
-            tracing::warn!(run_id = %key.run_id, %error, "a run that waits for its image cannot be brought up now");
+        loop {
+            if let Err(error) = to_the_end(&inner, key, &work).await {
+                // The record stays without an end: asking again goes on.
+                tracing::warn!(run_id = %key.run_id, %error, "a run that waits for its image cannot be brought up now");
+            }
+            if inner.pulls.is_done(key) {
+                break;
+            }
         }
         inner.forget_progress(key);
         inner.tell_changed(key);
@@ -75,36 +107,39 @@ async fn go_on(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), RunnerEr
     let image = work.spec.image.clone().unwrap_or_default();
     let pulled = pull_patiently(inner, key, &image).await?;
     let lock = inner.records.lock(key).await?;
-    let Some(mut record) = inner.records.read(key)?.filter(is_wanted) else {
+    let Some(mut record) = inner.records.read(key)?.filter(is_open) else {
         return Ok(());
     };
     match pulled {
-        Pulled::Unwanted => return Ok(()),
-        Pulled::Failed(message) => record.end(EndCause::Image, message),
-        Pulled::Here => match inner.bring_up(work, &mut record, &lock).await {
-            Ok(Brought::Up) => return Ok(()),
-            Ok(Brought::NoImage) => {
-                let message = format!(
-                    "{image} was pulled, and is not there: somebody removed it, or it is for another machine"
-                );
-                record.end(EndCause::Image, message);
+        Pulled::Unwanted if record.container.is_none() => return Ok(()),
+        Pulled::Failed(message) if record.container.is_none() => record.end(EndCause::Image, message),
+        // Who made the container may have been killed before its start: then it is ours to start.
+        Pulled::Here | Pulled::Unwanted | Pulled::Failed(_) => {
+            match inner.bring_up(work, &mut record, &lock).await {
+                Ok(Brought::Up) => return Ok(()),
+                Ok(Brought::NoImage) => {
+                    let message = format!(
+                        "{image} was pulled, and is not there: somebody removed it, or it is for another machine"
+                    );
+                    record.end(EndCause::Image, message);
+                }
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => record.end(EndCause::Rejected, error.to_string()),
             }
-            Err(error) if error.is_retryable() => return Err(error),
-            Err(error) => record.end(EndCause::Rejected, error.to_string()),
-        },
+        }
     }
     inner.records.write(key, &record, &lock)
 }
 
-/// Waits for the right to pull. A reader holds it for a moment to see whether somebody does; another process for as long as
-/// it pulls, and if it is killed then, it is ours to go on. `None`: the run was brought up or ended meanwhile.
+/// Waits for the right to pull. A reader holds it for a moment to see whether somebody does; another process until it has
+/// pulled and started, and if it is killed in that, it is ours to go on. `None`: the run ended meanwhile.
 async fn right_to_pull(inner: &Arc<Inner>, key: Key) -> Result<Option<Locked>, RunnerError> {
     let mut pause = LOCK_PAUSE;
     loop {
         if let Some(mine) = inner.records.try_lock_pull(key)? {
             return Ok(Some(mine));
         }
-        if !inner.records.read(key)?.as_ref().is_some_and(is_wanted) {
+        if !inner.records.read(key)?.as_ref().is_some_and(is_open) {
             return Ok(None);
         }
         tokio::time::sleep(pause).await;
@@ -112,6 +147,12 @@ async fn right_to_pull(inner: &Arc<Inner>, key: Key) -> Result<Option<Locked>, R
     }
 }
 
+/// Whether its command may still have to be started.
+fn is_open(record: &Record) -> bool {
+    record.end.is_none() && record.stop.is_none()
+}
+
+/// Whether its image is still needed.
 fn is_wanted(record: &Record) -> bool {
     record.end.is_none() && record.container.is_none()
 }
@@ -234,5 +275,27 @@ impl std::fmt::Display for Progress {
             count => format!("{count} layers"),
         };
         write!(f, ": {} of {} MB in {layers}", done / MEGA, total / MEGA)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qwex_core::{Attempt, RunId};
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_has_one_task_which_looks_again_if_it_is_asked() {
+        let pulls = Pulls::default();
+        let key = || Key {
+            run_id: RunId::mint(),
+            attempt: Attempt::FIRST,
+        };
+        let (one, other) = (key(), key());
+        assert!(pulls.begin(one) && pulls.begin(other));
+        assert!(!pulls.begin(one) && !pulls.begin(one));
+        assert!(!pulls.is_done(one), "it was asked for again");
+        assert!(pulls.is_done(one) && pulls.is_done(other));
+        assert!(pulls.begin(one));
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bollard::errors::Error;
 use bollard::query_parameters::TopOptions;
 
+use crate::ask::ask;
 use crate::backend::Inner;
 use crate::connect::Client;
 use crate::engine::Flavor;
@@ -94,7 +95,7 @@ impl Inner {
 
 /// Whether the container has no process. An engine that does not answer says nothing.
 async fn is_empty(client: &Client, id: &str) -> bool {
-    match client.docker.top_processes(id, None::<TopOptions>).await {
+    match ask(|| client.docker.top_processes(id, None::<TopOptions>)).await {
         Ok(top) => top.processes.unwrap_or_default().is_empty(),
         // podman's answer is then "200 OK" and empty.
         Err(Error::JsonSerdeError { err }) => err.is_eof(),

@@ -14,6 +14,7 @@ use qwex_runner::{Key, ObjectRef, RunnerError, Sighting, SightingStream, WatchPo
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::ask::{ask, ask_stream};
 use crate::backend::Inner;
 use crate::deadline;
 use crate::errors;
@@ -96,7 +97,7 @@ async fn events(inner: &Arc<Inner>) -> Result<Events, RunnerError> {
         filters: Some(filters),
         ..EventsOptions::default()
     };
-    Ok(docker.events(Some(options)).boxed())
+    Ok(ask_stream(move || docker.events(Some(options.clone()))).boxed())
 }
 
 fn key_of(event: &EventMessage) -> Option<Key> {
@@ -180,7 +181,7 @@ impl Eye {
             ..ListContainersOptions::default()
         };
         let client = inner.link.client().await?;
-        let made = match client.docker.list_containers(Some(options)).await {
+        let made = match ask(|| client.docker.list_containers(Some(options.clone()))).await {
             Ok(listed) => listed.into_iter().map(|container| container.labels).collect(),
             Err(error) => labels_of_podman(error)?,
         };

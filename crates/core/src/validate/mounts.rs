@@ -24,7 +24,7 @@ pub(super) fn check(mounts: &[Mount], problems: &mut Problems) {
         check_source(mount, &at, problems);
         check_path(&mount.target, &format!("{at}/target"), problems);
         check_size(mount, &at, problems);
-        if !targets.insert(mount.target.trim_end_matches('/')) {
+        if !targets.insert(mount.place()) {
             problems.add(
                 DUPLICATE,
                 format!("{at}/target"),

@@ -13,6 +13,7 @@ use qwex_runner::{LogItem, LogPosition, RunnerError};
 
 use super::lines::Lines;
 use super::{Stream, Subject};
+use crate::ask::ask_stream;
 use crate::backend::Inner;
 use crate::errors;
 
@@ -39,7 +40,8 @@ pub fn read(
             let over = container.is_over();
             let docker = inner.link.client().await?.docker.clone();
             let options = place.options(subject.stream, follow && !over);
-            let mut batches = docker.logs(&subject.container, Some(options)).ready_chunks(MESSAGES);
+            let messages = ask_stream(|| docker.logs(&subject.container, Some(options.clone())));
+            let mut batches = std::pin::pin!(messages.ready_chunks(MESSAGES));
             let mut resume = place.resume(Driver::of(container.log_driver.as_deref()));
             let mut lines = resume.lines();
             while let Some(batch) = batches.next().await {

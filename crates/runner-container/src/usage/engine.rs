@@ -7,6 +7,7 @@ use bollard::query_parameters::StatsOptions;
 use futures::StreamExt;
 
 use super::Sample;
+use crate::ask::ask_stream;
 use crate::backend::Inner;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,7 +20,7 @@ pub async fn ask(inner: &Inner, id: &str) -> Option<Sample> {
             stream: false,
             one_shot: true,
         };
-        let mut answers = std::pin::pin!(client.docker.stats(id, Some(options)));
+        let mut answers = std::pin::pin!(ask_stream(|| client.docker.stats(id, Some(options.clone()))));
         of(&answers.next().await?.ok()?)
     };
     tokio::time::timeout(PATIENCE, asked).await.ok()?

@@ -1,5 +1,6 @@
 //! What a spec asks for is what the command finds.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use qwex_runner::{CancelProgress, Runner as _, RunnerError, Watcher as _};
 use qwex_testbed::require;
 use tokio::io::AsyncReadExt as _;
 
+use crate::fake_engine::LossyProxy;
 use crate::support::{
     BOTH, LIMIT, Which, cancel, code, failure, in_workspace, log, submit, until_state, wait_for_end,
 };
@@ -179,6 +181,34 @@ async fn a_network_that_is_not_there_is_refused_and_one_that_is_made_is_used() -
         let (_, end) = bench.run(work).await?;
         assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
     }
+    Ok(())
+}
+
+/// A worker of a swarm does not show an overlay network before a container is attached, so the engine decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_a_node_of_a_swarm_does_not_show_is_tried() -> Result<()> {
+    require!(Root, Docker);
+    const IN_SWARM: &str =
+        r#"{"ID":"a","Name":"node","DockerRootDir":"/d","Swarm":{"LocalNodeState":"active"}}"#;
+    let blind = LossyProxy::answering(
+        &Which::Docker.address().await,
+        "GET /networks/",
+        ("404 Not Found", r#"{"message":"network not found"}"#),
+    )?;
+    let node = LossyProxy::answering(&blind.host(), "/info", ("200 OK", IN_SWARM))?;
+    let bench = Which::Docker.bench_at(&node.host(), &Which::Docker.bench().await.image);
+    let name = format!("qwex-{}", qwex_core::RunId::mint());
+    let mut work = bench.work(&["true"]);
+    work.spec.network = Some(name.clone());
+    let (_, end) = bench.run(work.clone()).await?;
+    assert_eq!(code(&end), Some(FailureCode::StartError), "{end:?}");
+    let told = &failure(&end).message;
+    assert!(told.contains(&name) && told.contains("--attachable"), "{told}");
+    Which::Docker.client(&["network", "create", &name]).await?;
+    work.run_id = qwex_core::RunId::mint();
+    let (_, end) = bench.run(work).await?;
+    assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
+    assert!(blind.lost.load(Ordering::SeqCst) >= 2);
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod intents;
 mod many;
 mod owners;
 mod pulls;
+mod races;
 mod registry;
 mod skewed_engine;
 mod support;

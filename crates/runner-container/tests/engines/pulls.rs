@@ -1,15 +1,18 @@
 //! Images from a registry that refuses, limits and dawdles: each failure is told with its cause, submit never waits, a
 //! cancel does not either, and a pull outlives who began it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use qwex_core::{FailureCode, PendingCode, RunState, RunStatus};
 use qwex_runner::Backend;
+use qwex_runner_container::ContainerBackend;
 use qwex_testbed::dockerd::Dockerd;
 use qwex_testbed::podman::Podman;
 use qwex_testbed::{require, wait};
 
+use crate::fake_engine::LossyProxy;
 use crate::registry::{LOGIN, Registry};
 use crate::support::{BOTH, Bench, LIMIT, Which, cancel, code, failure, submit, until_state, wait_for_end};
 
@@ -156,6 +159,40 @@ async fn h04_a_pull_that_finds_another_one_at_it_goes_on_where_that_ends() -> Re
     drop(another);
     let end = wait_for_end(&bench.backend, &submission).await?;
     assert_eq!(end.status, RunStatus::Succeeded, "{end:?}");
+    Ok(())
+}
+
+/// The other process waits for the right to pull, and goes on wherever the first one died; asked often, it does so once.
+#[tokio::test(flavor = "multi_thread")]
+async fn h04_who_waits_for_a_pull_starts_what_its_puller_made_and_did_not_start() -> Result<()> {
+    require!(Root, Docker, Podman);
+    for which in BOTH {
+        let registry = Registry::start().await?;
+        let (_engine, mut bench) = which.empty().await?;
+        bench.image = registry.image("slow");
+        let work = bench.shell("echo pulled");
+        let address = bench.config.address.clone().expect("the engine has one");
+        let engine = LossyProxy::holding(&address, "/start")?;
+        let mut config = bench.config.clone();
+        config.address = Some(engine.host());
+        let first = ContainerBackend::open(config)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let begun = {
+            let work = work.clone();
+            runtime.spawn(async move { submit(&first, work).await }).await??
+        };
+        let dawdles = || async { (registry.layer_reads() > 0).then_some(()) };
+        wait::until(LIMIT, "the layer to be read", dawdles).await?;
+        for _ in 0..3 {
+            bench.backend.resume(&work, &begun.handle).await?;
+        }
+        registry.open();
+        let is_made = || async { (engine.lost.load(Ordering::SeqCst) > 0).then_some(()) };
+        wait::until(LIMIT, "the container to be made", is_made).await?;
+        runtime.shutdown_background();
+        let end = wait_for_end(&bench.backend, &begun).await?;
+        assert_eq!(end.status, RunStatus::Succeeded, "{which:?} {end:?}");
+    }
     Ok(())
 }
 
