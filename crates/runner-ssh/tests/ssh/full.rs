@@ -10,19 +10,31 @@ use qwex_core::Ending;
 use qwex_runner::{Backend, CancelProgress, Handle, Runner, RunnerError, Watcher, Work};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, ending, handle, script, unheard, until, work};
+use crate::support::{
+    Bench, bench_over, ending, handle, host_with, in_copy_of, script, unheard, until, work,
+};
 
 /// A small file system of its own, gone with the test.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mounted() -> Option<Self> {
+    /// `None` where no disk can be mounted. Only a host that starts later sees it.
+    fn mounted(size: &str) -> Option<Self> {
         let temp = tempfile::Builder::new().prefix("qd").tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
-            .arg(temp.path());
-        mount.status().unwrap().success().then_some(Self(temp))
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(temp.path());
+        if mount.status().unwrap().success() {
+            return Some(Self(temp));
+        }
+        eprintln!("SKIPPED: cannot mount a small disk; run the tests as root");
+        None
+    }
+
+    /// As [`bench_over`], with all of it on this disk.
+    fn bench(&self, sshd: &Sshd) -> Bench {
+        bench_over(sshd.config(), |config| {
+            config.remote_dir = self.0.path().join("there").display().to_string();
+        })
     }
 
     fn ballast(&self) -> PathBuf {
@@ -62,14 +74,11 @@ async fn cancelled(bench: &Bench, handle: &Handle) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn g08_on_a_full_host_a_command_runs_whole_or_not_at_all_and_can_be_ended() {
-    let Some(disk) = SmallDisk::mounted() else {
-        return eprintln!("SKIPPED: cannot mount a small disk; run the tests as root");
+    let Some(disk) = SmallDisk::mounted("size=512k") else {
+        return;
     };
-    // It sees what was mounted before it began.
     let sshd = Sshd::start().await.unwrap();
-    let bench = bench_over(sshd.config(), |config| {
-        config.remote_dir = disk.0.path().join("there").display().to_string();
-    });
+    let bench = disk.bench(&sshd);
     bench.backend.probe().await.unwrap();
     let (mut refused, mut ran) = (0, 0);
     for level in 0..20_u64 {
@@ -106,6 +115,34 @@ async fn g08_on_a_full_host_a_command_runs_whole_or_not_at_all_and_can_be_ended(
         assert!(!bench.there(&work).exists(), "{level}");
     }
     assert!(refused > 2 && ran > 2, "{refused} were refused, {ran} ran");
+}
+
+/// Where `tar` takes no list of names, so that something has to be written first.
+#[tokio::test(flavor = "multi_thread")]
+async fn g08_outputs_of_a_full_host_come_once_there_is_room() {
+    let Some(disk) = SmallDisk::mounted("size=512k,nr_inodes=200") else {
+        return;
+    };
+    let tar = "for word; do case $word in -T | --null) exit 64 ;; esac; done\nexec /usr/bin/tar \"$@\"";
+    let (_programs, sshd) = host_with(&[("tar", tar)]).await;
+    let bench = disk.bench(&sshd);
+    let here = tempfile::tempdir().unwrap();
+    let handle = bench
+        .succeed(&in_copy_of(here.path(), "mkdir out && echo 42 > out/model"))
+        .await;
+    let mut fillers = Vec::new();
+    while let Ok(filler) = tempfile::Builder::new().prefix("full").tempfile_in(disk.0.path()) {
+        fillers.push(filler);
+    }
+    let outputs = ["out".to_owned()];
+    let collect = || bench.backend.collect(&handle, here.path(), &outputs);
+    let error = collect().await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("disk may be full"), "{error}");
+    assert!(!error.to_string().contains("too many"), "{error}");
+    drop(fillers);
+    assert_eq!(collect().await.unwrap(), [PathBuf::from("out/model")]);
+    assert_eq!(fs::read_to_string(here.path().join("out/model")).unwrap(), "42\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

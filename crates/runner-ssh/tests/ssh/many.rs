@@ -8,7 +8,7 @@ use qwex_core::{Ending, Fact, RunId};
 use qwex_runner::{Backend, Runner, RunnerError, Sighting, Watcher, Work};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, code, ending, program, script, shell, until};
+use crate::support::{Bench, bench_over, code, ending, in_copy_of, program, script, shell, until};
 
 const MANY: usize = 200;
 
@@ -128,14 +128,7 @@ async fn a_login_that_says_something_first_does_no_harm() {
     let bench = bench_over(sshd.config(), |_| {});
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("in"), "x").unwrap();
-    let mut work = shell("cp in out");
-    work.workspace = Some(qwex_runner::Workspace {
-        dir: here.path().to_owned(),
-        send: qwex_runner::Transfer::Everything,
-    });
-    let handle = bench.submit(&work).await;
-    let ending = bench.wait(&handle).await;
-    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let handle = bench.succeed(&in_copy_of(here.path(), "cp in out")).await;
     let brought = bench
         .backend
         .collect(&handle, here.path(), &["out".to_owned()])
