@@ -1,10 +1,11 @@
 //! Who a process is: boot id, pid and start time together never name two processes. A pid alone does,
 //! so every signal goes through a pidfd after the identity was checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::sys::signal::Signal;
 use qwex_core::{EpisodeId, ObjectUid};
@@ -97,20 +98,56 @@ impl Place {
 
 /// Whether anything may run in a namespace of process numbers below this one; only who sees all processes can deny it.
 fn may_have_processes(namespace: &str) -> bool {
-    let namespace_of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-    if namespace_of("1").is_err() {
-        return true;
+    static WITNESSES: Witnesses = Witnesses(Mutex::new(BTreeMap::new()));
+    is_namespace_of("1", namespace).is_err() || WITNESSES.may_have_processes(namespace, numbers)
+}
+
+/// A process by which each namespace was last found in use.
+///
+/// A record holds the number that its supervisor has within, which nobody out here knows it by, and the kernel lists nowhere
+/// what is in a namespace: one process of it has to be looked for among all. It is then the only one that is looked at
+/// until it ends, and as the first that was made it mostly ends with the namespace.
+struct Witnesses(Mutex<BTreeMap<String, String>>);
+
+impl Witnesses {
+    /// `all`: the numbers of all processes, or none where they cannot be known.
+    fn may_have_processes(&self, namespace: &str, all: impl FnOnce() -> Option<Vec<String>>) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = |pid: &String| is_namespace_of(pid, namespace).unwrap_or(false);
+        if known.get(namespace).is_some_and(still) {
+            return true;
+        }
+        known.remove(namespace);
+        let Some(pids) = all() else { return true };
+        for pid in pids {
+            match is_namespace_of(&pid, namespace) {
+                Ok(true) => {
+                    known.insert(namespace.to_owned(), pid);
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return true,
+                // It has ended meanwhile, or waits to be reaped.
+                Ok(false) | Err(_) => {}
+            }
+        }
+        false
     }
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return true;
-    };
+}
+
+fn is_namespace_of(pid: &str, namespace: &str) -> io::Result<bool> {
+    let found = std::fs::read_link(format!("/proc/{pid}/ns/pid"))?;
+    Ok(found.as_os_str() == namespace)
+}
+
+/// The numbers of all processes, in the order of the numbers.
+fn numbers() -> Option<Vec<String>> {
+    let entries = std::fs::read_dir("/proc").ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut pids = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    pids.any(|pid| match namespace_of(&pid) {
-        Ok(found) => found.as_os_str() == namespace,
-        // It has ended meanwhile, or waits to be reaped.
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-    })
+    Some(
+        names
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect(),
+    )
 }
 
 /// A name that any reader of our records reads, also one that is a shell.
@@ -344,6 +381,47 @@ mod tests {
         };
         let life = place("a", Some("pid:[4026532001]")).life_of(&gone, &place("a", inside));
         assert_eq!(life, Life::Dead);
+    }
+
+    #[test]
+    fn a_namespace_in_use_is_looked_for_once_and_its_end_is_seen() {
+        let mut container = std::process::Command::new("unshare");
+        container.args(["--pid", "--fork", "--kill-child", "sleep", "600"]);
+        let mut container = container.spawn().unwrap();
+        let inside = format!("/proc/{}/ns/pid_for_children", container.id());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let namespace = loop {
+            assert!(std::time::Instant::now() < deadline, "no namespace");
+            if container.try_wait().unwrap().is_some() {
+                return eprintln!("SKIPPED: no namespace can be made; run the tests as root");
+            }
+            // Whose link cannot be read before it has its first process.
+            match std::fs::read_link(&inside) {
+                Ok(found) if found != std::fs::read_link("/proc/self/ns/pid").unwrap() => {
+                    break found.into_os_string().into_string().unwrap();
+                }
+                Ok(_) | Err(_) => std::thread::yield_now(),
+            }
+        };
+        let scans = std::cell::Cell::new(0);
+        let all = || {
+            scans.set(scans.get() + 1);
+            numbers()
+        };
+        let witnesses = Witnesses(Mutex::default());
+        for _ in 0..100 {
+            assert!(witnesses.may_have_processes(&namespace, all));
+        }
+        assert_eq!(scans.get(), 1, "the process that was found is asked alone");
+        container.kill().unwrap();
+        container.wait().unwrap();
+        while witnesses.may_have_processes(&namespace, all) {
+            assert!(std::time::Instant::now() < deadline, "its end is not seen");
+        }
+        assert!(!witnesses.may_have_processes(&namespace, all));
+        assert!(witnesses.0.lock().unwrap().is_empty());
+        // Who cannot look says nothing.
+        assert!(witnesses.may_have_processes(&namespace, || None));
     }
 
     #[test]
