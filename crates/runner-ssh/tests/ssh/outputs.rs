@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use qwex_runner::{Backend, RunnerError};
+use qwex_testbed::sshd::Sshd;
 
 use crate::support::{bench_over, host_with, in_copy_of, script};
 
@@ -66,4 +67,16 @@ async fn a_host_that_lists_files_without_end_is_heard_so_far_and_no_further() {
     // The connection is good for more.
     fs::remove_file(programs.path().join("find")).unwrap();
     assert_eq!(collect().await.unwrap(), [Path::new("out/model")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_announces_more_than_any_memory_holds_is_not_believed() {
+    for words in ["data 99999999999999999", "data 9999999999"] {
+        let lines = format!("ForceCommand echo 'qwex go'; echo '{words}'; exec cat");
+        let sshd = Sshd::start_with(&lines).await.unwrap();
+        let bench = bench_over(sshd.config(), |_| {});
+        let told = bench.backend.probe().await.unwrap_err();
+        assert!(told.is_blind(), "{told:?}");
+        assert!(told.to_string().contains("more than 256 MiB"), "{told}");
+    }
 }
