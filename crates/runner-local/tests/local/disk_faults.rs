@@ -154,7 +154,10 @@ fn g08_a_full_disk_neither_holds_the_command_nor_loses_its_end() {
     // Fills the disk with its own log, to the last byte; then it ends as it likes.
     let run = shell("head -c 4000000 /dev/zero; cat /dev/zero | head -c 100000; exit 6");
     match bench.run(&run) {
-        Ending::Failed { failure } => assert_eq!(failure.exit_code, Some(6), "{failure:?}"),
+        Ending::Failed { failure } => {
+            assert_eq!(failure.exit_code, Some(6), "{failure:?}");
+            assert!(failure.message.contains("is full"), "{failure:?}");
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -8,10 +8,11 @@ use std::process::Command;
 
 use qwex_core::Ending;
 use qwex_runner::{Backend, CancelProgress, Handle, Runner, RunnerError, Watcher, Work};
+use qwex_runner_ssh::SshConfig;
 use qwex_testbed::sshd::Sshd;
 
 use crate::support::{
-    Bench, bench_over, ending, handle, host_with, in_copy_of, script, unheard, until, work,
+    Bench, bench_over, by_program, ending, handle, host_with, in_copy_of, script, unheard, until, work,
 };
 
 /// A small file system of its own, gone with the test.
@@ -30,10 +31,15 @@ impl SmallDisk {
         None
     }
 
-    /// As [`bench_over`], with all of it on this disk.
+    /// As [`bench_over`], with its runs on this disk.
     fn bench(&self, sshd: &Sshd) -> Bench {
+        self.bench_with(sshd, |_| {})
+    }
+
+    fn bench_with(&self, sshd: &Sshd, change: impl FnOnce(&mut SshConfig)) -> Bench {
         bench_over(sshd.config(), |config| {
             config.remote_dir = self.0.path().join("there").display().to_string();
+            change(config);
         })
     }
 
@@ -143,6 +149,32 @@ async fn g08_outputs_of_a_full_host_come_once_there_is_room() {
     drop(fillers);
     assert_eq!(collect().await.unwrap(), [PathBuf::from("out/model")]);
     assert_eq!(fs::read_to_string(here.path().join("out/model")).unwrap(), "42\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g08_a_command_that_failed_on_a_full_disk_says_so() {
+    let Some(disk) = SmallDisk::mounted("size=512k") else {
+        return;
+    };
+    let sshd = Sshd::start().await.unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let supervised: [fn(&mut SshConfig); 2] = [|_| {}, by_program];
+    for change in supervised {
+        let bench = disk.bench_with(&sshd, change);
+        let failed = async |script: &str| match bench.run(&in_copy_of(here.path(), script)).await {
+            Ending::Failed { failure } => failure,
+            other => panic!("{other:?}"),
+        };
+        let full = failed("head -c 4000000 /dev/zero > big || exit 4").await;
+        assert_eq!(full.exit_code, Some(4), "{full:?}");
+        assert!(full.message.ends_with("is full"), "{full:?}");
+        for run in fs::read_dir(disk.0.path().join("there/runs")).unwrap() {
+            fs::remove_dir_all(run.unwrap().path()).unwrap();
+        }
+        let not_full = failed("exit 5").await;
+        assert_eq!(not_full.exit_code, Some(5), "{not_full:?}");
+        assert!(!not_full.message.contains("full"), "{not_full:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
