@@ -84,6 +84,12 @@ async fn a_named_host_runs_runs_and_stages_where_its_configuration_says() {
         logs.starts_with("b | ") && logs.contains("/remote/runs/"),
         "{logs}"
     );
+    let alone = qwexctl(&user, &["pipeline", "logs", "b"]);
+    assert!(
+        alone.code == 3 && alone.err.contains("qwexctl pipeline logs @latest b"),
+        "{}",
+        alone.err
+    );
 }
 
 #[tokio::test]
