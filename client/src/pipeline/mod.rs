@@ -38,6 +38,6 @@ pub use make::{Wanted, again, make};
 pub use objects::{Stored, Unneeded};
 pub use record::{Pipeline, PipelineId, StageRecord, StageStatus};
 pub use retain::{GRACE, Inventory, Retention, Sweeper, Sweeping, runs_of};
-pub use runner::{Over, StageError, StageRun, StageRunner};
+pub use runner::{Over, StageError, StageRun, StageRunner, Waited};
 pub use shelf::{Shelf, Shelved};
 pub use turns::turns;

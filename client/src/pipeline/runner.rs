@@ -34,6 +34,16 @@ pub struct Over {
     pub brought: Option<Brought>,
 }
 
+/// What came of waiting for a run for a while.
+#[derive(Debug, Clone)]
+pub enum Waited {
+    Over(Box<Over>),
+    /// It is not over. Why it does not run yet, or cannot be seen, where that is so.
+    On {
+        held_up: Option<String>,
+    },
+}
+
 /// Why a run could not be handed over, looked at or stopped.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StageError {
@@ -59,9 +69,9 @@ pub trait StageRunner {
     async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError>;
 
     /// Returns when the run is over, its log stored and its outputs in the project's directory; from time to time also
-    /// before (`None`), so that it is known that somebody answers. Refused: it is over, and what it made
+    /// before, so that it is known that somebody answers. Refused: it is over, and what it made
     /// did not come.
-    async fn wait(&self, backend: &str, id: RunId) -> Result<Option<Over>, StageError>;
+    async fn wait(&self, backend: &str, id: RunId) -> Result<Waited, StageError>;
 
     /// Asks it to stop; asking twice is asking once. Absent: nobody has it.
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError>;

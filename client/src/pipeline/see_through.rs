@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::runner::{Over, StageError, StageRun, StageRunner};
+use super::runner::{Over, StageError, StageRun, StageRunner, Waited};
 use super::shelf::Shelved;
 
 /// How the driver is patient.
@@ -173,9 +173,14 @@ impl Journey<'_> {
         let mut pause = self.patience.first_pause;
         loop {
             match self.runner.wait(&self.run.backend, self.run.id).await {
-                Ok(Some(over)) => return End::Over(Box::new(over)),
-                Ok(None) => {
+                Ok(Waited::Over(over)) => return End::Over(over),
+                Ok(Waited::On { held_up: None }) => {
                     self.sees(sight);
+                    pause = self.patience.first_pause;
+                }
+                Ok(Waited::On { held_up: Some(why) }) => {
+                    sight.blind_since.set(None);
+                    self.tell(sight, why);
                     pause = self.patience.first_pause;
                 }
                 Err(StageError::Refused { message }) => return End::Unbrought(message),

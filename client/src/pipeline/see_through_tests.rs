@@ -25,7 +25,7 @@ const QUICK: Patience = Patience {
 struct Scripted {
     submit: RefCell<VecDeque<Answer<()>>>,
     has: RefCell<VecDeque<Answer<bool>>>,
-    wait: RefCell<VecDeque<Answer<Option<Over>>>>,
+    wait: RefCell<VecDeque<Answer<Waited>>>,
     cancel: RefCell<VecDeque<Answer<()>>>,
     submitted: Cell<u32>,
 }
@@ -35,7 +35,7 @@ impl Default for Scripted {
         Self {
             submit: RefCell::new([Ok(())].into()),
             has: RefCell::new([Ok(false)].into()),
-            wait: RefCell::new([Ok(Some(over()))].into()),
+            wait: RefCell::new([over()].into()),
             cancel: RefCell::new([Ok(())].into()),
             submitted: Cell::new(0),
         }
@@ -51,14 +51,19 @@ fn next<T: Clone>(answers: &RefCell<VecDeque<T>>) -> T {
     first
 }
 
-fn over() -> Over {
+fn over() -> Answer<Waited> {
     let run: Run = serde_json::from_value(json!({
         "id": RunId::mint(), "name": null, "project": "default", "labels": {}, "status": "succeeded",
         "pending": null, "failure": null, "spec": {"command": ["true"]}, "backend": null, "attempt": 1,
         "exit_code": 0, "flags": [], "logs": null, "created_at": "2026-01-01T00:00:00Z", "created_by": "token:ci"
     }))
     .unwrap();
-    Over { run, brought: None }
+    Ok(Waited::Over(Box::new(Over { run, brought: None })))
+}
+
+fn on(held_up: Option<&str>) -> Answer<Waited> {
+    let held_up = held_up.map(str::to_owned);
+    Ok(Waited::On { held_up })
 }
 
 fn blind<T>() -> Answer<T> {
@@ -84,7 +89,7 @@ impl StageRunner for Scripted {
         next(&self.has)
     }
 
-    async fn wait(&self, _: &str, _: RunId) -> Answer<Option<Over>> {
+    async fn wait(&self, _: &str, _: RunId) -> Answer<Waited> {
         next(&self.wait)
     }
 
@@ -138,12 +143,32 @@ async fn see(runner: &Scripted, known: bool, shelved: &Shelved, cancelling: bool
 async fn blind_is_not_dead_and_is_told_once() {
     let (_dir, shelved) = shelved();
     let runner = Scripted {
-        wait: RefCell::new([blind(), blind(), blind(), Ok(None), Ok(Some(over()))].into()),
+        wait: RefCell::new([blind(), blind(), blind(), on(None), over()].into()),
         ..Scripted::default()
     };
     let seen = see(&runner, false, &shelved, false).await;
     assert!(matches!(seen.end, End::Over(_)), "{:?}", seen.end);
     assert_eq!(seen.told, [Some("log in".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn why_a_run_waits_is_told_once_until_it_does_not() {
+    let (_dir, shelved) = shelved();
+    let waits = [
+        on(Some("second")),
+        on(Some("second")),
+        on(Some("first")),
+        blind(),
+        on(None),
+        over(),
+    ];
+    let runner = Scripted {
+        wait: RefCell::new(waits.into()),
+        ..Scripted::default()
+    };
+    let seen = see(&runner, false, &shelved, false).await;
+    let told = ["second", "first", "log in"].map(|why| Some(why.to_owned()));
+    assert_eq!(seen.told, [&told[..], &[None][..]].concat());
 }
 
 #[tokio::test]

@@ -29,6 +29,12 @@ fn qwexctl(user: &User, words: &[&str]) -> Seen {
     seen(command)
 }
 
+/// The latest one.
+fn pipeline(user: &User) -> Value {
+    let got = qwexctl(user, &["pipeline", "get", "-o", "json"]);
+    serde_json::from_str(&got.out).unwrap()
+}
+
 #[tokio::test]
 async fn a_named_host_runs_runs_and_stages_where_its_configuration_says() {
     if must_skip(&[Part::Sshd]) {
@@ -78,6 +84,47 @@ async fn a_named_host_runs_runs_and_stages_where_its_configuration_says() {
         logs.starts_with("b | ") && logs.contains("/remote/runs/"),
         "{logs}"
     );
+    let alone = qwexctl(&user, &["pipeline", "logs", "b"]);
+    assert!(
+        alone.code == 3 && alone.err.contains("qwexctl pipeline logs @latest b"),
+        "{}",
+        alone.err
+    );
+}
+
+#[tokio::test]
+async fn a_stage_whose_host_is_away_says_so_and_goes_on_once_it_is_back() {
+    if must_skip(&[Part::Sshd]) {
+        return;
+    }
+    let sshd = Sshd::start().await.unwrap();
+    let user = user(&sshd);
+    let ssh_config = std::fs::read_to_string(sshd.config()).unwrap();
+    let right = format!("Port {}", sshd.addr().port());
+    // Where nobody listens.
+    std::fs::write(sshd.config(), ssh_config.replace(&right, "Port 1")).unwrap();
+    let ran = user.dir().join("ran");
+    let file = format!(
+        "stages:\n  - {{ name: far, backend: ssh, command: 'echo x >> {}', inputs: [] }}\n",
+        ran.display()
+    );
+    std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
+    assert_eq!(qwexctl(&user, &["pipeline", "run", "-d"]).code, 0);
+    let stage = until("nobody says why the stage waits", || {
+        let stage = pipeline(&user)["stages"][0].clone();
+        assert_eq!(stage["finished_at"], Value::Null, "{stage}");
+        stage["reason"].is_string().then_some(stage)
+    });
+    let reason = stage["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("waiting: ") && reason.contains("Connection refused"),
+        "{reason}"
+    );
+    std::fs::write(sshd.config(), ssh_config).unwrap();
+    let resumed = qwexctl(&user, &["pipeline", "resume"]);
+    assert_eq!(resumed.code, 0, "{}", resumed.err);
+    assert_eq!(pipeline(&user)["stages"][0]["reason"], Value::Null);
+    assert_eq!(std::fs::read_to_string(ran).unwrap(), "x\n");
 }
 
 /// A file stands where a directory of the outputs has to be; its owner takes it away later.
@@ -99,12 +146,8 @@ async fn outputs_that_did_not_come_are_brought_when_somebody_asks() {
     std::fs::write(user.dir().join("qwex.yaml"), file).unwrap();
     // Not yet here is not failed.
     assert_eq!(qwexctl(&user, &["pipeline", "run", "-d"]).code, 0);
-    let pipeline = || -> Value {
-        let got = qwexctl(&user, &["pipeline", "get", "-o", "json"]);
-        serde_json::from_str(&got.out).unwrap()
-    };
     let waiting = until("the stage never waited for its files", || {
-        let stage = pipeline()["stages"][0].clone();
+        let stage = pipeline(&user)["stages"][0].clone();
         assert_ne!(stage["status"], "failed", "{stage}");
         let reason = stage["reason"].as_str().unwrap_or_default();
         reason.contains("its outputs are not here").then_some(stage)
@@ -130,7 +173,7 @@ async fn outputs_that_did_not_come_are_brought_when_somebody_asks() {
                 std::fs::write(&kept, left.to_string()).unwrap();
             }
         }
-        let stage = pipeline()["stages"][0].clone();
+        let stage = pipeline(&user)["stages"][0].clone();
         (stage["status"] == "failed").then_some(())
     });
     let in_vain = qwexctl(&user, &["outputs", id]);

@@ -1,10 +1,12 @@
 //! Who a process is: boot id, pid and start time together never name two processes. A pid alone does,
 //! so every signal goes through a pidfd after the identity was checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::sys::signal::Signal;
 use qwex_core::{EpisodeId, ObjectUid};
@@ -97,20 +99,72 @@ impl Place {
 
 /// Whether anything may run in a namespace of process numbers below this one; only who sees all processes can deny it.
 fn may_have_processes(namespace: &str) -> bool {
-    let namespace_of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-    if namespace_of("1").is_err() {
-        return true;
+    static WITNESSES: Witnesses = Witnesses(Mutex::new(BTreeMap::new()));
+    namespace_of("1").is_err() || WITNESSES.may_have_processes(namespace, numbers)
+}
+
+/// A process by which each namespace was last found in use, or may be.
+///
+/// A record holds the number that its supervisor has within, which nobody out here knows it by, and the kernel lists nowhere
+/// what is in a namespace: one process of it has to be looked for among all. It is then the only one that is looked at
+/// until it ends, and as the first that was made it mostly ends with the namespace.
+struct Witnesses(Mutex<BTreeMap<String, String>>);
+
+impl Witnesses {
+    /// `all`: the numbers of all processes, or none where they cannot be known.
+    fn may_have_processes(&self, namespace: &str, all: impl FnOnce() -> Option<Vec<String>>) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known
+            .get(namespace)
+            .is_some_and(|pid| is_in(pid, namespace) != Some(false))
+        {
+            return true;
+        }
+        let Some(pids) = all() else { return true };
+        let mut hidden = None;
+        let found = pids.into_iter().find(|pid| match is_in(pid, namespace) {
+            Some(is_in) => is_in,
+            None => {
+                hidden.get_or_insert_with(|| pid.clone());
+                false
+            }
+        });
+        match found.or(hidden) {
+            Some(pid) => {
+                known.insert(namespace.to_owned(), pid);
+                true
+            }
+            None => {
+                known.remove(namespace);
+                false
+            }
+        }
     }
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return true;
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut pids = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    pids.any(|pid| match namespace_of(&pid) {
-        Ok(found) => found.as_os_str() == namespace,
+}
+
+fn namespace_of(pid: &str) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid"))
+}
+
+/// `None` where that is hidden from us.
+fn is_in(pid: &str, namespace: &str) -> Option<bool> {
+    match namespace_of(pid) {
+        Ok(found) => Some(found.as_os_str() == namespace),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
         // It has ended meanwhile, or waits to be reaped.
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-    })
+        Err(_) => Some(false),
+    }
+}
+
+/// The numbers of all processes, in the order of the numbers.
+fn numbers() -> Option<Vec<String>> {
+    let entries = std::fs::read_dir("/proc").ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Some(
+        names
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect(),
+    )
 }
 
 /// A name that any reader of our records reads, also one that is a shell.
@@ -344,6 +398,59 @@ mod tests {
         };
         let life = place("a", Some("pid:[4026532001]")).life_of(&gone, &place("a", inside));
         assert_eq!(life, Life::Dead);
+    }
+
+    /// Whatever becomes of the test.
+    struct Killed(std::process::Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    #[test]
+    fn a_namespace_in_use_is_looked_for_once_and_its_end_is_seen() {
+        let mut container = std::process::Command::new("unshare");
+        container.args(["--pid", "--fork", "--kill-child", "sleep", "600"]);
+        let mut container = Killed(container.spawn().unwrap());
+        let inside = format!("/proc/{}/ns/pid_for_children", container.0.id());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let namespace = loop {
+            assert!(std::time::Instant::now() < deadline, "no namespace");
+            if container.0.try_wait().unwrap().is_some() {
+                return eprintln!("SKIPPED: no namespace can be made; run the tests as root");
+            }
+            // Whose link cannot be read before it has its first process.
+            match std::fs::read_link(&inside) {
+                Ok(found) if found != std::fs::read_link("/proc/self/ns/pid").unwrap() => {
+                    break found.into_os_string().into_string().unwrap();
+                }
+                Ok(_) | Err(_) => std::thread::yield_now(),
+            }
+        };
+        let scans = std::cell::Cell::new(0);
+        let all = || {
+            scans.set(scans.get() + 1);
+            numbers()
+        };
+        let witnesses = Witnesses(Mutex::default());
+        for _ in 0..100 {
+            assert!(witnesses.may_have_processes(&namespace, all));
+        }
+        assert_eq!(scans.get(), 1, "the process that was found is asked alone");
+        let first = witnesses.0.lock().unwrap()[&namespace].clone();
+        drop(container);
+        while witnesses.0.lock().unwrap().get(&namespace) == Some(&first) {
+            assert!(std::time::Instant::now() < deadline, "its end is not seen");
+            witnesses.may_have_processes(&namespace, all);
+        }
+        // Another one is left that hides from us, if any.
+        let left = witnesses.0.lock().unwrap().get(&namespace).cloned();
+        assert!(left.is_none_or(|pid| is_in(&pid, &namespace).is_none()));
+        // Who cannot look says nothing.
+        assert!(witnesses.may_have_processes(&namespace, || None));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::link::Pipe;
 use crate::serve::Served;
 use crate::{error, scripts};
 
+/// Most that a host may tell of the names of files: those of about a million.
+const MOST_NAMES: usize = 128 << 20;
+
 /// The files that match `outputs`, written below `workspace`; their paths.
 pub async fn collect(
     served: &Served,
@@ -32,10 +35,9 @@ pub async fn collect(
     let [root, cache] = served.config().places();
     let object = Key::of(handle).object();
     served.host().await?;
-    let names = served
-        .link
-        .output(&scripts::find(&[&root, &cache, &object]))
-        .await?;
+    let listing = scripts::find(&[&root, &cache, &object]);
+    let listed = served.link.output(&listing, MOST_NAMES).await?;
+    let names = listed.ok_or_else(|| too_long(served.config()))?;
     let wanted = wanted(&names, &globs);
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -73,6 +75,18 @@ pub async fn collect(
             named.abort();
             Err(not_taken(config, pipe, &error).await)
         }
+    }
+}
+
+/// A host that tells of files without end, or of far too many.
+fn too_long(config: &SshConfig) -> RunnerError {
+    RunnerError::Rejected {
+        message: format!(
+            "the outputs from {} are not taken: the list of files in the directory of the run is longer than {} MiB; have the \
+             command remove what nobody needs, or put many small files into one archive",
+            config.host,
+            MOST_NAMES >> 20
+        ),
     }
 }
 

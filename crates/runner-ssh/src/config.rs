@@ -126,6 +126,23 @@ impl SshConfig {
             },
         }
     }
+
+    /// What a person types to reach the host as we do; `option` comes first, with a space behind it.
+    #[must_use]
+    pub fn by_hand(&self, option: &str) -> String {
+        let mut line = format!("ssh {option}");
+        if let Some(file) = &self.config_file {
+            line.push_str(&format!("-F {} ", file.display()));
+        }
+        if let Some(file) = &self.identity_file {
+            line.push_str(&format!("-i {} ", file.display()));
+        }
+        if !self.jump.is_empty() {
+            line.push_str(&format!("-J {} ", self.jump.join(",")));
+        }
+        line + &self.host
+    }
+
     /// The same with what a person set.
     #[must_use]
     pub fn with(mut self, settings: &SshSettings) -> Self {

@@ -22,14 +22,14 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
                 "the host key of {host} is not the one that is known: either the host was set up anew or \
                  somebody stands between. Nothing was sent. If you know why, remove the old key \
                  (`ssh-keygen -R {host}`) and connect once by hand (`{}`). ssh says: {}",
-                by_hand(config, ""),
+                config.by_hand(""),
                 one_line(said)
             )
         } else {
             format!(
                 "the host key of {host} is not known yet; connect once by hand to check and accept it \
                  (`{}`). ssh says: {}",
-                by_hand(config, ""),
+                config.by_hand(""),
                 one_line(said)
             )
         };
@@ -40,7 +40,7 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
             message: format!(
                 "{host} refuses the login; nothing is ever asked for here, so a key without a passphrase or \
                  one held by an agent is needed (`{} true` has to work). ssh says: {}",
-                by_hand(config, "-o BatchMode=yes "),
+                config.by_hand("-o BatchMode=yes "),
                 one_line(said)
             ),
         };
@@ -58,7 +58,7 @@ pub fn connecting(config: &SshConfig, said: &str) -> RunnerError {
 /// What to do where there is no way to a host.
 fn way_to(config: &SshConfig, said: &str) -> String {
     let host = &config.host;
-    let tried = format!("`{} true` has to work from here", by_hand(config, ""));
+    let tried = format!("`{} true` has to work from here", config.by_hand(""));
     let file = config.config_file.as_ref().map(|file| file.display().to_string());
     let file = file.unwrap_or_else(|| "~/.ssh/config".to_owned());
     let port = host
@@ -78,21 +78,6 @@ fn way_to(config: &SshConfig, said: &str) -> String {
     format!("see that it is up and that this network leads there (VPN, firewall, `ProxyJump`): {tried}")
 }
 
-/// What a person types to reach the host as we do.
-fn by_hand(config: &SshConfig, option: &str) -> String {
-    let mut line = format!("ssh {option}");
-    if let Some(file) = &config.config_file {
-        line.push_str(&format!("-F {} ", file.display()));
-    }
-    if let Some(file) = &config.identity_file {
-        line.push_str(&format!("-i {} ", file.display()));
-    }
-    if !config.jump.is_empty() {
-        line.push_str(&format!("-J {} ", config.jump.join(",")));
-    }
-    line + &config.host
-}
-
 /// All sessions of all connections are taken.
 pub fn crowded(config: &SshConfig) -> RunnerError {
     RunnerError::Throttled {
@@ -110,7 +95,7 @@ pub fn broken(config: &SshConfig, error: &io::Error) -> RunnerError {
         message: format!(
             "the connection to {} broke: {error}; see whether `{} true` answers",
             config.host,
-            by_hand(config, "")
+            config.by_hand("")
         ),
     }
 }

@@ -164,23 +164,24 @@ impl Link {
         })
     }
 
-    /// A script of ours with no input; what it writes, if it ends well.
-    pub async fn output(&self, line: &str) -> Result<Vec<u8>, RunnerError> {
+    /// A script of ours with no input; what it writes, if it ends well. `None`: it writes more than so many bytes.
+    pub async fn output(&self, line: &str, most: usize) -> Result<Option<Vec<u8>>, RunnerError> {
         let mut pipe = self.start(Instant::now(), line, "").await?;
         pipe.stdin = None;
         let mut out = Vec::new();
         loop {
-            // However much there is: only a host that goes silent is given up.
+            // However long it takes: only a host that goes silent is given up.
             let read = tokio::time::timeout(self.config.answer_timeout * 3, pipe.stdout.read_buf(&mut out));
             match read.await {
                 Ok(Ok(0)) => break,
+                Ok(Ok(_)) if out.len() > most => return Ok(None),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(error::broken(&self.config, &error)),
                 Err(_) => return Err(error::broken(&self.config, &io::ErrorKind::TimedOut.into())),
             }
         }
         pipe.end(&self.config).await?;
-        Ok(out)
+        Ok(Some(out))
     }
 }
 

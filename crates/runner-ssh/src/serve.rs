@@ -17,6 +17,8 @@ use crate::{error, scripts};
 
 /// A host allows ten sessions for each connection, and other processes use the same one.
 const MOST: usize = 3;
+/// Most that one reply may hold: how all runs of a host are, or the list of all files of a large workspace.
+const LONGEST_REPLY: usize = 256 << 20;
 
 /// What the host answers to one request.
 #[derive(Debug, Clone, Default)]
@@ -213,6 +215,9 @@ impl Served {
         let limit = self.config().answer_timeout;
         let reply = match tokio::time::timeout(limit, shell.reply()).await {
             Ok(Ok(reply)) => reply,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(error::broken(self.config(), &error));
+            }
             Ok(Err(_)) => return Err(error::connecting(self.config(), &shell.said().await)),
             Err(_) => return Err(self.late()),
         };
@@ -256,6 +261,15 @@ impl Host {
     }
 }
 
+/// Of a host out of its mind, whose words would take all memory there is.
+fn too_much() -> io::Error {
+    let most = LONGEST_REPLY >> 20;
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("it answers one question with more than {most} MiB"),
+    )
+}
+
 /// One shell on the host.
 #[derive(Debug)]
 struct Shell(Pipe);
@@ -278,13 +292,20 @@ impl Shell {
 
     async fn reply(&mut self) -> io::Result<Reply> {
         let mut reply = Reply::default();
+        let mut left = LONGEST_REPLY;
+        let mut take = |bytes: usize| {
+            left = left.checked_sub(bytes).ok_or_else(too_much)?;
+            io::Result::Ok(())
+        };
         loop {
             let line = self.0.line().await?;
+            take(line.len() + size_of::<String>())?;
             if line == "." {
                 return Ok(reply);
             }
             if let Some(length) = line.strip_prefix("data ") {
                 let length: usize = length.trim().parse().map_err(io::Error::other)?;
+                take(length)?;
                 let mut data = vec![0; length];
                 self.0.stdout.read_exact(&mut data).await?;
                 reply.data = Bytes::from(data);

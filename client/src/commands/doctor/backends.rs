@@ -2,6 +2,7 @@
 
 use qwex_core::JobSpec;
 use qwex_runner::RunnerError;
+use qwex_runner_ssh::SshConfig;
 
 use super::super::guard::{Guard, asked};
 use super::super::uv::find_in_path;
@@ -50,7 +51,8 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
             format!("{} ({} {})", found.what, found.place, found.rule),
         );
     }
-    let address = placed.address.clone();
+    let named = host.and(placed.address.as_deref());
+    let ssh = named.map(|host| SshConfig::new(host, "").with(&placed.ssh.clone().unwrap_or_default()));
     let placed_words = placed.words();
     // Nothing is recorded, so no store is made for it.
     let opening = Opening {
@@ -80,21 +82,28 @@ async fn one(guard: &Guard, backend: &str, host: Option<&str>) -> Check {
             probe.notes.into_iter().fold(check, Check::fix)
         }
         Err(error) => {
-            let host = host.and(address.as_deref());
-            let advice = advice(backend, host, &error, &|program| find_in_path(program).is_some());
+            let advice = advice(backend, ssh.as_ref(), &error, &|program| {
+                find_in_path(program).is_some()
+            });
             let check = Check::new(name, Verdict::Skipped, error.to_string());
             advice.into_iter().fold(check, Check::fix)
         }
     }
 }
 
-/// What a person has to do so that it works. `has`: whether a program is installed.
-fn advice(backend: &str, host: Option<&str>, error: &RunnerError, has: &dyn Fn(&str) -> bool) -> Vec<String> {
+/// What a person has to do so that it works. `ssh`: the way to the host, where one is named; `has`: whether a program
+/// is installed.
+fn advice(
+    backend: &str,
+    ssh: Option<&SshConfig>,
+    error: &RunnerError,
+    has: &dyn Fn(&str) -> bool,
+) -> Vec<String> {
     let said = error.to_string().to_lowercase();
     let is_forbidden =
         said.contains("permission denied") || matches!(error, RunnerError::Unauthorized { .. });
     let told = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    match (backend, host) {
+    match (backend, ssh) {
         ("docker", _) if is_forbidden => told(&[
             "join the group of its socket and log in anew: sudo usermod -aG docker $USER (that is as much as root)",
             "or use podman, which needs no such right",
@@ -113,10 +122,14 @@ fn advice(backend: &str, host: Option<&str>, error: &RunnerError, has: &dyn Fn(&
         ("ssh", None) => {
             told(&["to see hosts here, and to need no --host, name them in config.yaml: `qwexctl help ssh`"])
         }
-        ("ssh", Some(host)) if said.contains("host key") => vec![format!(
-            "look at its key and take it, if it is the right one: ssh {host}"
+        ("ssh", Some(ssh)) if said.contains("host key") => vec![format!(
+            "look at its key and take it, if it is the right one: {}",
+            ssh.by_hand("")
         )],
-        ("ssh", Some(host)) => vec![format!("see whether it works without qwex: ssh -v {host} true")],
+        ("ssh", Some(ssh)) => vec![format!(
+            "see whether it works without qwex: {} true",
+            ssh.by_hand("-v ")
+        )],
         ("k8s" | "kueue", _) => told(&[
             "put a kubeconfig at ~/.kube/config or set KUBECONFIG; `--kube-context NAME` chooses one of its contexts",
         ]),
@@ -139,7 +152,10 @@ mod tests {
         let unknown = || RunnerError::Unauthorized {
             message: "the host key of b is not known".to_owned(),
         };
-        for (backend, host, error, installed, words) in [
+        let mut way = SshConfig::new("b", "");
+        way.config_file = Some("/c/ssh".into());
+        let ssh = Some(&way);
+        for (backend, ssh, error, installed, words) in [
             ("docker", None, denied(), true, "usermod -aG docker"),
             ("docker", None, silent(), true, "systemctl start docker"),
             ("docker", None, silent(), false, "apt install docker.io"),
@@ -149,16 +165,16 @@ mod tests {
             ("ssh", None, silent(), true, "qwexctl help ssh"),
             (
                 "ssh",
-                Some("b"),
+                ssh,
                 unknown(),
                 true,
-                "take it, if it is the right one: ssh b",
+                "take it, if it is the right one: ssh -F /c/ssh b",
             ),
-            ("ssh", Some("b"), silent(), true, "ssh -v b true"),
+            ("ssh", ssh, silent(), true, "ssh -v -F /c/ssh b true"),
             ("k8s", None, silent(), false, "KUBECONFIG"),
             ("kueue", None, silent(), false, "KUBECONFIG"),
         ] {
-            let all = advice(backend, host, &error, &|_| installed).join("\n");
+            let all = advice(backend, ssh, &error, &|_| installed).join("\n");
             assert!(all.contains(words), "{backend}: {all}");
         }
         assert!(advice("local", None, &silent(), &|_| true).is_empty());

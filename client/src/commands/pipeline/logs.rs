@@ -24,7 +24,7 @@ use crate::remote::LogQuery;
 const PART: usize = 64 * 1024;
 
 pub async fn logs(session: &Session, global: &Global, args: &PipelineLogs) -> Done {
-    let shelved = find(session, &args.pipeline)?;
+    let shelved = find(session, &args.pipeline).map_err(|error| of_latest(session, &args.pipeline, error))?;
     let runners = Runners::open(session, global, &shelved.project)?;
     if args.follow {
         let interrupts = Interrupts::listen()?;
@@ -51,6 +51,23 @@ pub async fn logs(session: &Session, global: &Global, args: &PipelineLogs) -> Do
         }
     }
     Ok(0)
+}
+
+/// Nothing bears that word as its name; where it is a stage of the latest pipeline, how to say that.
+fn of_latest(session: &Session, word: &str, error: CliError) -> CliError {
+    let latest = find(session, "@latest")
+        .ok()
+        .and_then(|latest| latest.read().ok());
+    let is_stage = latest.is_some_and(|latest| {
+        let mut stages = latest.stages.iter();
+        stages.any(|stage| stage.name == word || stage.stage == word)
+    });
+    if error.exit != Exit::NotFound || !is_stage {
+        return error;
+    }
+    error.fix(format!(
+        "a stage goes behind its pipeline: `qwexctl pipeline logs @latest {word}`"
+    ))
 }
 
 /// The stages whose logs are asked for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use qwex_api::run::SubmitRequest;
-use qwex_core::{Project, Provenance, Run, RunId, RunStatus, Span};
+use qwex_core::{Flag, Project, Provenance, Run, RunId, RunStatus, Span};
 use qwex_runner::{Backend, StoreError, Transfer};
 
 use super::super::guard::{Guard, asked, asked_of_server, warn};
@@ -18,13 +18,15 @@ use crate::cli::{Global, REMOTE};
 use crate::direct::{Direct, DirectError, NewRun, Placed, Sent, registry};
 use crate::error::{CliError, Exit};
 use crate::pipeline::{
-    Brought, Moment, Over, Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus,
+    Brought, Moment, Over, Pipeline, StageError, StageRecord, StageRun, StageRunner, StageStatus, Waited,
 };
 use crate::policy::Finding;
 use crate::remote::{ApiError, JobApiClient};
 
 /// Longest long-poll asked of the server.
 const POLL: Span = Span::from_secs(30);
+/// How often the record of a run of this directory is read that is not over.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Every backend that a stage may name.
 pub struct Runners {
@@ -330,18 +332,22 @@ impl StageRunner for Runners {
         }
     }
 
-    async fn wait(&self, backend: &str, id: RunId) -> Result<Option<Over>, StageError> {
+    async fn wait(&self, backend: &str, id: RunId) -> Result<Waited, StageError> {
         if backend == REMOTE {
             let asked = self.ask(async |client| client.get_run(id, Some(POLL)).await);
             let run = asked.await.map_err(unseen)?.value;
-            return Ok(run.status.is_terminal().then_some(Over { run, brought: None }));
+            return Ok(if run.status.is_terminal() {
+                Waited::Over(Box::new(Over { run, brought: None }))
+            } else {
+                goes_on(&run)
+            });
         }
-        let run = match tokio::time::timeout(POLL.as_duration(), self.direct.wait(id)).await {
+        let run = match tokio::time::timeout(LOOK, self.direct.wait(id)).await {
             Ok(run) => run.map_err(unseen)?,
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(goes_on(&self.direct.get(id).map_err(unseen)?)),
         };
         let brought = self.brought(&run)?;
-        Ok(Some(Over { run, brought }))
+        Ok(Waited::Over(Box::new(Over { run, brought })))
     }
 
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError> {
@@ -360,6 +366,18 @@ impl StageRunner for Runners {
             }),
             Err(error) => Err(unseen(error)),
         }
+    }
+}
+
+/// A run that is not over, and what its record says of why it does not run.
+fn goes_on(run: &Run) -> Waited {
+    let out_of_sight = run.flags.contains(&Flag::ClusterUnreachable);
+    let held_up = match &run.pending {
+        Some(pending) => Some(pending.message.clone()),
+        None => out_of_sight.then(|| "where it runs does not answer, so how it is cannot be seen".to_owned()),
+    };
+    Waited::On {
+        held_up: held_up.filter(|why| !why.is_empty()),
     }
 }
 
@@ -428,7 +446,7 @@ mod tests {
     }
 
     /// What the driver hears of a stage that succeeded on a host, with such a file beside its run's record.
-    async fn heard(outputs: serde_json::Value) -> Result<Option<Over>, StageError> {
+    async fn heard(outputs: serde_json::Value) -> Result<Waited, StageError> {
         let dir = tempfile::tempdir().unwrap();
         let spec = JobSpec {
             outputs: vec!["model.bin".to_owned()],
@@ -467,7 +485,10 @@ mod tests {
             matches!(&told, StageError::Refused { message } if message.contains("qwexctl outputs")),
             "{told:?}"
         );
-        let over = heard(json!({"collected": ["model.bin"]})).await.unwrap().unwrap();
+        let heard = heard(json!({"collected": ["model.bin"]})).await.unwrap();
+        let Waited::Over(over) = heard else {
+            panic!("{heard:?}")
+        };
         assert_eq!(over.brought.unwrap().paths, [PathBuf::from("model.bin")].into());
     }
 }

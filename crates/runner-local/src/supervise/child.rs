@@ -208,7 +208,10 @@ pub fn attend(
     };
     left.over = bury(&mark, signals, &mut left.used)?;
     started.logs.look(dir);
-    Ok(ending::ended(started, &reaped, stop.asked, &left))
+    Ok(ending::told_if_full(
+        ending::ended(started, &reaped, stop.asked, &left),
+        dir,
+    ))
 }
 
 /// Takes ended children off the process table, up to the command itself.

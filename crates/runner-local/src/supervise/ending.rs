@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::statvfs::fstatvfs;
 use qwex_runner::durable::{Dir, Durability};
 
 use super::child::Started;
@@ -85,6 +86,19 @@ pub fn ended(started: Started, reaped: &Reaped, asked: Option<Asked>, left: &Lef
         max_rss_bytes: Some(left.used.max_rss_bytes),
         cpu_ms: u64::try_from(left.used.cpu.as_millis()).ok(),
         leftovers: left.over,
+    }
+}
+
+/// The same end, with a word on the disk where it is full: a command that fails for that seldom finds room to log it.
+pub fn told_if_full(end: EndRecord, dir: &Dir) -> EndRecord {
+    let is_full = fstatvfs(dir).is_ok_and(|disk| disk.blocks() > 0 && disk.blocks_available() == 0);
+    let has_failed = end.cause == EndCause::Ended && end.exit_code != Some(0);
+    if !is_full || !has_failed {
+        return end;
+    }
+    EndRecord {
+        message: format!("{}; the disk that its log is on is full", end.message),
+        ..end
     }
 }
 

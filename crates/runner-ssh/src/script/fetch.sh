@@ -9,9 +9,12 @@ if tar -cf /dev/null -T /dev/null 2>/dev/null; then
   exit
 fi
 # A tar that takes no list of names gets them as words, as many as go into one command: two archives are not one.
+# The first command takes this directory away, which needs no room on any disk, and whoever does not find it is a second.
 once=$runs/.fetch-$$
-tidy() { rmdir "$once"; }
+mkdir "$once" || { say "cannot make $once: $full" >&2; exit 1; }
+tidy() { rmdir "$once" 2>/dev/null; }
 trap tidy EXIT
-xargs -0 -n 1000000 -s 1000000 sh -c "mkdir \"\$0\" 2>/dev/null || exit 255; exec tar -cf - \"\$@\"" "$once" && exit
-say "if these are too many outputs for the tar of this host, which takes no list of names: install GNU tar there" >&2
+xargs -0 -n 1000000 -s 1000000 sh -c "rmdir \"\$0\" 2>/dev/null || exit 255; exec tar -cf - \"\$@\"" "$once" && exit
+# What xargs ends with where a command says 255.
+[ $? != 124 ] || say "too many outputs for the tar of this host, which takes no list of names: install GNU tar there" >&2
 exit 1

@@ -234,6 +234,13 @@ emptied() {
 emptied stdout 8
 emptied stderr 9
 
+# Whether nothing more goes on the disk of this directory.
+is_full() {
+  set -- $(df -P "$d" 2>/dev/null | tail -n 1)
+  while [ $# -gt 2 ] && [ "${2%\%}" = "$2" ]; do shift; done
+  [ "$1 $2" = "0 100%" ]
+}
+
 how="the command ended with exit code $code"
 signal=null
 if [ "$code" -gt 128 ] && [ -n "$asked" ]; then
@@ -245,5 +252,7 @@ case $asked in
   cancelled) how="cancelled: $how" ;;
   timed_out) how="its timeout passed: $how" ;;
   stopped) how="its supervisor was told to stop: $how" ;;
+  # A command that fails for want of room seldom finds room to log it.
+  "") if [ "$code" != 0 ] && is_full; then how="$how; the disk that its log is on is full"; fi ;;
 esac
 finish "${asked:-ended}" "$code" "$signal" "$left" "$how"

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use futures::StreamExt;
 use qwex_core::{Ending, FailureCode};
-use qwex_runner::{Backend, LogItem, LogPosition, Runner, Transfer, Watcher, Workspace};
+use qwex_runner::{Backend, LogItem, LogPosition, Runner, Watcher};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, code, shell, until};
+use crate::support::{Bench, bench_over, code, in_copy_of, shell};
 
 /// `None` without busybox, which the clusters of the testbed need as well.
 async fn small_host() -> Option<(tempfile::TempDir, Sshd, Bench)> {
@@ -34,17 +34,7 @@ async fn files_go_over_and_come_back() {
     for (name, text) in [("in", "first"), ("a b", "odd"), ("gone", "x")] {
         fs::write(here.path().join(name), text).unwrap();
     }
-    let send = async |script: &str| {
-        let mut work = shell(script);
-        work.workspace = Some(Workspace {
-            dir: here.path().to_owned(),
-            send: Transfer::Everything,
-        });
-        let handle = bench.submit(&work).await;
-        let ending = bench.wait(&handle).await;
-        assert!(matches!(ending, Ending::Succeeded { .. }), "{script}: {ending:?}");
-        handle
-    };
+    let send = async |script: &str| bench.succeed(&in_copy_of(here.path(), script)).await;
     send("grep -qx first in && grep -qx odd 'a b' && test -e gone").await;
     fs::write(here.path().join("in"), "second").unwrap();
     fs::remove_file(here.path().join("gone")).unwrap();
@@ -92,11 +82,7 @@ async fn a_log_is_whole_and_a_run_is_timed_and_ended() {
         code(&bench.wait(&handle).await),
         Some((FailureCode::ExitCode, Some(3)))
     );
-    let source = until("its log", async || {
-        let sources = bench.backend.list_logs(&handle).await.unwrap();
-        sources.into_iter().find(|source| source.stream == "stdout")
-    })
-    .await;
+    let source = bench.stdout_of(&handle).await;
     let wanted: String = (1..=300).map(|n| format!("line {n}\n")).collect();
     let wanted = wanted + "a\0b";
     for offset in [0, 1, 1000, wanted.len() as u64] {
@@ -120,11 +106,7 @@ async fn a_log_is_whole_and_a_run_is_timed_and_ended() {
 
     let endless = shell("while :; do :; done");
     let handle = bench.submit(&endless).await;
-    until("its start", async || {
-        let logs = bench.backend.list_logs(&handle).await.unwrap();
-        (!logs.is_empty()).then_some(())
-    })
-    .await;
+    bench.has_started(&handle).await;
     bench.backend.cancel(&handle).await.unwrap();
     let ending = bench.wait(&handle).await;
     assert!(matches!(ending, Ending::Stopped { .. }), "{ending:?}");

@@ -1,17 +1,9 @@
 //! A command that empties its own log, beyond what the laws of every backend say of it.
 
+use qwex_runner::LogPosition;
 use qwex_runner::conformance::read_on::{InStep, KEPT, SPOILT, hear};
-use qwex_runner::{Handle, LogPosition, LogSource, Watcher};
 
-use crate::support::{Bench, LIMIT, program, script, shell, until};
-
-async fn source(bench: &Bench, handle: &Handle) -> LogSource {
-    until("its log", async || {
-        let sources = bench.backend.list_logs(handle).await.ok()?;
-        sources.into_iter().find(|source| source.stream == "stdout")
-    })
-    .await
-}
+use crate::support::{LIMIT, program, script, shell};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_its_command_emptied_has_a_gap() {
@@ -22,7 +14,7 @@ async fn a_log_that_its_command_emptied_has_a_gap() {
         ] {
             let handle = bench.submit(&run).await;
             bench.wait(&handle).await;
-            let source = source(&bench, &handle).await;
+            let source = bench.stdout_of(&handle).await;
             let heard = hear(&bench.backend, &source, LogPosition::default(), |_| {});
             let heard = tokio::time::timeout(LIMIT, heard).await.unwrap().unwrap();
             assert_eq!(heard.gaps.len(), gaps, "{}", heard.words());
@@ -36,7 +28,7 @@ async fn a_log_that_is_emptied_while_it_is_followed_goes_on_from_its_new_begin()
     for bench in [program().await, script().await] {
         let step = InStep::new(bench.temp.path());
         let handle = bench.submit(&shell(&step.script())).await;
-        let source = source(&bench, &handle).await;
+        let source = bench.stdout_of(&handle).await;
         let heard = step.hear(&bench.backend, &source);
         let heard = tokio::time::timeout(LIMIT, heard).await.unwrap().unwrap();
         assert_eq!(heard.gaps.len(), 1, "{}", heard.words());

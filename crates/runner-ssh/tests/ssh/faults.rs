@@ -1,17 +1,17 @@
 //! What lies between two machines goes wrong, and what comes from a caller is hostile.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use qwex_core::{Ending, FailureCode};
 use qwex_runner::{Backend, CancelProgress, Runner, RunnerError, Transfer, Watcher, Workspace};
 use qwex_runner_ssh::{SshBackend, SshSettings};
-use qwex_testbed::sshd::Sshd;
 
 use crate::support::{
-    bench_over, bench_with, code, host_config, program, script, shell, unheard, until, work,
+    bench_over, bench_with, code, host_config, host_with, in_copy_of, program, script, shell, unheard, until,
+    work,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,22 +150,13 @@ async fn a_workspace_goes_over_once_and_outputs_come_back() {
     symlink("in/a b", here.path().join("link")).unwrap();
     symlink("/etc/passwd", here.path().join("out-link")).unwrap();
     let send = async |script: &str| {
-        let mut work = shell(script);
-        let dir = here.path().to_owned();
-        work.workspace = Some(Workspace {
-            dir,
-            send: Transfer::Everything,
-        });
-        let handle = bench.submit(&work).await;
-        (bench.wait(&handle).await, handle, work)
+        let work = in_copy_of(here.path(), script);
+        (bench.succeed(&work).await, work)
     };
-    let (ending, ..) =
-        send("test ! -e ignored && test ! -L out-link && cat link && echo spoilt > 'in/a b'").await;
-    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    send("test ! -e ignored && test ! -L out-link && cat link && echo spoilt > 'in/a b'").await;
     fs::remove_file(here.path().join("in/gone")).unwrap();
-    let (ending, handle, work) =
+    let (handle, work) =
         send("grep -x first link && test ! -e in/gone && mkdir -p out/deep && echo 1 > out/deep/r.json && echo 2 > other && ln -s /etc out/leak.d").await;
-    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
     let outputs = ["out/deep".to_owned()];
     let brought = bench
         .backend
@@ -286,14 +277,7 @@ async fn very_many_outputs_come_back() {
     let script =
         format!("mkdir out && i=0 && while [ $i -lt 25000 ]; do echo $i > out/{name}$i; i=$((i + 1)); done");
     let here = tempfile::tempdir().unwrap();
-    let mut work = shell(&script);
-    work.workspace = Some(Workspace {
-        dir: here.path().to_owned(),
-        send: Transfer::Everything,
-    });
-    let handle = bench.submit(&work).await;
-    let ending = bench.wait(&handle).await;
-    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let handle = bench.succeed(&in_copy_of(here.path(), &script)).await;
     let outputs = ["out".to_owned()];
     let collected = bench.backend.collect(&handle, here.path(), &outputs);
     // They take long to be written on a busy machine; what hangs does so for ever.
@@ -305,18 +289,9 @@ async fn very_many_outputs_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_variables_stand_in_nobodys_command_line() {
-    let temp = tempfile::tempdir().unwrap();
-    let seen = temp.path().join("seen");
     // The first program that the script starts; whatever is in its words was in everybody's sight.
-    let spy = format!(
-        "#!/bin/sh\nprintf '%s|' \"$@\" >> {}\nexec /usr/bin/setsid \"$@\"\n",
-        seen.display()
-    );
-    let setsid = temp.path().join("setsid");
-    fs::write(&setsid, spy).unwrap();
-    fs::set_permissions(&setsid, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("SetEnv PATH={}:/usr/bin:/bin", temp.path().display());
-    let sshd = Sshd::start_with(&path).await.unwrap();
+    let spy = "printf '%s|' \"$@\" >> \"${0%/*}/seen\"; exec /usr/bin/setsid \"$@\"";
+    let (programs, sshd) = host_with(&[("setsid", spy)]).await;
     let bench = bench_over(sshd.config(), |_| {});
     let out = bench.temp.path().join("out");
     let names = [
@@ -353,7 +328,7 @@ async fn values_of_variables_stand_in_nobodys_command_line() {
             told.concat() + "X=1|two words||"
         );
     }
-    let seen = fs::read_to_string(seen).unwrap();
+    let seen = fs::read_to_string(programs.path().join("seen")).unwrap();
     assert!(seen.contains("two words|"), "{seen}");
     for name in ["TOKEN", "d", "count", "undo", "variables", "each"] {
         assert!(!seen.contains(&format!("secret of {name}|")), "{seen}");
@@ -366,11 +341,7 @@ async fn a_shell_tells_the_processor_time_of_the_command_and_not_its_own() {
     let used = async |script: &str, cancels: bool| {
         let handle = bench.submit(&shell(script)).await;
         if cancels {
-            until("its start", async || {
-                let logs = bench.backend.list_logs(&handle).await.unwrap();
-                (!logs.is_empty()).then_some(())
-            })
-            .await;
+            bench.has_started(&handle).await;
             bench.backend.cancel(&handle).await.unwrap();
         }
         bench.wait(&handle).await;

@@ -3,11 +3,11 @@
 use std::fs;
 
 use qwex_core::FailureCode;
-use qwex_runner::{Backend, Runner, RunnerError, Transfer, Workspace};
+use qwex_runner::{Backend, Runner, RunnerError};
 use qwex_runner_ssh::SshConfig;
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{bench_over, by_program, code, shell};
+use crate::support::{bench_over, by_program, code, in_copy_of, shell};
 
 /// Both hosts in one client configuration, under their own names.
 fn both(bastion: &Sshd, inner: &Sshd) -> String {
@@ -34,12 +34,8 @@ async fn a_run_goes_by_way_of_a_jump_host_and_its_files_come_back() {
     let project = temp.path().join("project");
     fs::create_dir(&project).unwrap();
     fs::write(project.join("in.txt"), "there and back").unwrap();
-    let mut work = shell("tr a-z A-Z < in.txt > out.txt; exit 7");
+    let mut work = in_copy_of(&project, "tr a-z A-Z < in.txt > out.txt; exit 7");
     work.spec.outputs = vec!["out.txt".to_owned()];
-    work.workspace = Some(Workspace {
-        dir: project.clone(),
-        send: Transfer::Everything,
-    });
     let handle = bench.submit(&work).await;
     let ended = bench.wait(&handle).await;
     assert_eq!(code(&ended), Some((FailureCode::ExitCode, Some(7))));

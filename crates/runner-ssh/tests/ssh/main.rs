@@ -13,5 +13,6 @@ mod housekeeping;
 mod jump;
 mod line;
 mod many;
+mod outputs;
 mod support;
 mod torn;

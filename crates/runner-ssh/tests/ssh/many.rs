@@ -8,7 +8,7 @@ use qwex_core::{Ending, Fact, RunId};
 use qwex_runner::{Backend, Runner, RunnerError, Sighting, Watcher, Work};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, code, ending, program, script, shell, until};
+use crate::support::{Bench, bench_over, code, ending, in_copy_of, program, script, shell, until};
 
 const MANY: usize = 200;
 
@@ -89,6 +89,14 @@ async fn two_hundred_at_once_by_the_script() {
     two_hundred(script().await).await;
 }
 
+/// Where it takes very long to make a connection, a caller is told that all are taken.
+fn unless_crowded<T>(answer: Result<T, RunnerError>) -> Option<T> {
+    match answer {
+        Err(RunnerError::Throttled { .. }) => None,
+        answer => Some(answer.unwrap()),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_callers_share_a_host_that_allows_ten_sessions() {
     let sshd = Sshd::start_with("MaxSessions 10\nMaxStartups 10:30:100")
@@ -98,17 +106,10 @@ async fn forty_callers_share_a_host_that_allows_ten_sessions() {
     let works = numbered(&bench, 40);
     let runs = works.iter().map(async |(work, exit)| {
         let backend = bench.anew();
-        let handle = until("a submit", async || match backend.submit(work).await {
-            Ok(submitted) => Some(crate::support::handle(work, &submitted)),
-            Err(error) => {
-                // Where it takes very long to make a connection, a caller is told that all are taken.
-                assert!(matches!(error, RunnerError::Throttled { .. }), "{error:?}");
-                None
-            }
-        })
-        .await;
+        let submitted = until("a submit", async || unless_crowded(backend.submit(work).await)).await;
+        let handle = crate::support::handle(work, &submitted);
         let end = until("the end of the run", async || {
-            ending(&backend.observe(&handle).await.unwrap())
+            ending(&unless_crowded(backend.observe(&handle).await)?)
         })
         .await;
         assert_eq!(exit_code(&end), Some(*exit));
@@ -128,14 +129,7 @@ async fn a_login_that_says_something_first_does_no_harm() {
     let bench = bench_over(sshd.config(), |_| {});
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("in"), "x").unwrap();
-    let mut work = shell("cp in out");
-    work.workspace = Some(qwex_runner::Workspace {
-        dir: here.path().to_owned(),
-        send: qwex_runner::Transfer::Everything,
-    });
-    let handle = bench.submit(&work).await;
-    let ending = bench.wait(&handle).await;
-    assert!(matches!(ending, Ending::Succeeded { .. }), "{ending:?}");
+    let handle = bench.succeed(&in_copy_of(here.path(), "cp in out")).await;
     let brought = bench
         .backend
         .collect(&handle, here.path(), &["out".to_owned()])

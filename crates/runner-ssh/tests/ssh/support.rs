@@ -1,6 +1,8 @@
 //! One sshd for all tests, a backend in directories of its own for each, work for it, and waiting with a
 //! limit.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use qwex_core::{BackendInfo, BackendKind, Ending, FailureCode, Observation};
 pub use qwex_runner::conformance::{handle, shell, work};
-use qwex_runner::{Handle, Runner, Submitted, Watcher, Work};
+use qwex_runner::{Handle, LogSource, Runner, Submitted, Transfer, Watcher, Work, Workspace};
 use qwex_runner_ssh::{SshBackend, SshConfig, Supervisor};
 use qwex_testbed::sshd::Sshd;
 use qwex_testbed::tcp_proxy::TcpProxy;
@@ -68,6 +70,34 @@ pub async fn host_config() -> PathBuf {
 pub async fn host() -> &'static Sshd {
     static SSHD: OnceCell<Sshd> = OnceCell::const_new();
     SSHD.get_or_init(|| async { Sshd::start().await.unwrap() }).await
+}
+
+/// A host on which these scripts come before the programs of their names, as long as their directory is there.
+pub async fn host_with(scripts: &[(&str, &str)]) -> (tempfile::TempDir, Sshd) {
+    let first = tempfile::tempdir().unwrap();
+    for (name, text) in scripts {
+        put_program(first.path(), name, text);
+    }
+    let path = format!("SetEnv PATH={}:/usr/bin:/bin", first.path().display());
+    let sshd = Sshd::start_with(&path).await.unwrap();
+    (first, sshd)
+}
+
+/// Writes a script of the shell that can be run.
+pub fn put_program(dir: &Path, name: &str, text: &str) {
+    let program = dir.join(name);
+    fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A command in a copy of that directory.
+pub fn in_copy_of(dir: &Path, script: &str) -> Work {
+    let mut work = shell(script);
+    work.workspace = Some(Workspace {
+        dir: dir.to_owned(),
+        send: Transfer::Everything,
+    });
+    work
 }
 
 /// A backend whose link goes by way of a proxy that does harm.
@@ -180,6 +210,36 @@ impl Bench {
     pub async fn wait(&self, handle: &Handle) -> Ending {
         until("the end of the run", async || {
             ending(&self.backend.observe(handle).await.unwrap())
+        })
+        .await
+    }
+
+    /// Runs it to its end, which has to be a good one.
+    pub async fn succeed(&self, work: &Work) -> Handle {
+        let handle = self.submit(work).await;
+        let ending = self.wait(&handle).await;
+        assert!(
+            matches!(ending, Ending::Succeeded { .. }),
+            "{:?}: {ending:?}",
+            work.spec.command
+        );
+        handle
+    }
+
+    /// Waits until its command has begun.
+    pub async fn has_started(&self, handle: &Handle) {
+        until("its start", async || {
+            let logs = self.backend.list_logs(handle).await.unwrap();
+            (!logs.is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// Where to read what it prints.
+    pub async fn stdout_of(&self, handle: &Handle) -> LogSource {
+        until("its log", async || {
+            let sources = self.backend.list_logs(handle).await.ok()?;
+            sources.into_iter().find(|source| source.stream == "stdout")
         })
         .await
     }

@@ -1,15 +1,14 @@
 //! What somebody changes in the very moment in which the host reads it for us, and what takes the host long.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
 use qwex_core::Ending;
-use qwex_runner::{Backend, LogItem, LogPosition, Transfer, Watcher, Workspace};
+use qwex_runner::{Backend, LogItem, LogPosition, Watcher};
 use qwex_testbed::sshd::Sshd;
 
-use crate::support::{Bench, bench_over, shell, until};
+use crate::support::{Bench, bench_over, host_with, in_copy_of, put_program, shell, until};
 
 /// A host whose programs of these names do `then` once behind their own work, when it is said that they shall.
 struct Meddled {
@@ -21,22 +20,14 @@ struct Meddled {
 
 impl Meddled {
     async fn with(names: &[&str], then: impl Fn(&Bench, &Path) -> String) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let first = temp.path().join("first");
-        fs::create_dir(&first).unwrap();
-        let path = format!("SetEnv PATH={}:/usr/bin:/bin", first.display());
-        let sshd = Sshd::start_with(&path).await.unwrap();
+        let (temp, sshd) = host_with(&[]).await;
         let bench = bench_over(sshd.config(), |_| {});
         let armed = temp.path().join("armed");
         let then = then(&bench, temp.path());
         for name in names {
-            let program = first.join(name);
-            let spy = format!(
-                "#!/bin/sh\n/usr/bin/{name} \"$@\" || exit\nif rm {} 2>/dev/null; then {then}; fi\n",
-                armed.display()
-            );
-            fs::write(&program, spy).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let armed = armed.display();
+            let spy = format!("/usr/bin/{name} \"$@\" || exit\nif rm {armed} 2>/dev/null; then {then}; fi");
+            put_program(temp.path(), name, &spy);
         }
         Self {
             bench,
@@ -73,11 +64,7 @@ async fn a_log_that_is_emptied_while_it_is_read_has_a_gap_and_goes_on() {
         go.display()
     ));
     let handle = bench.submit(&run).await;
-    let source = until("its log", async || {
-        let sources = bench.backend.list_logs(&handle).await.unwrap();
-        sources.into_iter().find(|source| source.stream == "stdout")
-    })
-    .await;
+    let source = bench.stdout_of(&handle).await;
     let begin = LogPosition::default();
     let mut items = bench.backend.read_log(&source, begin, true).await.unwrap();
     let (mut bytes, mut gaps) = (Vec::new(), 0);
@@ -114,11 +101,7 @@ async fn a_manifest_that_is_replaced_while_it_is_read_is_one_of_both() {
     .await;
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("in"), "first").unwrap();
-    let mut work = shell("cat in");
-    work.workspace = Some(Workspace {
-        dir: here.path().to_owned(),
-        send: Transfer::Everything,
-    });
+    let mut work = in_copy_of(here.path(), "cat in");
     there.bench.run(&work).await;
     work.run_id = qwex_core::RunId::mint();
     there.arm();
@@ -130,17 +113,10 @@ async fn a_manifest_that_is_replaced_while_it_is_read_is_one_of_both() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_files_take_long_to_remove_is_removed() {
     // As slow as a tree of a million files.
-    let temp = tempfile::tempdir().unwrap();
-    let go = temp.path().join("go");
-    let slow = temp.path().join("rm");
-    let text = format!(
-        "#!/bin/sh\ncase $* in *.gone-*) until [ -e {} ]; do sleep 0.02; done ;; esac\nexec /bin/rm \"$@\"\n",
-        go.display()
-    );
-    fs::write(&slow, text).unwrap();
-    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("SetEnv PATH={}:/usr/bin:/bin", temp.path().display());
-    let sshd = Sshd::start_with(&path).await.unwrap();
+    let slow =
+        "case $* in *.gone-*) until [ -e \"${0%/*}/go\" ]; do sleep 0.02; done ;; esac\nexec /bin/rm \"$@\"";
+    let (programs, sshd) = host_with(&[("rm", slow)]).await;
+    let go = programs.path().join("go");
     let bench = bench_over(sshd.config(), |_| {});
     let work = shell("true");
     let handle = bench.submit(&work).await;

@@ -255,6 +255,33 @@ fn limits_and_globs_hold() {
     assert_eq!(with(&json, 2, 5).unwrap(), [Path::new("out/a.json")]);
 }
 
+/// What the user has there may be moved away; what the archive says twice stays wrong however often it is sent.
+#[test]
+fn what_is_in_the_way_is_left_and_told_apart_from_an_archive_that_contradicts_itself() {
+    let bytes = archive(&[(EntryType::Regular, "out/deep/a", "x")]);
+    for (kind, words) in [("link", "a link"), ("file", "a file"), ("pipe", "no directory")] {
+        let temp = tree(&[("elsewhere/own", "")]);
+        let path = temp.path().join("out");
+        match kind {
+            "link" => symlink("elsewhere", &path).unwrap(),
+            "file" => fs::write(&path, "").unwrap(),
+            _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        }
+        let error = unpack_all(temp.path(), &bytes).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory, "{error}");
+        let told = format!("\"out\" is {words} in the workspace");
+        assert!(error.to_string().contains(&told), "{error}");
+        assert!(!fs::symlink_metadata(path).unwrap().is_dir());
+        assert_eq!(fs::read_dir(temp.path().join("elsewhere")).unwrap().count(), 1);
+    }
+    for kind in [EntryType::Symlink, EntryType::Regular] {
+        let mad = archive(&[(kind, "out", "elsewhere"), (EntryType::Regular, "out/a", "x")]);
+        let temp = tree(&[("elsewhere/own", "")]);
+        let error = unpack_all(temp.path(), &mad).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+    }
+}
+
 #[test]
 fn globs_mean_what_people_mean() {
     let globs = Globs::new(&["out", "./*.txt", "models/**/best.bin"]).unwrap();

@@ -46,8 +46,9 @@ impl Default for Limits {
 /// replaced and never followed.
 ///
 /// # Errors
-/// `InvalidData` for a tar that is too much or tries to get out, `UnexpectedEof` for one that is cut short; what came before
-/// it stays. Other errors are those of the disk and of `from`.
+/// `InvalidData` for a tar that is too much or tries to get out, `UnexpectedEof` for one that is cut short, `NotADirectory`
+/// where something of the workspace is in its way, which is left as it is; what came before it stays. Other errors are those
+/// of the disk and of `from`.
 pub fn unpack(dir: &Path, from: impl Read, wanted: &Globs, limits: Limits) -> io::Result<Vec<PathBuf>> {
     let root = open(dir, DIRECTORY, Mode::empty())?;
     let mut unpacking = Unpacking {
@@ -214,24 +215,30 @@ impl Unpacking {
         put.map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))
     }
 
-    /// Opens a directory of the workspace, made with those above it where they are missing. A link on the way is
-    /// refused.
+    /// Opens a directory of the workspace, made with those above it where they are missing. No link on the way is
+    /// followed.
     fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
         let mut dir = self.root.try_clone()?;
+        let mut above = PathBuf::new();
         for name in path.iter() {
+            above.push(name);
             match mkdirat(dir.as_fd(), name, Mode::from_bits_truncate(0o777)) {
                 Ok(()) | Err(nix::Error::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             dir = openat(dir.as_fd(), name, DIRECTORY, Mode::empty()).map_err(|error| match error {
-                // The user's own file, which the user may move.
-                nix::Error::ENOTDIR if is_file(dir.as_fd(), name) => io::Error::new(
-                    io::ErrorKind::NotADirectory,
-                    format!("{path:?} lies below what is a file in the workspace"),
-                ),
-                nix::Error::ELOOP | nix::Error::ENOTDIR => {
-                    outside(path, "lies below what is a link in the workspace")
+                nix::Error::ELOOP | nix::Error::ENOTDIR if self.written.contains(&above) => {
+                    outside(path, "lies below what came as a file or a link with it")
                 }
+                // The user's own, which the user may move.
+                nix::Error::ELOOP | nix::Error::ENOTDIR => io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    format!(
+                        "{above:?} is {} in the workspace, where a directory of the outputs has to be, and was left as it \
+                         is; move it away",
+                        kind_of(dir.as_fd(), name)
+                    ),
+                ),
                 other => other.into(),
             })?;
         }
@@ -239,9 +246,14 @@ impl Unpacking {
     }
 }
 
-fn is_file(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
+/// What is there instead of a directory, for people.
+fn kind_of(dir: BorrowedFd<'_>, name: &OsStr) -> &'static str {
     let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
+    match stat.map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT) {
+        Ok(SFlag::S_IFREG) => "a file",
+        Ok(SFlag::S_IFLNK) => "a link",
+        Ok(_) | Err(_) => "no directory",
+    }
 }
 
 fn link_name<R: Read>(entry: &tar::Entry<'_, R>, path: &Path) -> io::Result<PathBuf> {
