@@ -58,9 +58,25 @@ pub struct DescribeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A file that was changed in the workspace after the run was submitted is left as it is; what came lies beside the record then, and \
+its name is told.
+
+Examples:
+  qwexctl outputs train                      which files it brought; brings them if they are still where it ran
+  qwexctl outputs --force train              what came takes the place of what was changed here meanwhile
+  qwexctl outputs --timeout 10m train        its host comes back later"
+)]
 pub struct OutputsArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     pub run: String,
+
+    /// Also over files that were changed here after the run was submitted
+    #[arg(long)]
+    pub force: bool,
+    /// Give up after so long without any word from where it ran, with exit code 8; its keeper goes on
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Span,
 }
 
 /// What `wait` waits for.

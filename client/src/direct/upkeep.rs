@@ -139,7 +139,10 @@ impl Direct {
                 return Ok(self.store.remove(id)?);
             }
             let outputs = Outputs::read(&self.store.journal(id)?)?.unwrap_or_default();
-            if let Some(trouble) = outputs.trouble().filter(|_| outputs.is_there) {
+            if let Some(trouble) = outputs
+                .trouble()
+                .filter(|_| outputs.is_there || !outputs.held.is_empty())
+            {
                 return unstored(trouble);
             }
         }
