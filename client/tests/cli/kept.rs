@@ -100,6 +100,25 @@ fn looking_at_a_run_that_somebody_else_put_there_starts_nothing() {
 }
 
 #[test]
+fn a_place_for_the_key_that_cannot_be_meant_is_refused() {
+    let user = User::new();
+    let mut command = user.qwexctl(&["run", "-d", "--retries", "1", "--", "true"]);
+    command.env("QWEX_STATE_DIR", "state");
+    let told = seen(command);
+    assert_eq!(told.code, 1, "{}", told.err);
+    for words in [
+        "QWEX_STATE_DIR is no absolute path: \"state\"",
+        "fix:",
+        "QWEX_STATE_DIR=/DIR",
+    ] {
+        assert!(told.err.contains(words), "{words}: {}", told.err);
+    }
+    assert!(!user.dir().join("state").exists() && !user.dir().join(".local").exists());
+    let runs = fs::read_dir(user.dir().join(".qwex/runs")).map_or(0, Iterator::count);
+    assert_eq!(runs, 0, "a run was recorded that nobody can keep");
+}
+
+#[test]
 fn a_directory_that_moved_keeps_its_runs() {
     let user = User::new();
     fs::create_dir(user.dir().join("a")).unwrap();
