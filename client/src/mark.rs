@@ -235,7 +235,7 @@ mod tests {
                 let pair = env.iter().find(|(key, _)| *key == name);
                 pair.map(|(_, value)| PathBuf::from(value))
             };
-            let place = place(&env, Some("/root".into()), |dir| dir.starts_with("/home/other"));
+            let place = place(&env, Some("/own".into()), |dir| dir.starts_with("/h/other"));
             place.map(|path| path.display().to_string())
         };
         assert_eq!(found(&[("HOME", "/h")]).unwrap(), "/h/.local/state/qwex/key");
@@ -248,12 +248,12 @@ mod tests {
             "/h/.local/state/qwex/key"
         );
         for anothers in [
-            &[("HOME", "/home/other")][..],
-            &[("HOME", "/home/other"), ("XDG_STATE_HOME", "/home/other/s")],
+            &[("HOME", "/h/other")][..],
+            &[("HOME", "/h/other"), ("XDG_STATE_HOME", "/h/other/s")],
             &[("HOME", "h")],
             &[],
         ] {
-            assert_eq!(found(anothers).unwrap(), "/root/.local/state/qwex/key");
+            assert_eq!(found(anothers).unwrap(), "/own/.local/state/qwex/key");
         }
         assert_eq!(
             found(&[("QWEX_STATE_DIR", "/q"), ("HOME", "/h")]).unwrap(),
