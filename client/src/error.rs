@@ -333,7 +333,8 @@ const NEW_ID: &str = "leave --id out, so that a new one is made";
 pub const MEND_KEY: &str = "mend that, or name another place, a directory that is yours alone, by its absolute path: QWEX_STATE_DIR=/DIR";
 
 /// What mends a directory of records that cannot be used.
-pub const MEND_DIRECTORY: &str = "see that the directory is yours to write and that the disk has room";
+pub const MEND_DIRECTORY: &str =
+    "see that the directory is yours to write, that its disk has room, and that it is no read-only one";
 
 /// Of runs and of pipelines alike.
 pub fn from_store(error: &StoreError) -> CliError {

@@ -153,6 +153,7 @@ pub struct RmArgs {
 }
 
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true, args = ["older_than", "keep_last"])]
 #[command(
     after_help = "Runs and pipelines that are over go; the runs of a pipeline that stays, stay with it. Then what nothing names any more: cached \
 results, stored files, and what commands that were killed left behind; of these nothing that was written or used in the last day, \
@@ -165,7 +166,7 @@ Examples:
 )]
 pub struct PruneArgs {
     /// Only runs and pipelines that ended before: a time or an age like 30d
-    #[arg(long, value_name = "WHEN", required_unless_present = "keep_last")]
+    #[arg(long, value_name = "WHEN")]
     pub older_than: Option<Moment>,
     /// Leave the newest so many runs and the newest so many pipelines, whatever their age
     #[arg(long, value_name = "N")]

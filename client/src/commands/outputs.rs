@@ -5,6 +5,7 @@ use qwex_core::{Run, RunId};
 use serde_json::json;
 
 use super::Done;
+use super::full_disk;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::OutputsArgs;
@@ -129,6 +130,11 @@ fn of_server(id: RunId) -> CliError {
 
 /// The exit code of a run for whoever waited for it: a success whose outputs are not here is none.
 pub fn outputs_code(session: &Session, direct: &Direct, run: &Run, code: u8) -> Done {
+    if code != 0
+        && let Some((trouble, way)) = full_disk::trouble(direct, run.id)
+    {
+        session.progress.note(&format!("{trouble}; {way}"));
+    }
     let Some((trouble, way)) = missing(direct, run)? else {
         return Ok(code);
     };
