@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-use crate::support::{BINARY, User, keeper_of, seen, until};
+use crate::support::{BINARY, User, keeper_of, make_new, seen, until};
 
 /// With a retry a run of this machine has a keeper.
 fn start(user: &User, command: &[&str]) -> String {
@@ -43,19 +43,7 @@ fn planted(user: &User) -> (String, PathBuf) {
         fs::copy(file(user, &made, name), place.join(name)).unwrap();
     }
     let mut run: Value = serde_json::from_slice(&fs::read(file(user, &made, "run.json")).unwrap()).unwrap();
-    for gone in [
-        "exit_code",
-        "logs",
-        "backend",
-        "dispatched_at",
-        "started_at",
-        "finished_at",
-        "usage",
-    ] {
-        run[gone] = Value::Null;
-    }
-    run["id"] = id.clone().into();
-    run["status"] = "pending".into();
+    make_new(&mut run, &id);
     fs::write(place.join("run.json"), run.to_string()).unwrap();
     (id, witness)
 }

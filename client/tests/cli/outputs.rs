@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use hmac::{Hmac, KeyInit, Mac};
 use nix::sys::signal::{Signal, kill};
 use qwex_core::{JobSpec, RunId};
+use qwex_testbed::require::{Part, must_skip};
+use qwex_testbed::sshd::Sshd;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -216,6 +218,67 @@ fn a_file_that_was_changed_here_is_never_lost_to_one_that_comes() {
     assert_eq!(fs::read(&mine).unwrap(), b"theirs");
     assert_eq!(seen(user.qwexctl(&["outputs", &id])).out, taken.out);
     assert_eq!(seen(user.qwexctl(&["rm", &id])).code, 0);
+}
+
+/// On a real host: what somebody saves while the run works there is theirs.
+#[tokio::test]
+async fn a_file_that_is_saved_while_a_run_works_elsewhere_is_not_lost() {
+    if must_skip(&[Part::Sshd]) {
+        return;
+    }
+    let sshd = Sshd::start().await.unwrap();
+    let user = User::new();
+    let (config, dir) = (user.dir().join(".config/qwex"), user.dir().display());
+    fs::create_dir_all(&config).unwrap();
+    let host = format!(
+        "ssh: {{ hosts: {{ build1: {{ address: testbed, config_file: '{}', directory: '{dir}/remote', program: script }} }} }}\n",
+        sshd.config().display()
+    );
+    fs::write(config.join("config.yaml"), host).unwrap();
+    let project = user.dir().join("project");
+    fs::create_dir(&project).unwrap();
+    for name in ["report", "other"] {
+        fs::write(project.join(name), "old\n").unwrap();
+    }
+    let at = |words: &[&str]| {
+        let mut command = user.qwexctl(words);
+        // Connections are shared in a directory of this user.
+        command.env("XDG_RUNTIME_DIR", user.dir()).current_dir(&project);
+        seen(command)
+    };
+    let script = format!("until [ -e {dir}/go ]; do sleep 0.1; done; echo theirs | tee report other new");
+    let outputs = ["--outputs", "report", "--outputs", "other", "--outputs", "new"];
+    let run = [
+        &["run", "-d", "--backend", "ssh"],
+        &outputs[..],
+        &["--", "sh", "-c", &script],
+    ]
+    .concat();
+    let started = at(&run);
+    let id = started.out.trim();
+    assert_eq!(at(&["wait", "--for", "running", id]).code, 0, "{}", started.err);
+    fs::write(project.join("report"), "mine\n").unwrap();
+    fs::write(user.dir().join("go"), "").unwrap();
+    let waited = at(&["wait", id]);
+    assert_eq!(waited.code, 125, "{}", waited.err);
+    assert!(
+        waited.err.contains("report was changed in the workspace"),
+        "{}",
+        waited.err
+    );
+    let text = |name: &str| fs::read_to_string(project.join(name)).unwrap();
+    assert_eq!(
+        [text("report"), text("other"), text("new")],
+        ["mine\n", "theirs\n", "theirs\n"]
+    );
+    let forced = at(&["outputs", "--force", id]);
+    assert_eq!(
+        (forced.code, forced.out.as_str()),
+        (0, "new\nother\nreport\n"),
+        "{}",
+        forced.err
+    );
+    assert_eq!(text("report"), "theirs\n");
 }
 
 /// The stage of the pipeline succeeded, and its file waits beside the record.

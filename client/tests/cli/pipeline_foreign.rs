@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::unistd::{Uid, chown};
 use serde_json::Value;
 
-use crate::support::{User, seen};
+use crate::support::{User, make_new, seen};
 
 const FILE: &str =
     "stages:\n  - { name: a, command: 'touch witness' }\n  - { name: b, needs: [a], command: 'false' }\n";
@@ -100,20 +100,8 @@ fn unhanded(user: &User, pipeline: &Value) -> String {
     let of_stage = pipeline["stages"][0]["run_id"].as_str().unwrap();
     let mut run: Value =
         serde_json::from_slice(&fs::read(runs.join(of_stage).join("run.json")).unwrap()).unwrap();
-    for gone in [
-        "exit_code",
-        "logs",
-        "backend",
-        "dispatched_at",
-        "started_at",
-        "finished_at",
-        "usage",
-    ] {
-        run[gone] = Value::Null;
-    }
     let id = qwex_core::RunId::mint().to_string();
-    run["id"] = id.clone().into();
-    run["status"] = "pending".into();
+    make_new(&mut run, &id);
     run["created_at"] = "2026-01-01T00:00:00Z".into();
     fs::create_dir(runs.join(&id)).unwrap();
     fs::write(runs.join(&id).join("run.json"), run.to_string()).unwrap();

@@ -357,9 +357,7 @@ impl StageRunner for Runners {
             Some(outputs) if !outputs.held.is_empty() => {
                 self.direct.put_held_outputs(id, false).map(drop).map_err(unseen)
             }
-            Some(outputs) if outputs.is_there && !outputs.is_tried => {
-                self.direct.request_outputs(id).map_err(unseen)
-            }
+            Some(outputs) if outputs.is_there => self.direct.request_outputs(id).map_err(unseen),
             Some(_) | None => Ok(()),
         }
     }
