@@ -302,6 +302,26 @@ impl From<DirectError> for CliError {
             DirectError::Surroundings { .. } => Self::new(Exit::Failure, error.to_string())
                 .fix("see that qwexctl is where it was, and the directory is there")
                 .code("surroundings"),
+            DirectError::Key { source } => {
+                Self::new(Exit::Failure, "there is no place for the key that marks runs as yours")
+                    .why(source.to_string())
+                    .fix(MEND_KEY)
+                    .code("surroundings")
+            }
+            DirectError::Stopping { id } => Self::new(
+                Exit::Conflict,
+                format!("run {id} is cancelled, but has not ended yet"),
+            )
+            .why(
+                "its supervisor still ends it; a process that waits in the kernel (state D in `ps`), for a network file \
+                 system that is away for instance, ends only when that answers",
+            )
+            .fix(format!("wait until it has: `qwexctl cancel --wait {id}`, then remove it"))
+            .fix(format!(
+                "if it hangs, see on what: `ps -eo pid,stat,wchan:32,args`; mend that or restart the machine, then: \
+                 `qwexctl rm {id}`"
+            ))
+            .code("wrong_state"),
         }
     }
 }
@@ -309,8 +329,12 @@ impl From<DirectError> for CliError {
 /// What helps where an id is taken.
 const NEW_ID: &str = "leave --id out, so that a new one is made";
 
+/// What mends a place for the user's key. Of runs and of pipelines alike.
+pub const MEND_KEY: &str = "mend that, or name another place, a directory that is yours alone, by its absolute path: QWEX_STATE_DIR=/DIR";
+
 /// What mends a directory of records that cannot be used.
-pub const MEND_DIRECTORY: &str = "see that the directory is yours to write and that the disk has room";
+pub const MEND_DIRECTORY: &str =
+    "see that the directory is yours to write, that its disk has room, and that it is no read-only one";
 
 /// Of runs and of pipelines alike.
 pub fn from_store(error: &StoreError) -> CliError {

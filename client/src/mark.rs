@@ -1,8 +1,13 @@
 //! Marks that only this user can make on this machine: an HMAC under a key that nobody else may read. A checkout, an
 //! archive or a directory that others may write can carry records; what bears no mark of this user is never acted upon.
 //! Asked by `direct` for runs and by `pipeline` for pipelines; each says what its marks are of.
+//!
+//! Root with the home of another user (`sudo -E`, `su`) uses root's own: a key that root made there would lock that user
+//! out, and one that it gave to that user would let them mark what root then executes.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+pub mod pipeline;
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -45,7 +50,7 @@ impl Key {
 /// # Errors
 /// There is no place for it, or it cannot be read or made; the message names the file.
 pub fn own_key() -> io::Result<Key> {
-    let path = path().ok_or_else(|| io::Error::other("HOME is not set"))?;
+    let path = path()?;
     let key = read(&path).and_then(|known| known.map_or_else(|| make(&path), Ok));
     key.map(Key)
         .map_err(|source| io::Error::new(source.kind(), format!("{}: {source}", path.display())))
@@ -56,7 +61,7 @@ pub fn own_key() -> io::Result<Key> {
 /// # Errors
 /// As of [`own_key`].
 pub fn known_key() -> io::Result<Option<Key>> {
-    let path = path().ok_or_else(|| io::Error::other("HOME is not set"))?;
+    let path = path()?;
     let key = read(&path).map(|known| known.map(Key));
     key.map_err(|source| io::Error::new(source.kind(), format!("{}: {source}", path.display())))
 }
@@ -67,8 +72,9 @@ pub fn doubt(told: Option<&[u8]>, parts: &[&[u8]]) -> Option<String> {
     let Some(told) = told else {
         return Some("it carries no mark of you".to_owned());
     };
-    let Some(path) = path() else {
-        return Some("your key cannot be found: HOME is not set".to_owned());
+    let path = match path() {
+        Ok(path) => path,
+        Err(error) => return Some(format!("your key cannot be found: {error}")),
     };
     let key = match read(&path) {
         Ok(Some(key)) => Key(key),
@@ -79,20 +85,48 @@ pub fn doubt(told: Option<&[u8]>, parts: &[&[u8]]) -> Option<String> {
 }
 
 /// `$QWEX_STATE_DIR`, else `$XDG_STATE_HOME/qwex`, else `~/.local/state/qwex`.
-fn path() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let home = || {
-        let user = nix::unistd::User::from_uid(Uid::effective()).ok().flatten();
-        set("HOME").or_else(|| user.map(|user| user.dir))
-    };
-    let dir = set("QWEX_STATE_DIR")
-        .or_else(|| set("XDG_STATE_HOME").map(|dir| dir.join("qwex")))
-        .or_else(|| home().map(|dir| dir.join(".local/state/qwex")))?;
-    Some(dir.join(FILE))
+fn path() -> io::Result<PathBuf> {
+    let uid = Uid::effective();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    place(
+        &|name| std::env::var_os(name).map(PathBuf::from),
+        user.map(|user| user.dir),
+        |dir| fs::metadata(dir).is_ok_and(|meta| is_anothers(&meta, uid)),
+    )
+}
+
+/// The same for these variables and the home that the password database names. Of what belongs to another user nothing
+/// counts but what was named for qwex.
+fn place(
+    env: &dyn Fn(&str) -> Option<PathBuf>,
+    registered: Option<PathBuf>,
+    is_anothers: impl Fn(&Path) -> bool,
+) -> io::Result<PathBuf> {
+    let named = env("QWEX_STATE_DIR").filter(|dir| !dir.as_os_str().is_empty());
+    if let Some(dir) = named {
+        return if dir.is_absolute() {
+            Ok(dir.join(FILE))
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("QWEX_STATE_DIR is no absolute path: {dir:?}"),
+            ))
+        };
+    }
+    // Relative ones count for nothing: so says the specification of XDG_STATE_HOME.
+    let own = |name: &str| env(name).filter(|dir| dir.is_absolute() && !is_anothers(dir));
+    let dir = own("XDG_STATE_HOME").map(|dir| dir.join("qwex")).or_else(|| {
+        let home = own("HOME").or(registered)?;
+        Some(home.join(".local/state/qwex"))
+    });
+    let unset = || io::Error::other("HOME is not set to a directory of yours");
+    Ok(dir.ok_or_else(unset)?.join(FILE))
+}
+
+/// Whether a directory is that of a user who would be locked out of a key in it. Root is not: nor is a directory that root
+/// gave to a group, as volumes of containers are, anybody's home.
+fn is_anothers(meta: &Metadata, uid: Uid) -> bool {
+    meta.uid() != uid.as_raw() && meta.uid() != 0
 }
 
 /// The key, if there is one and nobody else may know it.
@@ -128,10 +162,17 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 fn make(path: &Path) -> io::Result<Vec<u8>> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let meta = fs::metadata(dir)?;
+    if is_anothers(&meta, Uid::effective()) {
+        return Err(io::Error::other(format!(
+            "its directory belongs to another user (uid {}), whom a key of yours would lock out",
+            meta.uid()
+        )));
+    }
     let temp = dir.join(format!(".{FILE}.{}.tmp", uuid::Uuid::now_v7()));
     let key: [u8; KEY_BYTES] = rand::random();
-    let made = write_new(&temp, &key).and_then(|()| std::fs::hard_link(&temp, path));
-    std::fs::remove_file(&temp).ok();
+    let made = write_new(&temp, &key).and_then(|()| fs::hard_link(&temp, path));
+    fs::remove_file(&temp).ok();
     match made {
         Ok(()) => {
             File::open(dir)?.sync_all()?;
@@ -181,9 +222,66 @@ mod tests {
         let key = make(&path).unwrap();
         assert_eq!(make(&path).unwrap(), key, "the first one stays");
         assert_eq!(read(&path).unwrap(), Some(key));
-        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         mode(0o644);
         assert!(read(&path).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn the_place_is_named_or_ones_own() {
+        let found = |env: &'static [(&str, &str)]| {
+            let env = move |name: &str| {
+                let pair = env.iter().find(|(key, _)| *key == name);
+                pair.map(|(_, value)| PathBuf::from(value))
+            };
+            let place = place(&env, Some("/own".into()), |dir| dir.starts_with("/h/other"));
+            place.map(|path| path.display().to_string())
+        };
+        assert_eq!(found(&[("HOME", "/h")]).unwrap(), "/h/.local/state/qwex/key");
+        assert_eq!(
+            found(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")]).unwrap(),
+            "/x/qwex/key"
+        );
+        assert_eq!(
+            found(&[("HOME", "/h"), ("XDG_STATE_HOME", "x")]).unwrap(),
+            "/h/.local/state/qwex/key"
+        );
+        for anothers in [
+            &[("HOME", "/h/other")][..],
+            &[("HOME", "/h/other"), ("XDG_STATE_HOME", "/h/other/s")],
+            &[("HOME", "h")],
+            &[],
+        ] {
+            assert_eq!(found(anothers).unwrap(), "/own/.local/state/qwex/key");
+        }
+        assert_eq!(
+            found(&[("QWEX_STATE_DIR", "/q"), ("HOME", "/h")]).unwrap(),
+            "/q/key"
+        );
+        assert_eq!(
+            found(&[("QWEX_STATE_DIR", ""), ("HOME", "/h")]).unwrap(),
+            "/h/.local/state/qwex/key"
+        );
+        let relative = found(&[("QWEX_STATE_DIR", "state"), ("HOME", "/h")]).unwrap_err();
+        assert_eq!(
+            relative.to_string(),
+            "QWEX_STATE_DIR is no absolute path: \"state\""
+        );
+        let none = place(&|_| None, None, |_| false).unwrap_err();
+        assert!(none.to_string().contains("HOME is not set"), "{none}");
+    }
+
+    #[test]
+    fn no_key_is_made_where_it_would_lock_another_user_out() {
+        assert!(
+            Uid::effective().is_root(),
+            "this test gives a directory to another user, which only root can: run it as root"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        nix::unistd::chown(dir.path(), Some(54_321.into()), None).unwrap();
+        let refused = make(&dir.path().join(FILE)).unwrap_err().to_string();
+        assert!(refused.contains("another user (uid 54321)"), "{refused}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

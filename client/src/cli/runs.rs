@@ -58,9 +58,25 @@ pub struct DescribeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A file that was changed in the workspace after the run was submitted is left as it is; what came lies beside the record then, and \
+its name is told.
+
+Examples:
+  qwexctl outputs train                      which files it brought; brings them if they are still where it ran
+  qwexctl outputs --force train              what came takes the place of what was changed here meanwhile
+  qwexctl outputs --timeout 10m train        its host comes back later"
+)]
 pub struct OutputsArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]
     pub run: String,
+
+    /// Also over files that were changed here after the run was submitted
+    #[arg(long)]
+    pub force: bool,
+    /// Give up after so long without any word from where it ran, with exit code 8; its keeper goes on
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Span,
 }
 
 /// What `wait` waits for.
@@ -137,6 +153,7 @@ pub struct RmArgs {
 }
 
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true, args = ["older_than", "keep_last"])]
 #[command(
     after_help = "Runs and pipelines that are over go; the runs of a pipeline that stays, stay with it. Then what nothing names any more: cached \
 results, stored files, and what commands that were killed left behind; of these nothing that was written or used in the last day, \
@@ -149,7 +166,7 @@ Examples:
 )]
 pub struct PruneArgs {
     /// Only runs and pipelines that ended before: a time or an age like 30d
-    #[arg(long, value_name = "WHEN", required_unless_present = "keep_last")]
+    #[arg(long, value_name = "WHEN")]
     pub older_than: Option<Moment>,
     /// Leave the newest so many runs and the newest so many pipelines, whatever their age
     #[arg(long, value_name = "N")]

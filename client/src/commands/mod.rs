@@ -17,6 +17,7 @@ mod download;
 mod events;
 mod exit_code;
 mod foreground;
+mod full_disk;
 mod get;
 mod guard;
 mod help;

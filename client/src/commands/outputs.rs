@@ -5,10 +5,11 @@ use qwex_core::{Run, RunId};
 use serde_json::json;
 
 use super::Done;
+use super::full_disk;
 use super::session::Session;
 use super::target::{Target, find};
 use crate::cli::OutputsArgs;
-use crate::direct::{Direct, Outputs};
+use crate::direct::{Asked, Direct, Outputs};
 use crate::error::{CliError, Exit};
 use crate::output::escape::one_line;
 
@@ -32,7 +33,7 @@ pub async fn outputs(session: &Session, args: &OutputsArgs) -> Done {
                 .code("no_outputs"),
         );
     }
-    let brought = brought(session, &direct, &run).await?;
+    let brought = brought(session, &direct, &run, args).await?;
     let workspace = direct.placed(id)?.workspace;
     let found = json!({"id": id, "workspace": workspace, "paths": brought});
     // The names are of whatever ran there.
@@ -57,35 +58,67 @@ pub async fn outputs(session: &Session, args: &OutputsArgs) -> Done {
 }
 
 /// The paths that were brought, now or before; none: nothing had to be.
-async fn brought(session: &Session, direct: &Direct, run: &Run) -> Result<Vec<String>, CliError> {
+async fn brought(
+    session: &Session,
+    direct: &Direct,
+    run: &Run,
+    args: &OutputsArgs,
+) -> Result<Vec<String>, CliError> {
     let id = run.id;
-    let known = direct.outputs(id)?;
-    let outputs = match known {
-        None => return Ok(Vec::new()),
-        Some(outputs) if outputs.collected.is_none() && outputs.is_there => {
-            let place = direct.placed(id)?.words();
-            session
-                .progress
-                .stage("bringing", &format!("the outputs of run {id} from {place}"));
-            direct.ask_for_outputs(id).await?
-        }
-        Some(outputs) => outputs,
+    let is_on_its_way = run.logs.is_none() && direct.is_kept(id)?;
+    let mut outputs = match direct.outputs(id)? {
+        None if !is_on_its_way => return Ok(Vec::new()),
+        Some(outputs) if outputs.collected.is_some() || !outputs.is_there => outputs,
+        None | Some(_) => asked(session, direct, id, args).await?,
     };
+    if !outputs.held.is_empty() {
+        outputs = direct.put_held_outputs(id, args.force)?;
+    }
     let Some(trouble) = outputs.trouble() else {
         let paths = outputs.collected.into_iter().flatten();
         return Ok(paths.map(|path| path.display().to_string()).collect());
     };
-    let exit = if outputs.is_tried {
-        Exit::Unavailable
-    } else {
-        Exit::Failure
+    let (exit, what) = match (outputs.held.is_empty(), outputs.is_tried) {
+        (true, true) => (Exit::Unavailable, "cannot be brought"),
+        (true, false) => (Exit::Failure, "cannot be brought"),
+        (false, _) => (Exit::Conflict, "are not all put into the workspace"),
     };
-    Err(
-        CliError::new(exit, format!("the outputs of run {id} cannot be brought"))
-            .why(trouble)
-            .fix(way(id, &outputs))
-            .code("outputs_missing"),
-    )
+    let told = CliError::new(exit, format!("the outputs of run {id} {what}")).why(trouble);
+    let told = told.code("outputs_missing");
+    Err(ways(direct, id, &outputs).into_iter().fold(told, CliError::fix))
+}
+
+/// What the keeper answers, within a limit.
+async fn asked(
+    session: &Session,
+    direct: &Direct,
+    id: RunId,
+    args: &OutputsArgs,
+) -> Result<Outputs, CliError> {
+    let place = direct.placed(id)?.words();
+    session
+        .progress
+        .stage("bringing", &format!("the outputs of run {id} from {place}"));
+    let tell = |why: &str| {
+        let words =
+            format!("{place} cannot be asked: {why}; trying again, Ctrl-C leaves it to the run's keeper");
+        session.progress.stage("waiting", &words);
+    };
+    let limit = args.timeout.as_duration();
+    match direct.ask_for_outputs(id, limit, tell).await? {
+        Asked::Answered(outputs) => Ok(outputs),
+        Asked::Unanswered => Err(CliError::new(
+            Exit::Unavailable,
+            format!("the outputs of run {id} cannot be brought"),
+        )
+        .why(format!(
+            "no word came from {place} for {}; the run's keeper goes on, and `qwexctl get {id}` says what comes of it",
+            args.timeout
+        ))
+        .fix(format!("wait longer: `qwexctl outputs {id} --timeout 10m`"))
+        .fix(format!("or give them up: `qwexctl rm --force {id}`"))
+        .code("outputs_missing")),
+    }
 }
 
 fn of_server(id: RunId) -> CliError {
@@ -97,6 +130,11 @@ fn of_server(id: RunId) -> CliError {
 
 /// The exit code of a run for whoever waited for it: a success whose outputs are not here is none.
 pub fn outputs_code(session: &Session, direct: &Direct, run: &Run, code: u8) -> Done {
+    if code != 0
+        && let Some((trouble, way)) = full_disk::trouble(direct, run.id)
+    {
+        session.progress.note(&format!("{trouble}; {way}"));
+    }
     let Some((trouble, way)) = missing(direct, run)? else {
         return Ok(code);
     };
@@ -116,13 +154,28 @@ pub fn outputs_code(session: &Session, direct: &Direct, run: &Run, code: u8) -> 
 /// Why outputs of a run are not here, and what to do about it.
 pub fn missing(direct: &Direct, run: &Run) -> Result<Option<(String, String)>, CliError> {
     let outputs = direct.missing_outputs(run)?;
-    Ok(outputs.and_then(|outputs| Some((outputs.trouble()?, way(run.id, &outputs)))))
+    Ok(outputs.and_then(|outputs| {
+        let ways = ways(direct, run.id, &outputs).join("; ");
+        Some((outputs.trouble()?, ways))
+    }))
 }
 
-fn way(id: RunId, outputs: &Outputs) -> String {
-    if outputs.is_there {
-        format!("have them brought now: `qwexctl outputs {id}`; or give them up: `qwexctl rm --force {id}`")
-    } else {
-        format!("have them made again: `qwexctl rerun {id}`")
+fn ways(direct: &Direct, id: RunId, outputs: &Outputs) -> Vec<String> {
+    let give_up = format!("or give them up: `qwexctl rm --force {id}`");
+    if !outputs.held.is_empty() {
+        let place = direct.held_outputs(id).unwrap_or_default();
+        return vec![
+            format!("look at what came: {}", place.display()),
+            format!("have it take the place of what is there: `qwexctl outputs --force {id}`"),
+            format!("or move your own away, then: `qwexctl outputs {id}`"),
+        ];
+    }
+    match (outputs.is_there, outputs.is_away) {
+        (true, false) => vec![format!("have them brought now: `qwexctl outputs {id}`"), give_up],
+        (true, true) => vec![
+            format!("mend the way there, then have them brought: `qwexctl outputs {id}`"),
+            give_up,
+        ],
+        (false, _) => vec![format!("have them made again: `qwexctl rerun {id}`")],
     }
 }

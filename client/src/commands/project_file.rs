@@ -1,7 +1,7 @@
 //! `init`, `validate`, `schema`: the project file itself. Needs no settings, so that a file that cannot be used stops
 //! none of them.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -51,16 +51,17 @@ pub fn init(global: &Global, args: &InitArgs) -> Done {
 }
 
 fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    // Whole or not at all: on a full disk neither an empty file is left nor an old one lost.
+    let temp = path.with_file_name(format!(".{FILE_NAME}.{}.0.tmp", std::process::id()));
+    let put = || match fs::hard_link(&temp, path) {
+        Err(_) if force || fs::symlink_metadata(path).is_err() => fs::rename(&temp, path),
+        linked => linked,
+    };
+    let written = OpenOptions::new().write(true).create_new(true).open(&temp);
+    let written = written
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| put());
+    fs::remove_file(&temp).ok();
     written.map_err(|error| {
         if error.kind() == ErrorKind::AlreadyExists {
             return CliError::new(Exit::Conflict, format!("{FILE_NAME} is here already"))
@@ -72,6 +73,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), CliError> {
         CliError::new(Exit::Failure, format!("{FILE_NAME} cannot be written here"))
             .why(error.to_string())
             .fix(MEND_DIRECTORY)
+            .code("output")
     })
 }
 

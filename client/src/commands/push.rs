@@ -63,6 +63,9 @@ async fn one(
             .fix(format!("or end it: `qwexctl cancel {id} --wait`")));
     }
     let run = direct.settled(run).await?;
+    if run.logs.is_none() && direct.unkept(id)?.is_none() {
+        return Err(not_over(&run, "pushed"));
+    }
     if let Some(there) = found(client.get_run(id, None).await)? {
         return known(&run, there, client.server());
     }

@@ -73,6 +73,12 @@ pub fn recorded(direct: &Direct, word: &str, why: &str) -> Result<RunId, CliErro
         if !is_absent {
             return told;
         }
+        if direct.ids().is_ok_and(|ids| ids.is_empty()) {
+            return CliError::new(told.exit, "there are no runs here")
+                .why(format!("{} is empty; {why}", direct.path().display()))
+                .fix("change to the directory in which the run was started")
+                .code("not_found");
+        }
         told.why(format!("{word:?} names no record of this directory; {why}"))
     })
 }

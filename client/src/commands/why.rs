@@ -4,6 +4,7 @@ use qwex_api::run::Why;
 use qwex_core::Run;
 
 use super::Done;
+use super::full_disk;
 use super::outputs::missing;
 use super::session::Session;
 use super::target::{Target, find};
@@ -27,6 +28,12 @@ pub async fn why(session: &Session, args: &WhyArgs) -> Done {
                     if let Some((trouble, way)) = missing(&local, &run)? {
                         why.summary = format!("{}; {trouble}", why.summary);
                         why.hint = why.hint.or(Some(way));
+                    }
+                    if run.failure.is_some()
+                        && let Some((trouble, way)) = full_disk::trouble(&local, id)
+                    {
+                        why.summary = format!("{}; {trouble}", why.summary);
+                        why.hint = Some(way);
                     }
                     if let Some(unkept) = local.unkept(id)? {
                         let error = CliError::from(DirectError::Unkept { id, why: unkept });

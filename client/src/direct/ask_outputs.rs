@@ -1,16 +1,65 @@
 //! Asks for the outputs of a run that is over, whoever gave them up before. Its keeper brings them; it is started if there
-//! is none.
+//! is none. Nobody waits longer than a limit for a backend of which no word comes; the keeper goes on without whoever asked.
 
 use std::time::Duration;
 
 use qwex_core::{Run, RunId};
+use qwex_runner::StoreError;
+use tokio::time::Instant;
 
+use super::arrive;
 use super::error::DirectError;
 use super::keeper;
 use super::outputs::{self, Outputs};
 use super::runs::{Direct, Result};
 
 const LOOK: Duration = Duration::from_millis(50);
+/// Pauses between two questions while the backend is away.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// What came of a question.
+#[derive(Debug)]
+pub enum Asked {
+    Answered(Outputs),
+    /// Nothing, within the limit. The keeper goes on.
+    Unanswered,
+}
+
+/// What is known while somebody waits.
+struct Waiting {
+    until: Instant,
+    amount: (u64, u64),
+    pause: Duration,
+    told: Option<String>,
+}
+
+impl Waiting {
+    fn begin(now: Instant, limit: Duration) -> Self {
+        Self {
+            until: now + limit,
+            amount: (0, 0),
+            pause: FIRST_PAUSE,
+            told: None,
+        }
+    }
+
+    /// Whether the limit is over; files that come put it off.
+    fn is_over(&mut self, now: Instant, amount: (u64, u64), limit: Duration) -> bool {
+        if amount != self.amount {
+            self.amount = amount;
+            self.until = now + limit;
+        }
+        now >= self.until
+    }
+
+    /// The next pause before the backend is asked again, if that is within the limit.
+    fn next_pause(&mut self, now: Instant) -> Option<Duration> {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        (now + pause < self.until).then_some(pause)
+    }
+}
 
 impl Direct {
     /// What came of the outputs of a run; `None`: nobody tried to bring any.
@@ -50,19 +99,57 @@ impl Direct {
         Ok(self.journal(id)?.path_of(outputs::FILE))
     }
 
-    /// Has the outputs of a run tried once more, and returns with what came of that.
+    /// Where those lie that arrived and are held back from the workspace.
     ///
     /// # Errors
-    /// Nobody keeps the run and none will come; its record cannot be read or written.
-    pub async fn ask_for_outputs(&self, id: RunId) -> Result<Outputs> {
+    /// The run is not there.
+    pub fn held_outputs(&self, id: RunId) -> Result<std::path::PathBuf> {
+        Ok(self.journal(id)?.path_of(arrive::ARRIVED))
+    }
+
+    /// Has the outputs of a run tried once more, without waiting for what comes of that.
+    ///
+    /// # Errors
+    /// As of [`Direct::ask_for_outputs`].
+    pub fn request_outputs(&self, id: RunId) -> Result<()> {
         let journal = self.journal(id)?;
         Outputs::ask(&journal)?;
         keeper::try_anew(&journal)?;
+        self.unkept(id)?
+            .map_or(Ok(()), |why| Err(DirectError::Unkept { id, why }))
+    }
+
+    /// Has the outputs of a run tried once more, and returns with what came of that. A backend that is away is asked again
+    /// for as long as `limit`, and why is told.
+    ///
+    /// # Errors
+    /// Nobody keeps the run and none will come; its record cannot be read or written.
+    pub async fn ask_for_outputs(&self, id: RunId, limit: Duration, tell: impl Fn(&str)) -> Result<Asked> {
+        let journal = self.journal(id)?;
+        self.request_outputs(id)?;
+        let mut waiting = Waiting::begin(Instant::now(), limit);
         loop {
             // Of several who ask, the word of the last one stands for all: its answer is younger than every question.
             let outputs = Outputs::read(&journal)?.unwrap_or_default();
-            if outputs.collected.is_some() || !outputs.is_asked(&journal)? {
-                return Ok(outputs);
+            if outputs.collected.is_some() {
+                return Ok(Asked::Answered(outputs));
+            }
+            if !outputs.is_asked(&journal)? {
+                if !(outputs.is_tried && outputs.is_away) {
+                    return Ok(Asked::Answered(outputs));
+                }
+                if waiting.told != outputs.failed {
+                    tell(outputs.failed.as_deref().unwrap_or_default());
+                    waiting.told.clone_from(&outputs.failed);
+                }
+                let Some(pause) = waiting.next_pause(Instant::now()) else {
+                    return Ok(Asked::Answered(outputs));
+                };
+                tokio::time::sleep(pause).await;
+                Outputs::ask(&journal)?;
+            }
+            if waiting.is_over(Instant::now(), arrive::amount(&journal), limit) {
+                return Ok(Asked::Unanswered);
             }
             // A keeper that was just leaving is followed by another.
             if let Some(why) = self.unkept(id)? {
@@ -70,5 +157,41 @@ impl Direct {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Puts outputs that are held back into their places, where nothing is that was changed since, with `force` wherever
+    /// they belong.
+    ///
+    /// # Errors
+    /// Something lies in the way; the files beside the record cannot be read or written.
+    pub fn put_held_outputs(&self, id: RunId, force: bool) -> Result<Outputs> {
+        let journal = self.journal(id)?;
+        let _right = keeper::take_in_turn(&journal)?;
+        let outputs = Outputs::read(&journal)?.unwrap_or_default();
+        let Some(workspace) = self.placed(id)?.workspace.filter(|_| !outputs.held.is_empty()) else {
+            return Ok(outputs);
+        };
+        let put = outputs.put_held(&journal, &workspace, force);
+        Ok(put.map_err(|source| StoreError::io("put outputs into", &workspace, source))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_come_put_the_limit_off() {
+        let (limit, began) = (Duration::from_secs(60), Instant::now());
+        let mut waiting = Waiting::begin(began, limit);
+        let mut now = began;
+        for bytes in 1..5 {
+            now += Duration::from_secs(50);
+            assert!(!waiting.is_over(now, (1, bytes), limit));
+        }
+        now += Duration::from_secs(59);
+        assert!(!waiting.is_over(now, (1, 4), limit));
+        assert_eq!(waiting.next_pause(now), None, "nothing would come of it");
+        assert!(waiting.is_over(now + Duration::from_secs(1), (1, 4), limit));
     }
 }

@@ -23,6 +23,12 @@ pub enum DirectError {
     /// Its outputs are still on its backend, or its keeper is at work on it.
     #[error("run {id} is over, but {why}")]
     Unstored { id: RunId, why: String },
+    /// A run of this machine that was cancelled, and whose supervisor has not ended it yet.
+    #[error("run {id} is cancelled, but has not ended yet")]
+    Stopping { id: RunId },
+    /// No mark can be made.
+    #[error("there is no place for the key that marks runs as yours: {source}")]
+    Key { source: std::io::Error },
     /// What the run wrote cannot be shown.
     #[error("cannot show the output: {source}")]
     Output { source: std::io::Error },

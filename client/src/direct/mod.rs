@@ -2,11 +2,12 @@
 //!
 //! `registry` has a line per backend; `runs` is what commands ask, `plain` what is a process of this machine and no
 //! more; `keeper` is the process that sees to every other run, `starts` how often it could not begin, `vouch` whether
-//! the run is this user's at all; `open`, `hand_over`, `drive` and `outputs` are what it does, `ask_outputs` has it bring what was given up, `copy_logs` and
+//! the run is this user's at all; `open`, `hand_over`, `drive` and `outputs` are what it does, `arrive` puts files that came into the workspace, `ask_outputs` has it bring what was given up, `copy_logs` and
 //! `log_files` the log beside the record; `follow` reads it all back. `whole` is a run as another keeper of runs takes it, `receive`
 //! one as it comes from there, `history` what happened to it, `facts` what this program itself says of one; `beside` reads the small
 //! files next to a record.
 
+mod arrive;
 mod ask_outputs;
 mod beside;
 mod copy_logs;
@@ -37,6 +38,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use ask_outputs::Asked;
 pub use error::DirectError;
 pub use follow::{Follow, Followed};
 pub use history::History;

@@ -12,6 +12,7 @@ use super::facts::{about, ended, failure_code, never_started};
 use super::hand_over::{Patience, asked_to_cancel_within, pause_of, tell_waiting, was_begun};
 use super::keeper::note;
 use super::log_files;
+use super::outputs::{Outputs, asked_anew};
 
 /// What came of a backend that did not open.
 enum Unopened {
@@ -53,10 +54,16 @@ where
     }
 }
 
-/// Until the next try; a cancel that is new ends the pause.
+/// Until the next try; a cancel that is new ends the pause, and so does somebody who asks for outputs.
 async fn wait(journal: &Journal, pause: Duration) -> Result<()> {
     let run = journal.read()?;
     let pause = pause.max(pause_of(&run));
+    if run.status.is_terminal() {
+        // Somebody who asks for its outputs wants an answer now.
+        return tokio::time::timeout(pause, asked_anew(journal))
+            .await
+            .unwrap_or(Ok(()));
+    }
     if run.flags.contains(&Flag::CancelRequested) {
         tokio::time::sleep(pause).await;
     } else {
@@ -86,6 +93,12 @@ fn settle(journal: &Journal, error: &RunnerError) -> Result<Unopened> {
             journal.seal_logs(log_files::sum_up(journal, run.attempt)?)?;
         }
         return Ok(Unopened::Over);
+    }
+    if run.status.is_terminal() {
+        Outputs::note_unopened(journal, &run, error)?;
+        if run.logs.is_some() && !Outputs::are_tried(journal, &run)? {
+            return Ok(Unopened::Never);
+        }
     }
     tell(journal, &run, error)?;
     let may_open = error.is_retryable() || (!may_be_there && !run.status.is_terminal());

@@ -3,7 +3,8 @@
 //! can never be brought stays there until somebody asks for it once more, or the record is removed. `drive` steps through
 //! it, commands ask `Direct`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +13,7 @@ use qwex_runner::durable::Durability;
 use qwex_runner::{Handle, Journal, RunnerError, StoreError};
 use serde::{Deserialize, Serialize};
 
+use super::arrive::{self, Put};
 use super::beside;
 use super::drive::{Drive, Result};
 use super::keeper::note;
@@ -34,6 +36,9 @@ pub struct Outputs {
     /// Below the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collected: Option<Vec<PathBuf>>,
+    /// Those that arrived and lie beside the record: what is in their places was changed after the submit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<PathBuf>,
     /// Why they are not here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -43,27 +48,60 @@ pub struct Outputs {
     /// They are still where the run ran.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_there: bool,
+    /// Their backend could not be asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_away: bool,
     /// The word of whoever asked last, before the try that this came of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answers: Option<String>,
 }
 
 impl Outputs {
-    fn brought(paths: Vec<PathBuf>) -> Self {
+    fn brought(put: Put) -> Self {
         Self {
-            collected: Some(paths),
+            collected: Some(put.here.iter().map(|path| named(path)).collect()),
+            held: put.held.iter().map(|path| named(path)).collect(),
             ..Self::default()
         }
     }
 
     fn failed(error: &RunnerError, is_tried: bool) -> Self {
         Self {
-            collected: None,
             failed: Some(error.to_string()),
             is_tried,
             is_there: !matches!(error, RunnerError::NotFound { .. }),
-            answers: None,
+            is_away: error.is_blind(),
+            ..Self::default()
         }
+    }
+
+    /// Notes that the backend of a run that is over did not open: nobody is left waiting for an answer.
+    ///
+    /// # Errors
+    /// The file beside the record cannot be read or written.
+    pub(super) fn note_unopened(
+        journal: &Journal,
+        run: &Run,
+        error: &RunnerError,
+    ) -> std::result::Result<(), StoreError> {
+        let is_done = |known: &Self| known.collected.is_some() || (known.failed.is_some() && !known.is_there);
+        let is_asked = Self::are_tried(journal, run)? || run.logs.is_none();
+        if run.spec.outputs.is_empty()
+            || run.started_at.is_none()
+            || !is_asked
+            || Self::read(journal)?.is_some_and(|known| is_done(&known))
+        {
+            return Ok(());
+        }
+        let answers = asked(journal)?;
+        let outputs = Self {
+            // That the way there is not found says nothing of what is there.
+            is_there: true,
+            is_away: true,
+            answers,
+            ..Self::failed(error, error.is_retryable() && is_worth_trying(run))
+        };
+        outputs.write(journal)
     }
 
     /// `None`: nobody tried to bring any yet.
@@ -74,9 +112,27 @@ impl Outputs {
         beside::read(journal, FILE)
     }
 
-    fn write(&self, journal: &Journal) -> std::result::Result<(), StoreError> {
+    pub(super) fn write(&self, journal: &Journal) -> std::result::Result<(), StoreError> {
         let json = serde_json::to_vec(self).expect("words and paths serialise");
         journal.write_file(FILE, &json, Durability::Machine)
+    }
+
+    /// Puts those that lie beside the record into their places, with `force` whatever was changed there; what came of that.
+    ///
+    /// # Errors
+    /// Something lies in the way, or they cannot be written.
+    pub(super) fn put_held(self, journal: &Journal, workspace: &Path, force: bool) -> io::Result<Self> {
+        let put = arrive::put(journal, workspace, &self.held, force)?;
+        let mut collected = self.collected.unwrap_or_default();
+        collected.extend(put.here);
+        collected.sort();
+        let outputs = Self {
+            collected: Some(collected),
+            held: put.held,
+            ..self
+        };
+        outputs.write(journal).map_err(io::Error::other)?;
+        Ok(outputs)
     }
 
     /// Whether a keeper still has to bring those of a run: it goes on trying, or somebody asked.
@@ -120,6 +176,13 @@ impl Outputs {
     /// Why outputs are not here, as a sentence; `None`: they are, or there are none.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
+        if !self.held.is_empty() {
+            return Some(format!(
+                "not all of its outputs are in their places: {} changed in the workspace after the run was submitted, and \
+                 left as it is",
+                names(&self.held)
+            ));
+        }
         let why = self.failed.as_ref()?;
         let now = match (self.is_tried, self.is_there) {
             (true, _) => "they are where it ran, and are tried again",
@@ -128,6 +191,31 @@ impl Outputs {
         };
         Some(format!("its outputs are not here: {why}; {now}"))
     }
+}
+
+/// A path that can be written down: of a name that is no UTF-8, what there is of it.
+fn named(path: &Path) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().into_owned())
+}
+
+/// The first of them, and how many more.
+fn names(paths: &[PathBuf]) -> String {
+    const SOME: usize = 3;
+    let some: Vec<String> = paths
+        .iter()
+        .take(SOME)
+        .map(|path| path.display().to_string())
+        .collect();
+    match paths.len() {
+        1 => format!("{} was", some.join("")),
+        count if count > SOME => format!("{} and {} more were", some.join(", "), count - SOME),
+        _ => format!("{} were", some.join(", ")),
+    }
+}
+
+/// Whether the outputs of a run are still asked for without anybody's word.
+fn is_worth_trying(run: &Run) -> bool {
+    Timestamp::now().duration_since(run.finished_at.unwrap_or(run.created_at)) < LONG
 }
 
 /// The word of whoever asked last.
@@ -151,7 +239,7 @@ impl Drive {
         let mut pause = self.patience.pause;
         loop {
             let outputs = match self.collect(run, handle).await {
-                Ok(paths) => Outputs::brought(paths),
+                Ok(put) => Outputs::brought(put),
                 Err(error) if !error.is_retryable() => Outputs::failed(&error, false),
                 Err(_) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(pause).await;
@@ -176,12 +264,11 @@ impl Drive {
             self.pause_until_asked(pause).await?;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let word = asked(&self.journal)?;
-            let age = Timestamp::now().duration_since(run.finished_at.unwrap_or(run.created_at));
             let outcome = match self.collect(run, handle).await {
-                Ok(paths) => Outputs::brought(paths),
+                Ok(put) => Outputs::brought(put),
                 Err(error) => {
                     answers += u32::from(!error.is_blind());
-                    let may_come = error.is_retryable() && age < LONG && answers < ANSWERS;
+                    let may_come = error.is_retryable() && is_worth_trying(run) && answers < ANSWERS;
                     Outputs::failed(&error, may_come)
                 }
             };
@@ -199,24 +286,38 @@ impl Drive {
 
     /// Somebody who asks ends the pause.
     async fn pause_until_asked(&self, pause: Duration) -> Result<()> {
-        let outputs = Outputs::read(&self.journal)?.unwrap_or_default();
-        let until = tokio::time::Instant::now() + pause;
-        while !outputs.is_asked(&self.journal)? && tokio::time::Instant::now() < until {
-            let look = tokio::time::Instant::now() + LOOK;
-            tokio::time::sleep_until(look.min(until)).await;
+        match tokio::time::timeout(pause, asked_anew(&self.journal)).await {
+            Ok(asked) => asked,
+            Err(_) => Ok(()),
         }
-        Ok(())
     }
 
-    async fn collect(&self, run: &Run, handle: &Handle) -> std::result::Result<Vec<PathBuf>, RunnerError> {
+    async fn collect(&self, run: &Run, handle: &Handle) -> std::result::Result<Put, RunnerError> {
         let Some(workspace) = &self.placed.workspace else {
-            return Ok(Vec::new());
+            return Ok(Put::default());
         };
-        let collected = self.backend.collect(handle, workspace, &run.spec.outputs).await;
-        if let Err(error) = &collected {
+        let came = match self.arrived(run, handle).await {
+            Ok(paths) => into_place(&self.journal, workspace, paths).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &came {
             note(&format!("the outputs cannot be brought back: {error}"));
         }
-        collected
+        came
+    }
+
+    /// Brings them beside the record, unless they are there: then the backend is not needed any more.
+    async fn arrived(&self, run: &Run, handle: &Handle) -> std::result::Result<Vec<PathBuf>, RunnerError> {
+        let known = arrive::noted(&self.journal).map_err(|error| unwritten(&error))?;
+        if let Some(paths) = known {
+            return Ok(paths);
+        }
+        let dir = arrive::ready(&self.journal).map_err(|error| unwritten(&error))?;
+        let paths = self.backend.collect(handle, &dir, &run.spec.outputs).await?;
+        if !paths.is_empty() {
+            arrive::note(&self.journal, &paths).map_err(|error| unwritten(&error))?;
+        }
+        Ok(paths)
     }
 
     /// Names an attempt of a run, also one that is not its last.
@@ -228,6 +329,37 @@ impl Drive {
             handle.backend.uid = None;
         }
         handle
+    }
+}
+
+/// Returns once somebody asked for outputs and got no answer yet.
+pub(super) async fn asked_anew(journal: &Journal) -> Result<()> {
+    while !Outputs::read(journal)?.unwrap_or_default().is_asked(journal)? {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+async fn into_place(
+    journal: &Journal,
+    workspace: &Path,
+    paths: Vec<PathBuf>,
+) -> std::result::Result<Put, RunnerError> {
+    let (journal, workspace) = (journal.clone(), workspace.to_owned());
+    let put = tokio::task::spawn_blocking(move || arrive::put(&journal, &workspace, &paths, false)).await;
+    put.expect("putting files into place does not panic")
+        .map_err(|error| match error.kind() {
+            // However often it is tried.
+            io::ErrorKind::InvalidData => RunnerError::Rejected {
+                message: format!("the outputs are not put into the workspace: {error}"),
+            },
+            _ => unwritten(&error),
+        })
+}
+
+fn unwritten(error: &impl std::fmt::Display) -> RunnerError {
+    RunnerError::Failed {
+        message: format!("the outputs cannot be written: {error}"),
     }
 }
 

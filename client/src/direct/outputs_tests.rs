@@ -1,6 +1,5 @@
 //! Outputs that cannot be brought at once, late, or never.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
@@ -28,7 +27,10 @@ fn bench(collects: Collects) -> Bench {
     let backend = scripted(vec![Ok(())], vec![]);
     *backend.collects.lock().unwrap() = collects.into();
     let mut bench = bench_with(backend, &run);
-    bench.drive.placed.workspace = Some(Path::new("/nowhere").to_owned());
+    let workspace = bench.drive.journal.path_of("workspace");
+    std::fs::create_dir(&workspace).unwrap();
+    bench.drive.placed.workspace = Some(workspace);
+    bench.drive.placed.write(&bench.drive.journal).unwrap();
     let object = json!({"kind": "ssh", "object": run.id.object_name(run.attempt), "uid": "1"});
     let backend = serde_json::from_value(object).unwrap();
     let ended = qwex_core::Fact::Ended {
@@ -159,6 +161,101 @@ async fn a_backend_that_answers_is_not_asked_without_end() {
     bench.drive.run().await.unwrap();
     let told = bench.outputs();
     assert!(!told.is_tried && told.is_there && !bench.is_removed(), "{told:?}");
+}
+
+/// What came is here: whoever brings it may forget it, whatever lies in its place.
+#[tokio::test]
+async fn what_somebody_changed_meanwhile_is_left_and_told_and_taken_by_force() {
+    let bench = bench(vec![brought()]);
+    let journal = &bench.drive.journal;
+    let mine = journal.path_of("workspace").join("model.bin");
+    let arrived = arrive::ready(journal).unwrap().join("model.bin");
+    std::fs::write(&arrived, "theirs").unwrap();
+    std::fs::write(&mine, "mine").unwrap();
+    std::fs::File::open(journal.path_of("placed.json"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    bench.drive.run().await.unwrap();
+    let told = bench.outputs();
+    assert_eq!(
+        (told.held.len(), told.is_tried, bench.is_removed()),
+        (1, false, true),
+        "{told:?}"
+    );
+    let trouble = told.trouble().unwrap();
+    assert!(
+        trouble.contains("model.bin was changed in the workspace"),
+        "{trouble}"
+    );
+    assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+    let workspace = journal.path_of("workspace");
+    let told = told.put_held(journal, &workspace, true).unwrap();
+    assert_eq!(
+        (told.trouble(), std::fs::read(&mine).unwrap()),
+        (None, b"theirs".to_vec())
+    );
+    assert_eq!(bench.outputs().collected, Some(vec![PathBuf::from("model.bin")]));
+}
+
+#[tokio::test]
+async fn what_arrived_needs_no_backend_any_more() {
+    let bench = bench(vec![brought(), rejected()]);
+    let blocked = bench.drive.journal.path_of("workspace").join("model.bin");
+    std::fs::create_dir(&blocked).unwrap();
+    let arrived = arrive::ready(&bench.drive.journal).unwrap().join("model.bin");
+    std::fs::write(&arrived, "theirs").unwrap();
+    tokio::select! {
+        driven = bench.drive.run() => panic!("it gave up: {driven:?}"),
+        () = async {
+            while !bench.outputs().is_tried {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    assert!(
+        bench
+            .outputs()
+            .trouble()
+            .unwrap()
+            .contains("a directory of that name")
+    );
+    std::fs::remove_dir(&blocked).unwrap();
+    bench.drive.run().await.unwrap();
+    assert_eq!(std::fs::read(&blocked).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_backend_that_does_not_open_is_an_answer_to_whoever_asks() {
+    let bench = bench(vec![]);
+    let journal = &bench.drive.journal;
+    let no_context = RunnerError::NotFound {
+        message: "the kubeconfig has no context one".to_owned(),
+    };
+    for (error, is_tried) in [(no_context, false), (lost::<()>().unwrap_err(), true)] {
+        let word = Outputs::ask(journal).unwrap();
+        let run = Run {
+            finished_at: Some(Timestamp::now()),
+            ..journal.read().unwrap()
+        };
+        Outputs::note_unopened(journal, &run, &error).unwrap();
+        let told = bench.outputs();
+        assert!(
+            told.is_answer_to(&word) && told.is_there && told.is_away,
+            "{told:?}"
+        );
+        assert_eq!(
+            (told.is_tried, Outputs::are_tried(journal, &run).unwrap()),
+            (is_tried, is_tried)
+        );
+        // After a day nobody tries by himself any more.
+        let old = Run {
+            finished_at: Some(Timestamp::now() - LONG),
+            ..run
+        };
+        Outputs::note_unopened(journal, &old, &error).unwrap();
+        assert!(!bench.outputs().is_tried);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::error::DirectError;
 use super::facts::{about, ended, failure_code, handle, unknown};
 use super::runs::{Direct, NewRun, Result, recorded};
 use super::{SUPERVISE, keeper, log_files};
+use crate::mark;
 
 /// How long after its record a run may be without an attempt and without anybody who makes one.
 const HANDING_OVER: SignedDuration = SignedDuration::from_secs(30);
@@ -93,14 +94,17 @@ impl Direct {
         self.give_up(run, journal)
     }
 
-    /// Whether a pipeline of this directory that is not over names the run: whoever drives it, or takes it up again,
-    /// hands the run over, also much later.
+    /// Whether a pipeline of this user in this directory that is not over names the run: whoever drives it, or takes it up
+    /// again, hands the run over, also much later. One that somebody else put there is driven by nobody.
     fn is_awaited(&self, run: &Run) -> bool {
         let pipeline = || {
             let id: RunId = run.labels.get(PIPELINE)?.parse().ok()?;
             let place = self.dir_of_store().join(".qwex/pipelines").join(id.to_string());
             let record = std::fs::read(place.join("pipeline.json")).ok()?;
-            serde_json::from_slice::<Awaiting>(&record).ok()
+            let is_own = mark::pipeline::doubt(id, &record).is_none();
+            serde_json::from_slice::<Awaiting>(&record)
+                .ok()
+                .filter(|_| is_own)
         };
         pipeline().is_some_and(|one| {
             !one.status.is_terminal() && one.stages.iter().any(|stage| stage.run_id == run.id)

@@ -28,6 +28,8 @@ pub(super) type Result<T> = std::result::Result<T, DirectError>;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same while a run is handed over.
 const QUICK_LOOK: Duration = Duration::from_millis(5);
+/// How long whoever only looks waits until all of a run is stored: what a backend that is away has of it may never come.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The runs of one directory.
 pub struct Direct {
@@ -354,15 +356,15 @@ impl Direct {
     }
 
     /// A run as it is; one that is over with its log summed up, and a kept one with all of it stored, unless nobody
-    /// keeps it.
+    /// keeps it or that takes long.
     ///
     /// # Errors
     /// The log cannot be read or the record cannot be written.
     pub async fn settled(&self, run: Run) -> Result<Run> {
         let id = run.id;
-        match self.stored(run).await {
-            Err(DirectError::Unkept { .. }) => self.get(id),
-            settled => settled,
+        match tokio::time::timeout(SETTLING, self.stored(run)).await {
+            Err(_) | Ok(Err(DirectError::Unkept { .. })) => self.get(id),
+            Ok(settled) => settled,
         }
     }
 

@@ -139,7 +139,10 @@ impl Direct {
                 return Ok(self.store.remove(id)?);
             }
             let outputs = Outputs::read(&self.store.journal(id)?)?.unwrap_or_default();
-            if let Some(trouble) = outputs.trouble().filter(|_| outputs.is_there) {
+            if let Some(trouble) = outputs
+                .trouble()
+                .filter(|_| outputs.is_there || !outputs.held.is_empty())
+            {
                 return unstored(trouble);
             }
         }
@@ -154,14 +157,17 @@ impl Direct {
     /// It is under way and was not cancelled, or cannot be removed.
     pub async fn remove_anyway(&self, id: RunId) -> Result<Option<String>> {
         let run = self.get(id);
-        // The supervisor of a plain run ends it soon, whatever its command does.
+        // The supervisor of a plain run ends it as soon as the kernel lets go of its processes, and writes here until then.
         let may_never_end = self.is_kept(id).unwrap_or(true);
-        let is_over = run.as_ref().is_ok_and(|run| {
-            let is_cancelled = may_never_end && run.flags.contains(&Flag::CancelRequested);
-            run.status.is_terminal() || is_cancelled
-        });
+        let is_over = run.as_ref().is_ok_and(|run| run.status.is_terminal());
+        let is_cancelled = run
+            .as_ref()
+            .is_ok_and(|run| run.flags.contains(&Flag::CancelRequested));
+        if is_cancelled && !is_over && !may_never_end {
+            return Err(DirectError::Stopping { id });
+        }
         let is_stuck = self.unkept(id).map_or(true, |unkept| unkept.is_some());
-        if !is_over && !is_stuck {
+        if !is_over && !is_cancelled && !is_stuck {
             return Err(StoreError::Active { id }.into());
         }
         let left = match run {

@@ -21,10 +21,7 @@ const ABOUT: &str = "qwex placed run 1";
 /// # Errors
 /// There is no place for it, or it cannot be read or made.
 pub fn own_key() -> Result<Key, DirectError> {
-    mark::own_key().map_err(|source| DirectError::Surroundings {
-        what: "a place for the key that marks runs as yours; name one: QWEX_STATE_DIR",
-        source,
-    })
+    mark::own_key().map_err(|source| DirectError::Key { source })
 }
 
 /// Vouches for a run that this user submits here.

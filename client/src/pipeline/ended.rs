@@ -30,7 +30,12 @@ impl Driver<'_> {
                 finish(stage, StageStatus::Failed, Some(why));
             }
             // It was taken up only because they could have come.
-            End::Unbrought(_) if stage.in_doubt => anew(stage),
+            End::Unmade(_) if stage.in_doubt => anew(stage),
+            End::Unmade(why) => {
+                note(&format!("{}: {why}", stage.name));
+                finish(stage, StageStatus::Failed, Some(why));
+            }
+            // It succeeded: whoever resumes asks for them again, and it does not run twice.
             End::Unbrought(why) => {
                 note(&format!("{}: {why}", stage.name));
                 stage.in_doubt = true;

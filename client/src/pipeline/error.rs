@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use qwex_core::RunId;
 use qwex_runner::StoreError;
 
 use super::record::PipelineId;
@@ -16,7 +17,12 @@ pub enum PipelineError {
     Active { id: PipelineId },
     /// Its record was put there by somebody else, or by something.
     #[error("pipeline {id} is not driven")]
-    Foreign { id: PipelineId, source: Doubt },
+    Foreign {
+        id: PipelineId,
+        /// Runs of this directory that it calls under way.
+        open: Vec<RunId>,
+        source: Doubt,
+    },
     #[error("cannot find a place for the key that marks pipelines as yours")]
     Key { source: io::Error },
     /// The directory that holds `.qwex` cannot be used.

@@ -1,7 +1,7 @@
 //! Pipelines: the stages of a `qwex.yaml` as ordinary runs, and a graph record of which needs which, in
 //! `.qwex/pipelines/<id>/pipeline.json`. Knows no backend: it asks a [`StageRunner`].
 //!
-//! `record` is what is stored, `shelf` where, `vouch` whether this user put it there; `decide` is pure: graph in, what to do next out, `turns` what must not run
+//! `record` is what is stored, `shelf` where; `decide` is pure: graph in, what to do next out, `turns` what must not run
 //! side by side; `drive` does it, one driver per pipeline, `ended` what follows the end of a run; `launch` gets one stage ready, `see_through` sees its run to the end. `objects` keeps files by their hash, `artifacts` takes outputs
 //! there and back (`manifest` lists them beside a run), `inputs` tells what a stage depends on, `cache` what ran before
 //! with the same, `retain` what of all that nobody needs any more.
@@ -27,7 +27,6 @@ mod runner;
 mod see_through;
 mod shelf;
 mod turns;
-mod vouch;
 
 pub use artifacts::{Artifact, Brought, Moment};
 pub use drive::drive;

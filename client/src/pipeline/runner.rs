@@ -53,6 +53,9 @@ pub enum StageError {
     /// It will never work, and did nothing.
     #[error("{message}")]
     Refused { message: String },
+    /// It is over, and what it made is there and did not come: somebody may bring it yet.
+    #[error("{message}")]
+    Unbrought { message: String },
     /// Nobody has the run.
     #[error("{message}")]
     Absent { message: String },
@@ -69,9 +72,11 @@ pub trait StageRunner {
     async fn has(&self, backend: &str, id: RunId) -> Result<bool, StageError>;
 
     /// Returns when the run is over, its log stored and its outputs in the project's directory; from time to time also
-    /// before, so that it is known that somebody answers. Refused: it is over, and what it made
-    /// did not come.
+    /// before, so that it is known that somebody answers. Refused: it is over, and what it made is lost.
     async fn wait(&self, backend: &str, id: RunId) -> Result<Waited, StageError>;
+
+    /// Has what a run made and did not come asked for once more, if it is over: the wait tells what came of that.
+    async fn ask_again(&self, backend: &str, id: RunId) -> Result<(), StageError>;
 
     /// Asks it to stop; asking twice is asking once. Absent: nobody has it.
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError>;

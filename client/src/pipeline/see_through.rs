@@ -40,6 +40,8 @@ pub enum End {
     Failed(String),
     /// It is over, and what it made did not come; somebody may bring it yet.
     Unbrought(String),
+    /// It is over, and what it made is lost.
+    Unmade(String),
     /// Cancelled, and nobody has it. In doubt: it may have been on its way.
     Withdrawn {
         in_doubt: bool,
@@ -85,7 +87,10 @@ impl Journey<'_> {
         } else {
             false
         };
-        if !handed && let Some(end) = self.hand_over(&sight).await {
+        if handed {
+            // Whoever takes it up again wants what it made. Trouble with that is told by the wait.
+            self.runner.ask_again(&self.run.backend, self.run.id).await.ok();
+        } else if let Some(end) = self.hand_over(&sight).await {
             return end;
         }
         sight.may_be_there.set(true);
@@ -112,7 +117,11 @@ impl Journey<'_> {
                     return is_there;
                 }
                 Err(StageError::Absent { .. }) => return false,
-                Err(StageError::Unreachable { message } | StageError::Refused { message }) => {
+                Err(
+                    StageError::Unreachable { message }
+                    | StageError::Refused { message }
+                    | StageError::Unbrought { message },
+                ) => {
                     sight.may_be_there.set(true);
                     self.is_blind(sight, message);
                     tokio::time::sleep(pause).await;
@@ -155,7 +164,7 @@ impl Journey<'_> {
                 StageError::Refused { message } | StageError::Absent { message } => {
                     self.is_blind(sight, message);
                 }
-                StageError::Unreachable { message } => {
+                StageError::Unreachable { message } | StageError::Unbrought { message } => {
                     sight.may_be_there.set(true);
                     self.is_blind(sight, message);
                 }
@@ -183,7 +192,8 @@ impl Journey<'_> {
                     self.tell(sight, why);
                     pause = self.patience.first_pause;
                 }
-                Err(StageError::Refused { message }) => return End::Unbrought(message),
+                Err(StageError::Unbrought { message }) => return End::Unbrought(message),
+                Err(StageError::Refused { message }) => return End::Unmade(message),
                 Err(StageError::Unreachable { message } | StageError::Absent { message }) => {
                     self.is_blind(sight, message);
                     tokio::time::sleep(pause).await;
@@ -210,7 +220,11 @@ impl Journey<'_> {
                         in_doubt: sight.may_be_there.get(),
                     };
                 }
-                Err(StageError::Unreachable { message } | StageError::Refused { message }) => {
+                Err(
+                    StageError::Unreachable { message }
+                    | StageError::Refused { message }
+                    | StageError::Unbrought { message },
+                ) => {
                     unasked_since.get_or_insert_with(Instant::now);
                     self.tell(sight, format!("it cannot be stopped: {message}"));
                 }

@@ -28,6 +28,7 @@ struct Scripted {
     wait: RefCell<VecDeque<Answer<Waited>>>,
     cancel: RefCell<VecDeque<Answer<()>>>,
     submitted: Cell<u32>,
+    asked_again: Cell<u32>,
 }
 
 impl Default for Scripted {
@@ -38,6 +39,7 @@ impl Default for Scripted {
             wait: RefCell::new([over()].into()),
             cancel: RefCell::new([Ok(())].into()),
             submitted: Cell::new(0),
+            asked_again: Cell::new(0),
         }
     }
 }
@@ -93,6 +95,11 @@ impl StageRunner for Scripted {
         next(&self.wait)
     }
 
+    async fn ask_again(&self, _: &str, _: RunId) -> Answer<()> {
+        self.asked_again.set(self.asked_again.get() + 1);
+        Ok(())
+    }
+
     async fn cancel(&self, _: &str, _: RunId) -> Answer<()> {
         next(&self.cancel)
     }
@@ -137,6 +144,43 @@ async fn see(runner: &Scripted, known: bool, shelved: &Shelved, cancelling: bool
         all.push(why);
     }
     Seen { end, told: all }
+}
+
+/// What did not come is asked for before it is waited for; only what is lost is another matter.
+#[tokio::test]
+async fn whoever_takes_a_run_up_again_asks_for_what_it_made() {
+    let (_dir, shelved) = shelved();
+    for (answer, is_there) in [
+        (
+            StageError::Unbrought {
+                message: "there".to_owned(),
+            },
+            true,
+        ),
+        (
+            StageError::Refused {
+                message: "lost".to_owned(),
+            },
+            false,
+        ),
+    ] {
+        for known in [false, true] {
+            let runner = Scripted {
+                has: RefCell::new([Ok(true)].into()),
+                wait: RefCell::new([Err(answer.clone())].into()),
+                ..Scripted::default()
+            };
+            let seen = see(&runner, known, &shelved, false).await;
+            let is_right = match seen.end {
+                End::Unbrought(_) => is_there,
+                End::Unmade(_) => !is_there,
+                _ => false,
+            };
+            assert!(is_right, "{:?}", seen.end);
+            assert_eq!(runner.asked_again.get(), u32::from(known));
+            assert_eq!(runner.submitted.get(), u32::from(!known), "nothing runs twice");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,21 +1,20 @@
 //! Where pipelines are recorded: `.qwex/pipelines/<id>/` of the project's directory. Files are replaced whole, so that
 //! reading needs no lock; only the driver of a pipeline writes its record, and the one who takes it up again. Each record
-//! carries the mark of who wrote it (`vouch`).
+//! carries the mark of who wrote it (`mark::pipeline`).
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use qwex_core::RunStatus;
+use qwex_core::{RunId, RunStatus};
 use qwex_runner::durable::{Dir, Durability};
 use qwex_runner::store::nearest;
 use qwex_runner::{Store, StoreError};
 use serde::Deserialize;
 
 use super::error::{Doubt, PipelineError};
-use super::record::{Pipeline, PipelineId, VERSION};
-use super::vouch;
+use super::record::{Pipeline, PipelineId, StageStatus, VERSION};
 use crate::mark;
 
 type Result<T> = std::result::Result<T, PipelineError>;
@@ -262,13 +261,28 @@ impl Shelved {
         let pipeline = self.parsed(&bytes)?;
         // A key that cannot be read now says nothing of whose this is.
         mark::known_key().map_err(|source| PipelineError::Key { source })?;
-        match vouch::doubt(self.id, &bytes) {
+        match mark::pipeline::doubt(self.id, &bytes) {
             None => Ok(pipeline),
             Some(doubt) => Err(PipelineError::Foreign {
                 id: self.id,
+                open: self.open_runs(&pipeline),
                 source: Doubt(doubt),
             }),
         }
+    }
+
+    /// Runs that a record calls under way and that are in this directory. Nobody has to believe it: to end one is up to
+    /// whoever reads of it.
+    fn open_runs(&self, pipeline: &Pipeline) -> Vec<RunId> {
+        let runs = self.project.join(".qwex/runs");
+        let under_way = pipeline
+            .stages
+            .iter()
+            .filter(|stage| stage.status == StageStatus::Running);
+        under_way
+            .map(|stage| stage.run_id)
+            .filter(|id| runs.join(id.to_string()).is_dir())
+            .collect()
     }
 
     /// Whether it is this user's to drive.
@@ -317,7 +331,7 @@ impl Shelved {
             path: path.clone(),
             message: error.to_string(),
         })?;
-        let record = vouch::marked(&known_key()?, self.id, &json);
+        let record = mark::pipeline::marked(&known_key()?, self.id, &json);
         let written = self.dir.write(RECORD, &record, Durability::Machine);
         written.map_err(|source| PipelineError::io("write", &path, source))
     }

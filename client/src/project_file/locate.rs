@@ -1,5 +1,6 @@
 //! Which `qwex.yaml` is meant: the nearest, from a directory upwards. It says where runs go and with which variables, so one
-//! that anybody may have put there is passed over: that of another user above, or in a directory that all may write.
+//! of another user is passed over wherever it is, also in that user's own directory in which one works: as git does
+//! with a repository (`safe.directory`).
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -39,7 +40,7 @@ pub fn locate(from: &Path) -> Located {
         if !path.is_file() {
             continue;
         }
-        match stranger(&path, dir, from) {
+        match stranger(&path, dir) {
             Ok(None) => {
                 located.path = Some(path);
                 break;
@@ -54,16 +55,10 @@ pub fn locate(from: &Path) -> Located {
     located
 }
 
-/// The user who may have put the file there for others to find; `None`: it may be meant.
-fn stranger(path: &Path, dir: &Path, from: &Path) -> io::Result<Option<u32>> {
-    const ALL_MAY_WRITE: u32 = 0o002;
-    let here = fs::metadata(from)?;
-    // Whoever goes into a directory means what its owner put there, and above it.
-    let is_meant = |file: &Metadata| {
-        let owner = file.uid();
-        let is_own = owner == 0 || owner == here.uid() || is_trusted(owner, dir);
-        is_own || (dir == from && here.mode() & ALL_MAY_WRITE == 0)
-    };
+/// The user whose file it is; `None`: it may be meant. That is one's own, root's, that of whoever became root by sudo, and
+/// what is said to be safe.
+fn stranger(path: &Path, dir: &Path) -> io::Result<Option<u32>> {
+    let is_meant = |file: &Metadata| file.uid() == 0 || is_trusted(file.uid(), dir);
     // A link may be a stranger's and lead to a file that is not.
     let both = [fs::symlink_metadata(path)?, fs::metadata(path)?];
     Ok(both.iter().find(|file| !is_meant(file)).map(Metadata::uid))
@@ -98,12 +93,18 @@ mod tests {
         assert_eq!(locate(&below).passed_over, None);
     }
 
+    /// The rule without the uid of whoever tests: nobody but root can give a file away.
+    fn must_be_root() {
+        let is_root = nix::unistd::Uid::effective().is_root();
+        assert!(
+            is_root,
+            "this test gives files to another user, which only root can: run it as root"
+        );
+    }
+
     #[test]
-    fn what_a_stranger_put_above_or_where_all_may_write_is_passed_over() {
-        if !nix::unistd::Uid::effective().is_root() {
-            // Nobody else can give a file away.
-            return;
-        }
+    fn what_a_stranger_put_anywhere_is_passed_over() {
+        must_be_root();
         let (_dir, all, below) = tree();
         let planted = all.join(FILE_NAME);
         fs::write(&planted, "").unwrap();
@@ -122,14 +123,37 @@ mod tests {
         std::os::unix::fs::symlink("/etc/hostname", &planted).unwrap();
         lchown(&planted, Some(STRANGER), None).unwrap();
         assert_eq!(locate(&below).path, None);
-        // In their own directory it is they who are trusted.
-        let theirs = all.join("theirs");
-        fs::create_dir_all(theirs.join("below")).unwrap();
+        fs::remove_file(&planted).unwrap();
+        fs::write(&planted, "").unwrap();
+        let theirs = below.join("theirs");
+        fs::create_dir(&theirs).unwrap();
         fs::write(theirs.join(FILE_NAME), "").unwrap();
-        for path in [&theirs, &theirs.join("below"), &theirs.join(FILE_NAME)] {
-            lchown(path, Some(STRANGER), None).unwrap();
+        lchown(theirs.join(FILE_NAME), Some(STRANGER), None).unwrap();
+        let located = locate(&theirs);
+        assert_eq!(
+            (located.path, located.passed_over.is_some()),
+            (Some(planted), true)
+        );
+    }
+
+    /// Who only looks around in it must not have its commands and variables.
+    #[test]
+    fn a_strangers_own_directory_says_nothing_either() {
+        must_be_root();
+        for mode in [0o755, 0o775, 0o777] {
+            let (_dir, all, _) = tree();
+            let theirs = all.join("theirs");
+            fs::create_dir_all(theirs.join("below")).unwrap();
+            fs::write(theirs.join(FILE_NAME), "").unwrap();
+            for path in [&theirs, &theirs.join("below"), &theirs.join(FILE_NAME)] {
+                lchown(path, Some(STRANGER), None).unwrap();
+            }
+            fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).unwrap();
+            for from in [&theirs, &theirs.join("below")] {
+                let located = locate(from);
+                assert_eq!(located.path, None, "{mode:o} {}", from.display());
+                assert_eq!(located.passed_over.unwrap().owner, STRANGER);
+            }
         }
-        assert_eq!(locate(&theirs.join("below")).path, Some(theirs.join(FILE_NAME)));
-        assert_eq!(locate(&theirs).path, Some(theirs.join(FILE_NAME)));
     }
 }

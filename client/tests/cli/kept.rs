@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-use crate::support::{BINARY, User, keeper_of, seen, until};
+use crate::support::{BINARY, User, keeper_of, make_new, seen, until};
 
 /// With a retry a run of this machine has a keeper.
 fn start(user: &User, command: &[&str]) -> String {
@@ -43,19 +43,7 @@ fn planted(user: &User) -> (String, PathBuf) {
         fs::copy(file(user, &made, name), place.join(name)).unwrap();
     }
     let mut run: Value = serde_json::from_slice(&fs::read(file(user, &made, "run.json")).unwrap()).unwrap();
-    for gone in [
-        "exit_code",
-        "logs",
-        "backend",
-        "dispatched_at",
-        "started_at",
-        "finished_at",
-        "usage",
-    ] {
-        run[gone] = Value::Null;
-    }
-    run["id"] = id.clone().into();
-    run["status"] = "pending".into();
+    make_new(&mut run, &id);
     fs::write(place.join("run.json"), run.to_string()).unwrap();
     (id, witness)
 }
@@ -97,6 +85,25 @@ fn looking_at_a_run_that_somebody_else_put_there_starts_nothing() {
     assert_eq!(seen(user.qwexctl(&["rm", &id])).code, 6);
     assert_eq!(seen(user.qwexctl(&["rm", "--force", &id])).code, 0);
     assert_eq!(seen(user.qwexctl(&["get", &id])).code, 3);
+}
+
+#[test]
+fn a_place_for_the_key_that_cannot_be_meant_is_refused() {
+    let user = User::new();
+    let mut command = user.qwexctl(&["run", "-d", "--retries", "1", "--", "true"]);
+    command.env("QWEX_STATE_DIR", "state");
+    let told = seen(command);
+    assert_eq!(told.code, 1, "{}", told.err);
+    for words in [
+        "QWEX_STATE_DIR is no absolute path: \"state\"",
+        "fix:",
+        "QWEX_STATE_DIR=/DIR",
+    ] {
+        assert!(told.err.contains(words), "{words}: {}", told.err);
+    }
+    assert!(!user.dir().join("state").exists() && !user.dir().join(".local").exists());
+    let runs = fs::read_dir(user.dir().join(".qwex/runs")).map_or(0, Iterator::count);
+    assert_eq!(runs, 0, "a run was recorded that nobody can keep");
 }
 
 #[test]

@@ -255,6 +255,10 @@ fn a_cancelled_run_that_still_runs_is_not_removed_under_its_supervisor() {
         return;
     }
     assert_eq!(refused.code, 6, "{}", refused.err);
+    // What may keep it from ending for good, and what then.
+    for words in ["has not ended yet", "state D", "cancel --wait", "ps -eo"] {
+        assert!(refused.err.contains(words), "{words}: {}", refused.err);
+    }
     assert!(cancelling.wait().unwrap().success());
     assert_eq!(run()["status"], "cancelled");
     assert_eq!(seen(user.qwexctl(&["rm", id])).code, 0);

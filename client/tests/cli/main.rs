@@ -13,6 +13,7 @@ mod hosts;
 mod kept;
 mod local;
 mod openapi;
+mod outputs;
 mod pipeline;
 mod pipeline_blind;
 mod pipeline_files;

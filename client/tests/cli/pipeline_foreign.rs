@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::unistd::{Uid, chown};
 use serde_json::Value;
 
-use crate::support::{User, seen};
+use crate::support::{User, make_new, seen};
 
 const FILE: &str =
     "stages:\n  - { name: a, command: 'touch witness' }\n  - { name: b, needs: [a], command: 'false' }\n";
@@ -76,6 +76,64 @@ fn a_pipeline_that_somebody_else_put_here_is_not_driven() {
 }
 
 #[test]
+fn what_a_foreign_pipeline_calls_under_way_here_is_named() {
+    let user = user();
+    let (id, place) = failed(&user);
+    let own = fs::read_to_string(&place).unwrap();
+    let record: Value = serde_json::from_str(&own).unwrap();
+    let run = record["stages"][0]["run_id"].as_str().unwrap();
+    let changed = own
+        .replace("\"failed\"", "\"running\"")
+        .replace("\"succeeded\"", "\"running\"");
+    fs::write(&place, changed).unwrap();
+    let told = seen(user.qwexctl(&["pipeline", "resume", &id]));
+    assert!(
+        told.err.contains(&format!("`qwexctl cancel {run} ")),
+        "{}",
+        told.err
+    );
+}
+
+/// A run of a stage that was recorded a minute ago, and whose driver never handed it over.
+fn unhanded(user: &User, pipeline: &Value) -> String {
+    let runs = user.dir().join(".qwex/runs");
+    let of_stage = pipeline["stages"][0]["run_id"].as_str().unwrap();
+    let mut run: Value =
+        serde_json::from_slice(&fs::read(runs.join(of_stage).join("run.json")).unwrap()).unwrap();
+    let id = qwex_core::RunId::mint().to_string();
+    make_new(&mut run, &id);
+    run["created_at"] = "2026-01-01T00:00:00Z".into();
+    fs::create_dir(runs.join(&id)).unwrap();
+    fs::write(runs.join(&id).join("run.json"), run.to_string()).unwrap();
+    id
+}
+
+#[test]
+fn only_a_pipeline_of_this_user_keeps_a_run_waiting() {
+    let user = user();
+    let (id, place) = failed(&user);
+    let mut pipeline: Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
+    pipeline.as_object_mut().unwrap().remove("mark");
+    let run = unhanded(&user, &pipeline);
+    pipeline["status"] = "running".into();
+    pipeline["stages"][0]["run_id"] = run.clone().into();
+    let status = || {
+        let got = seen(user.qwexctl(&["get", &run, "-o", "json"]));
+        let got: Value = serde_json::from_str(&got.out).unwrap_or_else(|_| panic!("{}", got.err));
+        got["status"].as_str().unwrap().to_owned()
+    };
+    user.put_pipeline(&pipeline);
+    assert_eq!(status(), "pending", "its driver hands it over");
+    let json = serde_json::to_string(&pipeline).unwrap();
+    fs::write(
+        user.dir().join(".qwex/pipelines").join(&id).join("pipeline.json"),
+        json,
+    )
+    .unwrap();
+    assert_eq!(status(), "failed", "nobody drives what nobody marked");
+}
+
+#[test]
 fn the_mark_of_a_pipeline_is_of_one_key_and_one_id() {
     let user = user();
     let (id, place) = failed(&user);
@@ -113,9 +171,10 @@ fn the_mark_of_a_pipeline_is_of_one_key_and_one_id() {
 /// Only root can give a directory away.
 #[test]
 fn a_qwex_of_another_user_above_is_passed_over_and_told_once() {
-    if !Uid::effective().is_root() {
-        return;
-    }
+    assert!(
+        Uid::effective().is_root(),
+        "this test gives a directory to another user, which only root can: run it as root"
+    );
     let user = user();
     let (_, _) = failed(&user);
     let below = user.dir().join("below");

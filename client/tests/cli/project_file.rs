@@ -287,3 +287,47 @@ fn a_file_that_cannot_be_read_is_told() {
         assert!(seen.err.contains(told), "{words:?}: {}", seen.err);
     }
 }
+
+/// As git does with a repository: whoever looks around in another user's directory does not get its commands.
+#[test]
+fn a_file_of_another_user_is_passed_over_also_in_the_directory_itself() {
+    assert!(
+        nix::unistd::Uid::effective().is_root(),
+        "this test gives a file to another user, which only root can: run it as root"
+    );
+    let user = User::new();
+    let file = user.dir().join("qwex.yaml");
+    std::fs::write(
+        &file,
+        "env: { WHOSE: theirs }\nstages: [{ name: a, command: 'touch witness' }]\n",
+    )
+    .unwrap();
+    nix::unistd::chown(&file, Some(54_321.into()), None).unwrap();
+    for words in [&["validate"][..], &["pipeline", "run"]] {
+        let told = seen(user.qwexctl(words));
+        assert_eq!(told.code, 3, "{words:?}: {}", told.err);
+        let safe = format!("QWEX_SAFE_DIRECTORY={}", user.dir().display());
+        assert!(
+            told.err.contains("uid 54321") && told.err.contains(&safe),
+            "{words:?}: {}",
+            told.err
+        );
+    }
+    let ran = seen(user.qwexctl(&["run", "--", "sh", "-c", "echo of ${WHOSE:-nobody}"]));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "of nobody\n"), "{}", ran.err);
+    assert!(ran.err.contains("uid 54321"), "{}", ran.err);
+    assert!(!user.dir().join("witness").exists());
+    let mut trusted = user.qwexctl(&["run", "--", "sh", "-c", "echo of ${WHOSE:-nobody}"]);
+    trusted.env("QWEX_SAFE_DIRECTORY", user.dir());
+    let trusted = seen(trusted);
+    assert_eq!(
+        (trusted.code, trusted.out.as_str()),
+        (0, "of theirs\n"),
+        "{}",
+        trusted.err
+    );
+    // So does root who was that user before sudo.
+    let mut sudo = user.qwexctl(&["validate"]);
+    sudo.env("SUDO_UID", "54321");
+    assert_eq!(seen(sudo).code, 0);
+}

@@ -98,6 +98,23 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
+/// Makes another run of the record of one that is over, as if it had yet to begin.
+pub fn make_new(run: &mut Value, id: &str) {
+    for gone in [
+        "exit_code",
+        "logs",
+        "backend",
+        "dispatched_at",
+        "started_at",
+        "finished_at",
+        "usage",
+    ] {
+        run[gone] = Value::Null;
+    }
+    run["id"] = id.into();
+    run["status"] = "pending".into();
+}
+
 /// A row of the list.
 pub fn row(id: RunId, status: &str) -> Value {
     let mut row = run(id, status, Value::Null);

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use crate::error::{CliError, Exit, MEND_DIRECTORY, from_store};
+use crate::error::{CliError, Exit, MEND_DIRECTORY, MEND_KEY, from_store};
 use crate::pipeline::PipelineError;
 
 impl From<PipelineError> for CliError {
@@ -38,14 +38,22 @@ fn with_ways(told: CliError, error: &PipelineError) -> CliError {
             "wait for its end, or cancel it: `qwexctl pipeline cancel {id}`"
         )),
         PipelineError::Newer { .. } => told.fix("use that version of qwexctl"),
-        PipelineError::Foreign { id, .. } => told
-            .fix("begin it anew, as yours, if you trust its qwex.yaml: `qwexctl pipeline run`")
-            .fix(format!("remove its record: `qwexctl pipeline rm --force {id}`")),
+        PipelineError::Foreign { id, open, .. } => {
+            let ids: Vec<String> = open.iter().map(ToString::to_string).collect();
+            let told = if ids.is_empty() {
+                told
+            } else {
+                told.fix(format!(
+                    "end its runs that are under way here: `qwexctl cancel {}`",
+                    ids.join(" ")
+                ))
+            };
+            told.fix("begin it anew, as yours, if you trust its qwex.yaml: `qwexctl pipeline run`")
+                .fix(format!("remove its record: `qwexctl pipeline rm --force {id}`"))
+        }
         PipelineError::Damaged { .. } => told.fix("begin another pipeline: `qwexctl pipeline run`"),
         PipelineError::Io { .. } => told.fix(MEND_DIRECTORY),
-        PipelineError::Key { .. } => {
-            told.fix("mend that file, or name another place, a directory that is yours alone: QWEX_STATE_DIR")
-        }
+        PipelineError::Key { .. } => told.fix(MEND_KEY),
         PipelineError::Spoilt { .. } => told.fix("have it made again: `qwexctl pipeline run`"),
         PipelineError::Refused { .. } => told.fix("mend it in qwex.yaml; `qwexctl validate` checks the file"),
     }

@@ -232,14 +232,17 @@ impl Runners {
             // Its keeper goes on bringing them: to run it once more would be work for nothing.
             return Err(if self.direct.are_outputs_tried(run).map_err(unseen)? {
                 StageError::Unreachable { message }
+            } else if outputs.is_there || !outputs.held.is_empty() {
+                let (id, force) = (run.id, if outputs.held.is_empty() { "" } else { "--force " });
+                StageError::Unbrought {
+                    message: format!(
+                        "{message} (fix: `qwexctl outputs {force}{id}`, then resume the pipeline; or have it run again: \
+                         `qwexctl rm --force {id}`, then resume)"
+                    ),
+                }
             } else {
-                let way = if outputs.is_there {
-                    format!("fix: `qwexctl outputs {}`, then resume the pipeline", run.id)
-                } else {
-                    "to resume the pipeline has them made again".to_owned()
-                };
                 StageError::Refused {
-                    message: format!("{message} ({way})"),
+                    message: format!("{message} (to resume the pipeline has them made again)"),
                 }
             });
         }
@@ -348,6 +351,21 @@ impl StageRunner for Runners {
         };
         let brought = self.brought(&run)?;
         Ok(Waited::Over(Box::new(Over { run, brought })))
+    }
+
+    async fn ask_again(&self, backend: &str, id: RunId) -> Result<(), StageError> {
+        if backend == REMOTE {
+            return Ok(());
+        }
+        let run = self.direct.get(id).map_err(unseen)?;
+        let missing = self.direct.missing_outputs(&run).map_err(unseen)?;
+        match missing.filter(|_| run.status.is_terminal()) {
+            Some(outputs) if !outputs.held.is_empty() => {
+                self.direct.put_held_outputs(id, false).map(drop).map_err(unseen)
+            }
+            Some(outputs) if outputs.is_there => self.direct.request_outputs(id).map_err(unseen),
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn cancel(&self, backend: &str, id: RunId) -> Result<(), StageError> {
@@ -482,7 +500,19 @@ mod tests {
         );
         let told = heard(there(false)).await.unwrap_err();
         assert!(
-            matches!(&told, StageError::Refused { message } if message.contains("qwexctl outputs")),
+            matches!(&told, StageError::Unbrought { message } if message.contains("qwexctl outputs")),
+            "{told:?}"
+        );
+        let told = heard(json!({"collected": [], "held": ["model.bin"]}))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&told, StageError::Unbrought { message } if message.contains("qwexctl outputs --force")),
+            "{told:?}"
+        );
+        let told = heard(json!({"failed": "the pod is gone"})).await.unwrap_err();
+        assert!(
+            matches!(&told, StageError::Refused { message } if message.contains("made again")),
             "{told:?}"
         );
         let heard = heard(json!({"collected": ["model.bin"]})).await.unwrap();

@@ -1,10 +1,12 @@
 //! Whether a pipeline was begun by this very user on this machine: without this, to take up or to cancel the record that a
 //! checkout or somebody else put there would start its commands. Its record ends with a mark of this user over all that
-//! is before, and over the id that the record lies under. `shelf` writes it with each change and drives nothing
-//! without it; whoever only looks reads the record as it is. It names no path: a directory may be moved.
+//! is before, and over the id that the record lies under. The shelf of pipelines writes it with each change and drives
+//! nothing without it, and `direct` leaves no run to a pipeline without it; whoever only looks reads the record as it is.
+//! It names no path: a directory may be moved.
 
-use super::record::PipelineId;
-use crate::mark::{self, Key};
+use std::fmt::Display;
+
+use super::Key;
 
 /// What else is ever marked begins with other words.
 const ABOUT: &str = "qwex pipeline 1";
@@ -17,16 +19,18 @@ const BEHIND: &[u8] = b"\"\n}\n";
 const END: &[u8] = b"\n}";
 
 /// The bytes of a record with its mark. `json` is an object, printed for people, with fields.
-pub fn marked(key: &Key, id: PipelineId, json: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn marked(key: &Key, id: impl Display, json: &[u8]) -> Vec<u8> {
     let body = json.strip_suffix(END).unwrap_or(json);
     let mark = key.sign(&[about(id).as_bytes(), body]);
     [body, BEFORE, mark.as_bytes(), BEHIND].concat()
 }
 
 /// Why nobody can say that this user wrote the record; `None`: that is certain.
-pub fn doubt(id: PipelineId, record: &[u8]) -> Option<String> {
+#[must_use]
+pub fn doubt(id: impl Display, record: &[u8]) -> Option<String> {
     let (body, mark) = parted(record).unzip();
-    mark::doubt(mark, &[about(id).as_bytes(), body.unwrap_or_default()])
+    super::doubt(mark, &[about(id).as_bytes(), body.unwrap_or_default()])
 }
 
 /// What is marked, and its mark.
@@ -36,7 +40,7 @@ fn parted(record: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((body.strip_suffix(BEFORE)?, mark))
 }
 
-fn about(id: PipelineId) -> String {
+fn about(id: impl Display) -> String {
     format!("{ABOUT}\n{id}\n")
 }
 
@@ -61,7 +65,7 @@ mod tests {
         for other in ["", "{}", "{\n  \"version\": 1\n}\n", "{\n  \"mark\": \"\"\n}\n"] {
             assert_eq!(parted(other.as_bytes()), None, "{other:?}");
         }
-        let told = doubt(PipelineId::mint(), b"{\n  \"version\": 1\n}\n");
+        let told = doubt("an id", b"{\n  \"version\": 1\n}\n");
         assert_eq!(told.unwrap(), "it carries no mark of you");
     }
 }
