@@ -247,21 +247,27 @@ const NEVER_CONNECTED: &str = "client error (Connect)";
 /// The whole chain of causes: the outermost error of a client says only "client error".
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
     let error = error.into();
-    let mut message = error.to_string();
-    let mut sent = !message.contains(NEVER_CONNECTED);
-    // kube's own layers say nothing to people.
-    for layer in ["ServiceError: ", "HyperError: ", "client error (Connect): "] {
-        message = message.strip_prefix(layer).unwrap_or(&message).to_owned();
-    }
-    let mut cause = error.source();
+    let mut told: Vec<String> = Vec::new();
+    let mut sent = true;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
     while let Some(inner) = cause {
         let text = inner.to_string();
         sent &= !text.contains(NEVER_CONNECTED);
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
+        // kube's own layers say nothing to people, and that there was no connection its cause says better.
+        let text = ["ServiceError: ", "HyperError: ", NEVER_CONNECTED, ": "]
+            .iter()
+            .fold(text.as_str(), |text, layer| {
+                text.strip_prefix(layer).unwrap_or(text)
+            });
+        if !text.is_empty() && !told.iter().any(|outer| outer.contains(text)) {
+            told.push(text.to_owned());
         }
         cause = inner.source();
     }
+    let message = match told.as_slice() {
+        [] => NEVER_CONNECTED.to_owned(),
+        causes => causes.join(": "),
+    };
     CallError::Broken { message, sent }
 }
 
@@ -390,6 +396,40 @@ mod tests {
                 "{code}: {error:?}"
             );
         }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    fn broken_by(layers: &[&'static str]) -> CallError {
+        let chain = layers
+            .iter()
+            .rev()
+            .fold(None, |inner, text| Some(Box::new(Layer(text, inner))));
+        broken(*chain.expect("a layer"))
+    }
+
+    #[test]
+    fn a_connection_that_never_came_about_is_told_by_its_cause() {
+        let refused = [
+            "ServiceError: client error (Connect)",
+            "client error (Connect)",
+            "tcp connect error",
+            "Connection refused",
+        ];
+        assert!(matches!(
+            broken_by(&refused),
+            CallError::Broken { sent: false, message } if message == "tcp connect error: Connection refused"
+        ));
+        assert!(matches!(
+            broken_by(&["client error (Connect)"]),
+            CallError::Broken { sent: false, message } if message == "client error (Connect)"
+        ));
+        assert!(matches!(
+            broken_by(&["HyperError: client error (SendRequest)", "connection closed"]),
+            CallError::Broken { sent: true, message } if message == "client error (SendRequest): connection closed"
+        ));
     }
 
     #[test]
