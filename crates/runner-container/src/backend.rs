@@ -19,7 +19,7 @@ use crate::deadline::Guarded;
 use crate::discover::Surroundings;
 use crate::engine::Engine;
 use crate::features;
-use crate::logs;
+use crate::logs::{self, Cuts};
 use crate::observe::View;
 use crate::pull::Pulls;
 use crate::record::{Record, Records, StopCause};
@@ -51,6 +51,7 @@ pub struct Inner {
     pub usages: Usages,
     pub guarded: Guarded,
     pub pulls: Pulls,
+    pub cuts: Cuts,
 }
 
 impl ContainerBackend {
@@ -72,6 +73,7 @@ impl ContainerBackend {
             usages: Usages::default(),
             guarded: Guarded::default(),
             pulls: Pulls::default(),
+            cuts: Cuts::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),

@@ -32,6 +32,10 @@
 //! ends them at theirs, by the time that they ran and not by a comparison of clocks; the container carries its timeout as
 //! a label, and an end by a signal after it is told as a timeout.
 //!
+//! # What a crash takes of a log
+//! Docker copies a command's output itself. Killed while the command runs, it loses the begin of a line, and with live-restore
+//! reads no more of a command that ends before it is back. Whoever was reading the log then is told a gap at that place.
+//!
 //! # What a run used
 //! An engine forgets it with the end, so whoever submits or watches measures while the container runs: on this machine by
 //! the files of its control group (each 50 ms at first, later each twentieth of the time it has run, at most a second apart),

@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use qwex_runner::{LogItem, LogPosition, RunnerError};
 
+use super::cuts::LOST;
 use super::lines::Lines;
 use super::{Stream, Subject};
 use crate::ask::ask_stream;
@@ -34,10 +35,15 @@ pub fn read(
 ) -> BoxStream<'static, Result<LogItem, RunnerError>> {
     Box::pin(async_stream::try_stream! {
         let mut place = Place::at(&from);
+        let mut runs = false;
         loop {
             // Whether it is over must be known before the log is read to its end.
-            let container = subject.inspect(&inner).await?;
+            let container = inner.cuts.noted(&subject, runs, subject.inspect(&inner).await)?;
+            if inner.has_lost(&subject, &container).await? {
+                yield LogItem::Gap { message: LOST.to_owned() };
+            }
             let over = container.is_over();
+            runs = !over;
             let docker = inner.link.client().await?.docker.clone();
             let options = place.options(subject.stream, follow && !over);
             let messages = ask_stream(|| docker.logs(&subject.container, Some(options.clone())));
@@ -46,8 +52,10 @@ pub fn read(
             let mut lines = resume.lines();
             while let Some(batch) = batches.next().await {
                 for message in batch {
-                    let message = message.map_err(|error| errors::runner_error(&error))?;
-                    resume.take(message, subject.stream, &mut lines, &mut place)?;
+                    let taken = message
+                        .map_err(|error| errors::runner_error(&error))
+                        .and_then(|message| resume.take(message, subject.stream, &mut lines, &mut place));
+                    inner.cuts.noted(&subject, runs, taken)?;
                     if lines.len() >= CHUNK
                         && let Some(chunk) = lines.take(place.position())
                     {

@@ -2,8 +2,11 @@
 //! whose API does not tell whether the last line had an end.
 
 mod api;
+mod cuts;
 mod file;
 mod lines;
+
+pub use cuts::Cuts;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use crate::engine::Flavor;
 use crate::observe::View;
 
 /// The two streams of a command without a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
     Stdout,
     Stderr,

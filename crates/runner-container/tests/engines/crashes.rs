@@ -1,10 +1,14 @@
 //! The engine or its helper is killed while runs go on: an end nobody saw is never a success.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use futures::StreamExt as _;
 use qwex_core::{FailureCode, RunState, RunStatus};
-use qwex_runner::Watcher as _;
 use qwex_runner::backend::Backend as _;
 use qwex_runner::conformance::Submission;
+use qwex_runner::{LogItem, LogPosition, LogSource, Watcher as _};
+use qwex_runner_container::ContainerBackend;
 use qwex_testbed::dockerd::Dockerd;
 use qwex_testbed::{require, wait};
 
@@ -94,6 +98,89 @@ async fn h02_with_live_restore_runs_go_on() -> Result<()> {
     let long = until_state(&bench.backend, &runs.long, "the long run", |_| true).await;
     assert_eq!(long.status, RunStatus::Running, "{long:?}");
     crate::support::cancel(&bench.backend, &runs.long.handle).await;
+    Ok(())
+}
+
+/// All of a log as somebody reads it who does not give up, and what was told to be missing.
+async fn read_patiently(backend: ContainerBackend, source: LogSource) -> Result<(Vec<u8>, Vec<String>)> {
+    let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
+    let mut from = LogPosition::default();
+    loop {
+        let Ok(mut items) = backend.read_log(&source, from.clone(), true).await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        while let Some(Ok(item)) = items.next().await {
+            match item {
+                LogItem::Chunk(chunk) => {
+                    bytes.extend_from_slice(&chunk.bytes);
+                    from = chunk.position;
+                }
+                LogItem::Gap { message } => gaps.push(message),
+                LogItem::End => return Ok((bytes, gaps)),
+            }
+        }
+    }
+}
+
+/// dockerd reads nothing any more of a command that ended while it was dead, and loses the begin of a line that it had read.
+#[tokio::test(flavor = "multi_thread")]
+async fn h02_what_a_killed_dockerd_lost_of_a_log_is_a_gap() -> Result<()> {
+    require!(Root, Docker);
+    let docker = Dockerd::start_with_live_restore().await?;
+    let bench = Which::Docker.bench_at(&docker.host(), docker.load_busybox().await?);
+    let marks = tempfile::tempdir()?;
+    let until = |mark: &str| format!("until [ -e {mark} ]; do sleep 0.05; done");
+    let script = |end: &str| {
+        let script = format!(
+            "printf 'one\\ntw'; {}; printf 'o\\nthree\\n'; {end}",
+            until("dead")
+        );
+        crate::support::in_workspace(bench.shell(&script), marks.path())
+    };
+    let ends = bench.submit(script("touch ended; exit 3")).await?;
+    let goes_on = bench
+        .submit(script(&format!("{}; echo four; exit 3", until("back"))))
+        .await?;
+    let quiet = bench.submit(bench.shell("echo all; exit 3")).await?;
+    let mut readers = Vec::new();
+    for submission in [&ends, &goes_on, &quiet] {
+        let listed = || async {
+            let sources = bench.backend.list_logs(&submission.handle).await.ok()?;
+            sources.into_iter().find(|source| source.stream == "stdout")
+        };
+        let source = wait::until(LIMIT, "the log", listed).await?;
+        readers.push(tokio::spawn(read_patiently(bench.backend.clone(), source)));
+    }
+    let all = readers.pop().expect("three were begun").await??;
+    assert_eq!(all, (b"all\n".to_vec(), Vec::new()), "it ended before");
+    for submission in [&ends, &goes_on] {
+        let said = || async {
+            let known = docker
+                .docker(&["logs", &submission.handle.backend.object])
+                .await
+                .ok()?;
+            known.contains("one").then_some(())
+        };
+        wait::until(LIMIT, "the first line", said).await?;
+    }
+    docker.crash().await?;
+    std::fs::write(marks.path().join("dead"), "")?;
+    let ended = marks.path().join("ended");
+    wait::until(LIMIT, "the end of the first", || async {
+        ended.exists().then_some(())
+    })
+    .await?;
+    docker.come_back().await?;
+    std::fs::write(marks.path().join("back"), "")?;
+    for (reader, submission) in readers.into_iter().zip([&ends, &goes_on]) {
+        let (bytes, gaps) = tokio::time::timeout(LIMIT, reader).await???;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.starts_with("one\n"), "{text}");
+        assert_ne!(text, "one\ntwo\nthree\n", "dockerd loses nothing any more");
+        assert_eq!(gaps.len(), 1, "{text} {gaps:?}");
+        is_honest(&wait_for_end(&bench.backend, submission).await?, 3);
+    }
     Ok(())
 }
 
