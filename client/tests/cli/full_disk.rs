@@ -1,8 +1,28 @@
 //! Where nothing more can be written: what is said, and that nobody's files are lost.
 
+use std::path::PathBuf;
+
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::support::{User, seen};
+
+/// A small disk, also taken away by a test that fails.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn of(path: PathBuf) -> Self {
+        std::fs::create_dir(&path).unwrap();
+        let size = Some("size=256k");
+        mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), size).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+    }
+}
 
 /// A disk of 256 KiB that is full; the files of whoever works there are safe, and what may have been lost is said.
 #[test]
@@ -12,13 +32,11 @@ fn a_full_disk_is_told_with_a_way_out_and_loses_nothing() {
         "this test mounts a small disk, which only root can: run it as root"
     );
     let user = User::new();
-    let disk = user.dir().join("disk");
-    std::fs::create_dir(&disk).unwrap();
-    let size = Some("size=256k");
-    mount(Some("none"), &disk, Some("tmpfs"), MsFlags::empty(), size).unwrap();
+    let mounted = Disk::of(user.dir().join("disk"));
+    let disk = &mounted.0;
     let at = |words: &[&str]| {
         let mut command = user.qwexctl(words);
-        command.current_dir(&disk);
+        command.current_dir(disk);
         seen(command)
     };
     let yaml = disk.join("qwex.yaml");
@@ -47,7 +65,6 @@ fn a_full_disk_is_told_with_a_way_out_and_loses_nothing() {
         "head -c 1000000 /dev/zero; echo full >&2",
     ]);
     let why = at(&["why", "@latest"]);
-    umount2(&disk, MntFlags::MNT_DETACH).unwrap();
     assert_ne!(loud.code, 0);
     for told in [&loud.err, &why.out] {
         assert!(
