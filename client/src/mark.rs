@@ -161,14 +161,15 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Makes the key; of two who make it at once, both have that of the first.
 fn make(path: &Path) -> io::Result<Vec<u8>> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let meta = fs::metadata(dir)?;
-    if is_anothers(&meta, Uid::effective()) {
+    // Also that in which it is made.
+    let there = dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
+    if let Some(meta) = there.filter(|meta| is_anothers(meta, Uid::effective())) {
         return Err(io::Error::other(format!(
             "its directory belongs to another user (uid {}), whom a key of yours would lock out",
             meta.uid()
         )));
     }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let temp = dir.join(format!(".{FILE}.{}.tmp", uuid::Uuid::now_v7()));
     let key: [u8; KEY_BYTES] = rand::random();
     let made = write_new(&temp, &key).and_then(|()| fs::hard_link(&temp, path));
@@ -280,8 +281,10 @@ mod tests {
         );
         let dir = tempfile::tempdir().unwrap();
         nix::unistd::chown(dir.path(), Some(54_321.into()), None).unwrap();
-        let refused = make(&dir.path().join(FILE)).unwrap_err().to_string();
-        assert!(refused.contains("another user (uid 54321)"), "{refused}");
+        for place in ["key", "deep/below/key"] {
+            let refused = make(&dir.path().join(place)).unwrap_err().to_string();
+            assert!(refused.contains("another user (uid 54321)"), "{refused}");
+        }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -33,14 +33,6 @@ const ALL: &[Examples] = &[
         &["qwexctl describe @latest", "qwexctl describe 0199f2 -o json"],
     ),
     (
-        "outputs",
-        &[
-            "qwexctl outputs @latest                      the files that came back",
-            "qwexctl outputs 0199f2                       try once more what was given up",
-            "qwexctl outputs train -o json",
-        ],
-    ),
-    (
         "attach",
         &[
             "qwexctl attach @latest                       its log, its stages, its exit code",

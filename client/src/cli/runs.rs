@@ -63,9 +63,10 @@ pub struct DescribeArgs {
 its name is told.
 
 Examples:
-  qwexctl outputs train                      which files it brought; brings them if they are still where it ran
+  qwexctl outputs @latest                    the files that came back; brings those that are still where it ran
   qwexctl outputs --force train              what came takes the place of what was changed here meanwhile
-  qwexctl outputs --timeout 10m train        its host comes back later"
+  qwexctl outputs --timeout 10m train        its host comes back later
+  qwexctl outputs train -o json"
 )]
 pub struct OutputsArgs {
     #[arg(value_name = "RUN", help = RUN_HELP)]

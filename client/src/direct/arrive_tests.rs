@@ -131,6 +131,26 @@ fn a_file_that_was_changed_after_the_submit_is_left_and_given_by_force_only() {
     assert!(!bench.journal.path_of(ARRIVED).exists());
 }
 
+/// Files have names that no text has.
+#[test]
+fn a_name_that_is_no_text_is_held_and_given_like_any_other() {
+    let bench = bench(&[]);
+    let name = Path::new(OsStr::from_bytes(b"a\xff"));
+    write(&bench.dir.path().join(name), "mine");
+    write(&ready(&bench.journal).unwrap().join(name), "theirs");
+    note(&bench.journal, &[name.to_owned()]).unwrap();
+    let known = noted(&bench.journal).unwrap().unwrap();
+    let put = bench.put(&known, false).unwrap();
+    assert_eq!(put.held, known);
+    let held: super::super::outputs::Outputs =
+        serde_json::from_value(json!({"collected": [], "held": ["a\u{fffd}"]})).unwrap();
+    let given = held.put_held(&bench.journal, bench.dir.path(), true).unwrap();
+    assert_eq!(
+        (given.held.len(), fs::read(bench.dir.path().join(name)).unwrap()),
+        (0, b"theirs".to_vec())
+    );
+}
+
 #[test]
 fn what_is_the_same_is_in_nobodys_way_and_what_was_put_before_is_put() {
     let bench = bench(&[]);

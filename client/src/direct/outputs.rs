@@ -58,8 +58,10 @@ pub struct Outputs {
 
 impl Outputs {
     fn brought(put: Put) -> Self {
+        let mut here: Vec<PathBuf> = put.here.iter().map(|path| named(path)).collect();
+        here.sort();
         Self {
-            collected: Some(put.here.iter().map(|path| named(path)).collect()),
+            collected: Some(here),
             held: put.held.iter().map(|path| named(path)).collect(),
             ..Self::default()
         }
@@ -122,13 +124,20 @@ impl Outputs {
     /// # Errors
     /// Something lies in the way, or they cannot be written.
     pub(super) fn put_held(self, journal: &Journal, workspace: &Path, force: bool) -> io::Result<Self> {
-        let put = arrive::put(journal, workspace, &self.held, force)?;
-        let mut collected = self.collected.unwrap_or_default();
-        collected.extend(put.here);
-        collected.sort();
+        // By the names as they are: of one that is no UTF-8 only a part stands here.
+        let arrived = arrive::noted(journal).map_err(io::Error::other)?;
+        let known = arrived.unwrap_or_else(|| {
+            self.collected
+                .iter()
+                .flatten()
+                .chain(&self.held)
+                .cloned()
+                .collect()
+        });
+        let brought = Self::brought(arrive::put(journal, workspace, &known, force)?);
         let outputs = Self {
-            collected: Some(collected),
-            held: put.held,
+            collected: brought.collected,
+            held: brought.held,
             ..self
         };
         outputs.write(journal).map_err(io::Error::other)?;

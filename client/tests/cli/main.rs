@@ -9,6 +9,7 @@ mod cut;
 mod doctor;
 mod durable;
 mod faults;
+mod full_disk;
 mod hosts;
 mod kept;
 mod local;
