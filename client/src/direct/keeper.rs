@@ -16,6 +16,7 @@ use qwex_runner_local::survivors::{ATTEMPT, RUN_ID, SUPERVISES};
 
 use super::drive::Drive;
 use super::error::DirectError;
+use super::outputs::Outputs;
 use super::runs::Direct;
 use super::starts::Starts;
 use super::vouch;
@@ -51,6 +52,11 @@ pub fn ensure(dir: &Path, journal: &Journal, run: &Run) -> Result<Option<Unkept>
     reap();
     // Let go at once: the keeper takes it for itself, and of two keepers one leaves.
     if take(journal)?.is_none() {
+        return Ok(None);
+    }
+    // A keeper that ended after the caller had read the run stored all of it before it let go.
+    let stored = journal.read()?;
+    if stored.logs.is_some() && !Outputs::are_tried(journal, &stored)? {
         return Ok(None);
     }
     if let Some(doubt) = vouch::doubt(journal, run)? {
@@ -234,8 +240,10 @@ async fn keep(dir: &Path, id: RunId) -> Result<(), DirectError> {
 mod tests {
     use std::ffi::OsStr;
 
+    use qwex_core::RunStatus;
     use serde_json::json;
 
+    use super::super::log_files;
     use super::*;
 
     #[test]
@@ -249,12 +257,31 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_bears_the_mark_of_a_supervisor_and_of_no_other_run() {
-        let run: Run = serde_json::from_value(json!({
+    fn a_run_whose_keeper_has_just_stored_its_end_gets_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let direct = Direct::at(dir.path()).unwrap();
+        let mut read = run();
+        read.status = RunStatus::Succeeded;
+        let journal = direct.store().create(&read).unwrap();
+        let is_foreign = |known: Option<Unkept>| matches!(known, Some(Unkept::Foreign { .. }));
+        assert!(is_foreign(ensure(dir.path(), &journal, &read).unwrap()));
+        journal
+            .seal_logs(log_files::sum_up(&journal, read.attempt).unwrap())
+            .unwrap();
+        assert_eq!(ensure(dir.path(), &journal, &read).unwrap(), None);
+    }
+
+    fn run() -> Run {
+        serde_json::from_value(json!({
             "id": RunId::mint(), "project": "default", "spec": {"command": ["true"]}, "status": "pending",
             "attempt": 1, "created_at": "2026-01-01T00:00:00Z", "created_by": "local:me"
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn a_keeper_bears_the_mark_of_a_supervisor_and_of_no_other_run() {
+        let run = run();
         let command = command(Path::new("qwexctl"), Path::new("/"), &run);
         let of = |name: &str| command.get_envs().find(|(key, _)| *key == OsStr::new(name));
         assert_eq!(of(RUN_ID).unwrap().1, None, "taken out");
