@@ -149,11 +149,17 @@ fn namespace_of(pid: &str) -> io::Result<PathBuf> {
 /// `None` where that is hidden from us.
 fn is_in(pid: &str, namespace: &str) -> Option<bool> {
     match namespace_of(pid) {
-        Ok(found) => Some(found.as_os_str() == namespace),
+        Ok(found) => Some(found.as_os_str() == namespace && runs(pid)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
-        // It has ended meanwhile, or waits to be reaped.
+        // It has ended meanwhile.
         Err(_) => Some(false),
     }
+}
+
+/// Whether it has not ended; one that only waits to be reaped has.
+fn runs(pid: &str) -> bool {
+    let stat = pid.parse().ok().and_then(Stat::read);
+    stat.is_some_and(|stat| !stat.is_over())
 }
 
 /// The numbers of all processes, in the order of the numbers.
@@ -430,6 +436,10 @@ mod tests {
                 Ok(_) | Err(_) => std::thread::yield_now(),
             }
         };
+        let is_inside = |pid: &String| is_in(pid, &namespace) == Some(true);
+        while !numbers().unwrap().iter().any(is_inside) {
+            assert!(std::time::Instant::now() < deadline, "nothing runs in it");
+        }
         let scans = std::cell::Cell::new(0);
         let all = || {
             scans.set(scans.get() + 1);
