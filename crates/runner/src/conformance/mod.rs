@@ -52,8 +52,8 @@ pub struct Subject {
     workspace: Option<PathBuf>,
     /// How many bytes of a log arrive in any case, and why no more than these.
     large_log: (u64, Option<String>),
-    /// A run that lasts so long has been measured; `None`: nobody tells what runs use.
-    measured_within: Option<Duration>,
+    /// A run that lasts so long has been measured.
+    measured_within: Duration,
     /// The longest time until anything has happened.
     limit: Duration,
     /// What kept a law from being kept to the letter; `None`: nothing.
@@ -75,7 +75,7 @@ impl Subject {
             image: None,
             workspace: None,
             large_log: (logs::LARGE, None),
-            measured_within: Some(Duration::from_secs(6)),
+            measured_within: Duration::from_secs(6),
             limit,
             told: Mutex::new(None),
             _keep: Box::new(keep),
@@ -107,14 +107,7 @@ impl Subject {
     /// For a backend that looks only so often at what runs use.
     #[must_use]
     pub fn measured_within(mut self, time: Duration) -> Self {
-        self.measured_within = Some(time);
-        self
-    }
-
-    /// For a backend that does not know what runs use.
-    #[must_use]
-    pub fn without_usage(mut self) -> Self {
-        self.measured_within = None;
+        self.measured_within = time;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwex_core::{BackendKind, FailureCode, RunStatus, Usage};
+use qwex_core::{BackendKind, FailureCode, RunStatus};
 
 use super::logs::read_all;
 use super::{Subject, Submission, Verdict, expect, hold};
@@ -116,26 +116,17 @@ async fn supply(subject: &Subject, submission: &Submission, workspace: &Workspac
     }
 }
 
-/// What a backend cannot know, it does not tell, and it says so beforehand; a usage without the memory says so in the table.
-/// Where it is measured now and then while a run lasts, this one lasts a while.
+/// What a backend cannot know of it, it does not tell, and the table says so. Where it is measured now and then while a run
+/// lasts, this one lasts a while.
 pub async fn usage_is_told(subject: &Subject) -> Verdict {
-    let lasts = subject.measured_within.unwrap_or_default().as_secs();
+    let lasts = subject.measured_within.as_secs();
     let script = format!("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep {lasts}");
     let (submission, _) = subject.run(subject.shell(&script)).await?;
     let details = subject.backend.details(&submission.handle).await;
-    let usage = details.map_err(|error| format!("details: {error}"))?.usage;
-    match (usage, subject.measured_within) {
-        (None, Some(lasted)) => Err(format!("after {} s nothing is told", lasted.as_secs())),
-        (None, None) => {
-            subject.otherwise("not told");
-            Ok(())
-        }
-        (Some(usage), None) => Err(format!("said not to be told, and told: {usage:?}")),
-        (Some(usage), Some(_)) => is_plausible(subject, usage),
-    }
-}
-
-fn is_plausible(subject: &Subject, usage: Usage) -> Verdict {
+    let usage = details
+        .map_err(|error| format!("details: {error}"))?
+        .usage
+        .ok_or(format!("nothing is told of a run of {lasts} s"))?;
     let cpu = usage
         .cpu_ms
         .ok_or(format!("no processor time is told: {usage:?}"))?;
