@@ -52,9 +52,17 @@ const KUEUE_USES: [Use; 3] = [
     ("kueue.x-k8s.io", "localqueues", "", "list", "know the queues"),
 ];
 
+const METRICS: &str = "metrics.k8s.io";
+/// Asked only where a metrics server is: of many runs at once, and of a single one.
+const METRICS_USES: [Use; 2] = [
+    (METRICS, "pods", "", "list", "tell what runs use"),
+    (METRICS, "pods", "", "get", "tell what a run uses"),
+];
+
 /// Every right that the backend uses in a namespace: API group, resource with its subresource, verb.
 pub fn rights() -> impl Iterator<Item = (&'static str, String, &'static str)> {
-    let all = NEEDED.into_iter().chain(USEFUL).chain(KUEUE_USES);
+    let needed = NEEDED.into_iter().chain(USEFUL);
+    let all = needed.chain(KUEUE_USES).chain(METRICS_USES);
     all.map(|(group, resource, subresource, verb, _)| (group, full_name(resource, subresource), verb))
 }
 
@@ -169,6 +177,11 @@ pub(crate) async fn probe(rest: &Rest, namespace: Option<&str>) -> Result<ProbeR
         let queues = queues(rest, &version, namespace).await.unwrap_or_default();
         info = Some(KueueInfo { version, queues });
     }
+    if group(rest, METRICS).await?.is_some() {
+        for uses in METRICS_USES {
+            checks.push(check(rest, namespace, uses, false).await?);
+        }
+    }
     Ok(ProbeReport {
         version: version.git_version,
         identity,
@@ -206,13 +219,11 @@ async fn group(rest: &Rest, name: &str) -> Result<Option<Group>, CallError> {
 
 /// Who tells us what runs use, in words that follow "usage".
 pub(crate) async fn who_measures(rest: &Rest, namespace: Option<&str>) -> Result<&'static str, CallError> {
-    let purpose = "tell what runs use";
-    if group(rest, "metrics.k8s.io").await?.is_some() {
-        let metrics = ("metrics.k8s.io", "pods", "", "list", purpose);
-        if check(rest, namespace, metrics, false).await?.ok {
-            return Ok("from metrics.k8s.io");
-        }
+    let [metrics, _] = METRICS_USES;
+    if group(rest, METRICS).await?.is_some() && check(rest, namespace, metrics, false).await?.ok {
+        return Ok("from metrics.k8s.io");
     }
+    let purpose = "tell what runs use";
     let kubelets = check(rest, None, ("", "nodes", "proxy", "get", purpose), false).await?;
     Ok(if kubelets.ok {
         "from its kubelets"
@@ -280,7 +291,11 @@ async fn check(rest: &Rest, namespace: Option<&str>, uses: Use, required: bool) 
     });
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let review: Review = rest.post(path, ask.to_string().into_bytes()).await?;
-    let what = full_name(resource, subresource);
+    let what = match group {
+        // Pods by name are the core's.
+        METRICS => format!("{resource}.{METRICS}"),
+        _ => full_name(resource, subresource),
+    };
     let place = namespace.map_or_else(
         || "in every namespace".to_owned(),
         |name| format!("in namespace {name}"),

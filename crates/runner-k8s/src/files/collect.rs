@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use qwex_runner::workspace::{self, Globs, Limits};
 use qwex_runner::{Handle, RunnerError};
@@ -20,6 +21,13 @@ use crate::observe::has_run;
 /// Bytes and number of names in one command: they travel in the address of a request.
 const NAMES_BYTES: usize = 24 * 1024;
 const NAMES: usize = 400;
+/// Behind each word to the pod of which nobody knows whether it arrived: until the API shows what became of the pod.
+const DISMISSALS: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 /// Most bytes of the list of all files.
 const LIST_CAP: u64 = 256 * 1024 * 1024;
 
@@ -61,7 +69,31 @@ pub(crate) async fn collect(
             _ => Err(given_up(&pod, &ended.reason)),
         };
     }
-    fetch(shared, &pod, dir, &globs).await
+    let written = fetch(shared, &pod, dir, &globs).await?;
+    dismiss(shared, handle, &pod).await?;
+    Ok(written)
+}
+
+/// Tells the pod that it may go. It may go so quickly that whoever told it hears of nothing.
+async fn dismiss(shared: &Shared, handle: &Handle, pod: &PodView) -> Result<(), RunnerError> {
+    let client = shared.clients.acts.client();
+    for pause in DISMISSALS {
+        match tell(client, spot(pod), "fetched").await {
+            Err(error) if error.is_cut() => tracing::debug!(%error, "whether the pod heard is looked up"),
+            told => return told,
+        }
+        tokio::time::sleep(pause).await;
+        let pods = cancel::pods_of(&shared.clients.acts, &shared.config, handle).await?;
+        let same = pods.iter().find(|found| found.metadata.uid == pod.metadata.uid);
+        if same.is_none_or(|found| {
+            found
+                .files_out()
+                .is_none_or(|helper| helper.state.running.is_none())
+        }) {
+            return Ok(());
+        }
+    }
+    tell(client, spot(pod), "fetched").await
 }
 
 fn given_up(pod: &PodView, reason: &str) -> RunnerError {
@@ -80,11 +112,7 @@ async fn fetch(
     dir: &Path,
     globs: &Globs,
 ) -> Result<Vec<PathBuf>, RunnerError> {
-    let spot = Spot {
-        namespace: &pod.metadata.namespace,
-        pod: &pod.metadata.name,
-        container: names::FILES_OUT,
-    };
+    let spot = spot(pod);
     let client = shared.clients.acts.client();
     let found = list(client, spot).await?;
     let wanted = Wanted::of(&found, globs);
@@ -102,8 +130,15 @@ async fn fetch(
             ),
         });
     }
-    tell(client, spot, "fetched").await?;
     Ok(written)
+}
+
+fn spot(pod: &PodView) -> Spot<'_> {
+    Spot {
+        namespace: &pod.metadata.namespace,
+        pod: &pod.metadata.name,
+        container: names::FILES_OUT,
+    }
 }
 
 /// The outputs among all files.
@@ -154,12 +189,24 @@ async fn list(client: &kube::Client, spot: Spot<'_>) -> Result<Vec<u8>, RunnerEr
     let (ours, theirs) = tokio::io::duplex(256 * 1024);
     let mut all = Vec::new();
     let mut capped = ours.take(LIST_CAP);
-    let (done, read) = tokio::join!(
-        exec(client, spot, &command, tokio::io::empty(), theirs),
-        capped.read_to_end(&mut all)
-    );
-    done?;
-    read.map_err(|error| local("the list of files", &error))?;
+    let reading = async {
+        let read = capped.read_to_end(&mut all).await;
+        match read.map_err(|error| local("the list of files", &error))? as u64 {
+            LIST_CAP => Err(RunnerError::Rejected {
+                message: format!(
+                    "the names of the files below {} in pod {} are more than {} MiB; have the command remove what nobody wants, \
+                     or put it into an archive",
+                    names::WORKSPACE,
+                    spot.pod,
+                    LIST_CAP >> 20
+                ),
+            }),
+            _ => Ok(()),
+        }
+    };
+    // A list without end is not read to its end.
+    let listing = exec(client, spot, &command, tokio::io::empty(), theirs);
+    tokio::try_join!(listing, reading)?;
     Ok(all)
 }
 

@@ -18,6 +18,9 @@ const BUFFER: usize = 256 * 1024;
 /// Most bytes of a command's complaint that are passed on.
 const COMPLAINT_CAP: u64 = 4096;
 
+/// Exit code of what was ended by SIGKILL.
+const KILLED: i32 = 137;
+
 /// How long a connection into a pod may take to come about, and to be silent in both directions: a cut one says nothing.
 const OPENING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(120);
@@ -30,6 +33,13 @@ pub(super) struct Spot<'a> {
     pub container: &'a str,
 }
 
+/// How a command ended, by the API server's word.
+struct Ended {
+    /// `None`: the connection broke before.
+    status: Option<Status>,
+    complaint: Vec<u8>,
+}
+
 /// Runs `command` there until it ends, feeds it `input` and writes what it says to `output`.
 ///
 /// # Errors
@@ -39,9 +49,27 @@ pub(super) async fn exec(
     client: &kube::Client,
     spot: Spot<'_>,
     command: &[&str],
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<(), RunnerError> {
+    run(client, spot, command, input, output)
+        .await
+        .and_then(|(ended, pumped)| {
+            ended.judge(spot)?;
+            pumped.map_err(|error| RunnerError::Unreachable {
+                message: format!("the connection to pod {} broke: {error}", spot.pod),
+            })
+        })
+}
+
+/// [`exec`] without a verdict: how the command ended, and whether all bytes went through.
+async fn run(
+    client: &kube::Client,
+    spot: Spot<'_>,
+    command: &[&str],
     mut input: impl AsyncRead + Unpin,
     mut output: impl AsyncWrite + Unpin,
-) -> Result<(), RunnerError> {
+) -> Result<(Ended, std::io::Result<()>), RunnerError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), spot.namespace);
     let with = AttachParams::default()
         .container(spot.container)
@@ -85,13 +113,7 @@ pub(super) async fn exec(
         all = all => all,
         () = pulse.lost(SILENCE) => return Err(silent(spot, SILENCE)),
     };
-    judge(spot, status, &complaint)?;
-    let broken = |error: std::io::Error| RunnerError::Unreachable {
-        message: format!("the connection to pod {} broke: {error}", spot.pod),
-    };
-    drained.map_err(broken)?;
-    fed.map_err(broken)?;
-    Ok(())
+    Ok((Ended { status, complaint }, drained.and(fed)))
 }
 
 /// When bytes last went anywhere.
@@ -147,37 +169,55 @@ fn silent(spot: Spot<'_>, limit: Duration) -> RunnerError {
     }
 }
 
-/// Leaves word for the helpers of the pod.
+/// Leaves word for a helper of the pod, which may end upon it.
 ///
 /// # Errors
-/// As [`exec`].
+/// As [`exec`]; also `Unreachable` where whoever left the word was killed: a container that ends takes along what runs in it.
 pub(super) async fn tell(client: &kube::Client, spot: Spot<'_>, word: &str) -> Result<(), RunnerError> {
     let word = format!("{}/{word}", names::CONTROL);
     let command = ["touch", word.as_str()];
-    exec(client, spot, &command, tokio::io::empty(), tokio::io::sink()).await
+    let (ended, _) = run(client, spot, &command, tokio::io::empty(), tokio::io::sink()).await?;
+    if ended.exit_code() == Some(KILLED) {
+        let message = format!(
+            "container {} of pod {} ended while it was told",
+            spot.container, spot.pod
+        );
+        return Err(RunnerError::Unreachable { message });
+    }
+    ended.judge(spot)
 }
 
-fn judge(spot: Spot<'_>, status: Option<Status>, complaint: &[u8]) -> Result<(), RunnerError> {
-    let Some(status) = status else {
-        return Err(RunnerError::Unreachable {
-            message: format!(
-                "the connection to pod {} broke before the command ended",
-                spot.pod
-            ),
-        });
-    };
-    if status.status.as_deref() == Some("Success") {
-        return Ok(());
+impl Ended {
+    fn exit_code(&self) -> Option<i32> {
+        let causes = self.status.as_ref()?.details.as_ref()?.causes.as_ref()?;
+        let code = causes
+            .iter()
+            .find(|cause| cause.reason.as_deref() == Some("ExitCode"))?;
+        code.message.as_ref()?.parse().ok()
     }
-    let said = String::from_utf8_lossy(complaint);
-    let message = format!(
-        "in container {} of pod {}: {}: {}",
-        spot.container,
-        spot.pod,
-        status.message.unwrap_or_default(),
-        said.trim()
-    );
-    Err(RunnerError::Failed { message })
+
+    fn judge(&self, spot: Spot<'_>) -> Result<(), RunnerError> {
+        let Some(status) = &self.status else {
+            return Err(RunnerError::Unreachable {
+                message: format!(
+                    "the connection to pod {} broke before the command ended",
+                    spot.pod
+                ),
+            });
+        };
+        if status.status.as_deref() == Some("Success") {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&self.complaint);
+        let message = format!(
+            "in container {} of pod {}: {}: {}",
+            spot.container,
+            spot.pod,
+            status.message.as_deref().unwrap_or_default(),
+            said.trim()
+        );
+        Err(RunnerError::Failed { message })
+    }
 }
 
 fn refused(spot: Spot<'_>, error: &kube::Error) -> RunnerError {
@@ -202,6 +242,28 @@ fn refused(spot: Spot<'_>, error: &kube::Error) -> RunnerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_exit_code_is_among_the_causes() {
+        let told = |status: serde_json::Value| Ended {
+            status: serde_json::from_value(status).unwrap(),
+            complaint: Vec::new(),
+        };
+        // As containerd's kubelet says it.
+        let killed = told(serde_json::json!({
+            "status": "Failure", "reason": "NonZeroExitCode",
+            "message": "command terminated with non-zero exit code: command terminated with exit code 137",
+            "details": { "causes": [{ "reason": "ExitCode", "message": "137" }] },
+        }));
+        assert_eq!(killed.exit_code(), Some(KILLED));
+        for other in [
+            serde_json::json!(null),
+            serde_json::json!({ "status": "Success" }),
+            serde_json::json!({ "status": "Failure", "reason": "InternalError", "details": { "causes": [] } }),
+        ] {
+            assert_eq!(told(other).exit_code(), None);
+        }
+    }
 
     #[tokio::test]
     async fn a_stream_that_stands_still_is_given_up_and_one_that_moves_is_not() {

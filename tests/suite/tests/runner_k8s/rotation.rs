@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use futures::StreamExt as _;
 use qwex_runner::{LogItem, LogPosition, LogSource, Watcher as _};
 use qwex_testbed::cluster::Spec;
@@ -115,10 +115,8 @@ fn script(bursts: u64, lines: u64, pause: &str) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn d04_a_reader_that_keeps_up_misses_nothing_however_often_a_node_rotates() -> Result<()> {
-    require!(Root, Go, Containerd);
-    let (_cluster, rig) = rig().await?;
+/// Three runs that are followed at once, each with 40,000 lines.
+async fn three_followed(rig: &Rig) -> Result<Vec<Heard>> {
     let listener = rig.listen();
     let works: Vec<_> = (0..3).map(|_| shell(&script(100, 400, "0.2"))).collect();
     for work in &works {
@@ -128,17 +126,24 @@ async fn d04_a_reader_that_keeps_up_misses_nothing_however_often_a_node_rotates(
         let (rig, listener) = (&rig, &listener);
         async move { hear(rig, &listener.log_of(work).await?, 40_000, Duration::ZERO).await }
     });
-    let all: Vec<Heard> = futures::future::join_all(all)
-        .await
-        .into_iter()
-        .collect::<Result<_>>()?;
-    for heard in &all {
-        assert_eq!((heard.next, heard.untold), (Some(40_000), 0), "{heard:?}");
+    futures::future::join_all(all).await.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d04_a_reader_that_keeps_up_misses_nothing_however_often_a_node_rotates() -> Result<()> {
+    require!(Root, Go, Containerd);
+    let (_cluster, rig) = rig().await?;
+    // A machine that stands still for seconds makes a reader late, which a gap tells; it does not always.
+    for _ in 0..3 {
+        let all = three_followed(&rig).await?;
+        for heard in &all {
+            assert_eq!((heard.next, heard.untold), (Some(40_000), 0), "{heard:?}");
+        }
+        if all.iter().any(|heard| heard.told == 0) {
+            return Ok(());
+        }
     }
-    // A machine that stands still for seconds makes a reader late.
-    let kept_up = all.iter().filter(|heard| heard.told == 0);
-    assert!(kept_up.count() > 0, "{all:?}");
-    Ok(())
+    bail!("nobody kept up, three times")
 }
 
 #[tokio::test(flavor = "multi_thread")]
