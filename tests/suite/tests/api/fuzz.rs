@@ -26,7 +26,6 @@ async fn f06_generated_requests_get_documented_answers() -> Result<()> {
     // Without a cluster: generated commands are recorded, never executed.
     let setup = ServerSetup {
         local_cluster: None,
-        env: vec![("QWEX_RATE_LIMIT".to_owned(), "0".to_owned())],
         ..Default::default()
     };
     let server = Server::start_with(setup).await?;

@@ -129,11 +129,7 @@ async fn two_hundred_runs_survive_five_kills() -> Result<()> {
         Ok(count) => count.parse().context(RUNS)?,
         Err(_) => 200,
     };
-    let setup = ServerSetup {
-        env: vec![("QWEX_RATE_LIMIT".to_owned(), "0".to_owned())],
-        ..ServerSetup::default()
-    };
-    let mut bed = Bed::prepare(shared::beta().await?, setup).await?;
+    let mut bed = Bed::prepare(shared::beta().await?, ServerSetup::default()).await?;
     bed.register(&bed.kubeconfig).await?;
     let sink = WebhookSink::start().await?;
     let endpoint =
