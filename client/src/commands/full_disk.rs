@@ -13,7 +13,8 @@ const ROOM: u64 = 64 * 1024;
 
 /// Why the log of a run may lack the reason of its failure, and what to do; `None`: there is room.
 pub fn trouble(direct: &Direct, id: RunId) -> Option<(String, String)> {
-    (room(direct.path())? < ROOM).then(|| {
+    let is_here = direct.placed(id).ok()?.backend == "local";
+    (is_here && room(direct.path())? < ROOM).then(|| {
         let place = direct.path().display();
         let what =
             format!("the disk that holds {place} is full, so what the command wrote may have been lost");
@@ -21,8 +22,8 @@ pub fn trouble(direct: &Direct, id: RunId) -> Option<(String, String)> {
     })
 }
 
-/// In bytes; `None`: nobody knows.
+/// In bytes; `None`: nobody knows. Some file systems tell nothing but zeros.
 fn room(path: &Path) -> Option<u64> {
-    let told = statvfs(path).ok()?;
+    let told = statvfs(path).ok().filter(|told| told.blocks() > 0)?;
     Some(told.blocks_available().saturating_mul(told.fragment_size()))
 }

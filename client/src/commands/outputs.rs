@@ -67,12 +67,12 @@ async fn brought(
     let id = run.id;
     let is_on_its_way = run.logs.is_none() && direct.is_kept(id)?;
     let mut outputs = match direct.outputs(id)? {
-        None if !is_on_its_way => return Ok(Vec::new()),
+        None if !is_on_its_way || run.started_at.is_none() => return Ok(Vec::new()),
         Some(outputs) if outputs.collected.is_some() || !outputs.is_there => outputs,
         None | Some(_) => asked(session, direct, id, args).await?,
     };
     if !outputs.held.is_empty() {
-        outputs = direct.put_held_outputs(id, args.force)?;
+        outputs = direct.put_held_outputs(id, args.force).await?;
     }
     let Some(trouble) = outputs.trouble() else {
         let paths = outputs.collected.into_iter().flatten();

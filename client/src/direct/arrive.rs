@@ -13,8 +13,9 @@ use std::time::SystemTime;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{fsync, syncfs};
 use qwex_runner::durable::Durability;
-use qwex_runner::workspace::check_path;
+use qwex_runner::workspace::{check_path, is_never_sent};
 use qwex_runner::{Journal, StoreError};
 
 use super::placed;
@@ -49,11 +50,14 @@ pub fn ready(journal: &Journal) -> io::Result<PathBuf> {
     }
 }
 
-/// Notes that all of them arrived: who brought them may forget them.
+/// Notes that all of them arrived, to stay: who brought them may forget them. Blocks until the disk has them.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn note(journal: &Journal, paths: &[PathBuf]) -> Result<(), StoreError> {
+    let arrived = journal.path_of(ARRIVED);
+    let kept = File::open(&arrived).and_then(|dir| Ok(syncfs(dir)?));
+    kept.map_err(|source| StoreError::io("sync", &arrived, source))?;
     let names = paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"]);
     journal.write_file(LIST, &names.collect::<Vec<_>>().concat(), Durability::Machine)
 }
@@ -107,6 +111,10 @@ pub fn put(journal: &Journal, workspace: &Path, paths: &[PathBuf], force: bool) 
     let mut put = Put::default();
     for path in paths {
         let path = check_path(path)?;
+        if is_never_sent(&path) {
+            let why = format!("{path:?}: what git and qwex keep is no output");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         let is_put = move_one(&from, &to, &path, since);
         let is_put = is_put.map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))?;
         let among = if is_put { &mut put.here } else { &mut put.held };
@@ -212,6 +220,7 @@ fn copy(source: &Path, meta: &Metadata, dir: &Below, name: &OsStr) -> io::Result
         copy_file(source, meta, &temp)
     };
     let copied = copied.and_then(|()| fs::rename(&temp, dir.at(name)));
+    let copied = copied.and_then(|()| Ok(fsync(&dir.0)?));
     if copied.is_err() {
         fs::remove_file(&temp).ok();
     }
@@ -223,7 +232,8 @@ fn copy_file(source: &Path, meta: &Metadata, temp: &Path) -> io::Result<()> {
     let mut into = fs::OpenOptions::new().write(true).create_new(true).open(temp)?;
     io::copy(&mut from, &mut into)?;
     into.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
-    into.set_modified(meta.modified()?)
+    into.set_modified(meta.modified()?)?;
+    into.sync_all()
 }
 
 /// An open directory, below which no link is followed.

@@ -9,14 +9,18 @@ use tokio::time::Instant;
 
 use super::arrive;
 use super::error::DirectError;
-use super::keeper;
+use super::keeper::{self, Unkept};
 use super::outputs::{self, Outputs};
 use super::runs::{Direct, Result};
+use super::vouch;
 
 const LOOK: Duration = Duration::from_millis(50);
 /// Pauses between two questions while the backend is away.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long a keeper that has nothing more to bring may take to leave.
+const KEEPER_LEAVES: Duration = Duration::from_secs(30);
 
 /// What came of a question.
 #[derive(Debug)]
@@ -29,7 +33,8 @@ pub enum Asked {
 /// What is known while somebody waits.
 struct Waiting {
     until: Instant,
-    amount: (u64, u64),
+    /// The most files and bytes that were there at a time: a try that begins anew brings nothing new for a while.
+    most: (u64, u64),
     pause: Duration,
     told: Option<String>,
 }
@@ -38,7 +43,7 @@ impl Waiting {
     fn begin(now: Instant, limit: Duration) -> Self {
         Self {
             until: now + limit,
-            amount: (0, 0),
+            most: (0, 0),
             pause: FIRST_PAUSE,
             told: None,
         }
@@ -46,8 +51,8 @@ impl Waiting {
 
     /// Whether the limit is over; files that come put it off.
     fn is_over(&mut self, now: Instant, amount: (u64, u64), limit: Duration) -> bool {
-        if amount != self.amount {
-            self.amount = amount;
+        if amount.0 > self.most.0 || amount.1 > self.most.1 {
+            self.most = (amount.0.max(self.most.0), amount.1.max(self.most.1));
             self.until = now + limit;
         }
         now >= self.until
@@ -149,7 +154,11 @@ impl Direct {
                 Outputs::ask(&journal)?;
             }
             if waiting.is_over(Instant::now(), arrive::amount(&journal), limit) {
-                return Ok(Asked::Unanswered);
+                // What was told last says more than silence.
+                return Ok(match waiting.told {
+                    Some(_) => Asked::Answered(outputs),
+                    None => Asked::Unanswered,
+                });
             }
             // A keeper that was just leaving is followed by another.
             if let Some(why) = self.unkept(id)? {
@@ -163,15 +172,32 @@ impl Direct {
     /// they belong.
     ///
     /// # Errors
-    /// Something lies in the way; the files beside the record cannot be read or written.
-    pub fn put_held_outputs(&self, id: RunId, force: bool) -> Result<Outputs> {
+    /// The record is not this user's; something lies in the way; the files beside the record cannot be read or written.
+    pub async fn put_held_outputs(&self, id: RunId, force: bool) -> Result<Outputs> {
         let journal = self.journal(id)?;
-        let _right = keeper::take_in_turn(&journal)?;
+        let until = Instant::now() + KEEPER_LEAVES;
+        // The keeper has them noted before it clears up behind itself and leaves.
+        let _right = loop {
+            if let Some(right) = keeper::take(&journal)? {
+                break right;
+            }
+            if Instant::now() >= until {
+                return Ok(Outputs::read(&journal)?.unwrap_or_default());
+            }
+            tokio::time::sleep(LOOK).await;
+        };
         let outputs = Outputs::read(&journal)?.unwrap_or_default();
         let Some(workspace) = self.placed(id)?.workspace.filter(|_| !outputs.held.is_empty()) else {
             return Ok(outputs);
         };
-        let put = outputs.put_held(&journal, &workspace, force);
+        // A checkout can carry files beside a record, and a workspace in which to put them.
+        if let Some(doubt) = vouch::doubt(&journal, &journal.read()?)? {
+            let why = Unkept::Foreign { doubt };
+            return Err(DirectError::Unkept { id, why });
+        }
+        let place = workspace.clone();
+        let put = tokio::task::spawn_blocking(move || outputs.put_held(&journal, &place, force)).await;
+        let put = put.expect("putting files into place does not panic");
         Ok(put.map_err(|source| StoreError::io("put outputs into", &workspace, source))?)
     }
 }
@@ -191,6 +217,7 @@ mod tests {
         }
         now += Duration::from_secs(59);
         assert!(!waiting.is_over(now, (1, 4), limit));
+        assert!(!waiting.is_over(now, (0, 3), limit), "a try that begins anew");
         assert_eq!(waiting.next_pause(now), None, "nothing would come of it");
         assert!(waiting.is_over(now + Duration::from_secs(1), (1, 4), limit));
     }

@@ -324,7 +324,11 @@ impl Drive {
         let dir = arrive::ready(&self.journal).map_err(|error| unwritten(&error))?;
         let paths = self.backend.collect(handle, &dir, &run.spec.outputs).await?;
         if !paths.is_empty() {
-            arrive::note(&self.journal, &paths).map_err(|error| unwritten(&error))?;
+            let (journal, came) = (self.journal.clone(), paths.clone());
+            let noted = tokio::task::spawn_blocking(move || arrive::note(&journal, &came)).await;
+            noted
+                .expect("noting paths does not panic")
+                .map_err(|error| unwritten(&error))?;
         }
         Ok(paths)
     }

@@ -242,7 +242,10 @@ impl Direct {
         }
         // Before what makes it a kept run: without this nobody keeps it.
         vouch::vouch(&key, &journal, &known, placed)?;
-        placed.write(&journal)?;
+        // Its time is that of the submit, also when it is submitted again.
+        if Placed::read(&journal)?.as_ref() != Some(placed) {
+            placed.write(&journal)?;
+        }
         drop(right);
         keeper::ensure(&self.dir_of_store(), &journal, &run)?;
         Ok(run)

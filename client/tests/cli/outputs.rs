@@ -96,7 +96,7 @@ fn outputs_on_a_cluster_whose_context_is_gone_are_told_and_not_waited_for() {
         &given_up(),
     );
     let began = Instant::now();
-    let told = seen(user.qwexctl(&["outputs", "--timeout", "5s", &id]));
+    let told = seen(user.qwexctl(&["outputs", "--timeout", "10s", &id]));
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     // Whoever took it out may put it back: the keeper goes on, and that is said.
     assert_eq!(told.code, 8, "{}", told.err);
@@ -122,7 +122,7 @@ fn outputs_on_a_cluster_whose_context_is_gone_are_told_and_not_waited_for() {
         format!("{contexts}- {{name: three, context: {{cluster: c, user: me}}}}\n"),
     )
     .unwrap();
-    let told = seen(user.qwexctl(&["outputs", "--timeout", "5s", &id]));
+    let told = seen(user.qwexctl(&["outputs", "--timeout", "10s", &id]));
     assert_eq!(told.code, 8, "{}", told.err);
     assert!(told.err.contains("k8s three cannot be asked"), "{}", told.err);
     end(&user, &id);
@@ -134,7 +134,7 @@ fn outputs_on_a_host_that_is_away_are_asked_for_within_a_limit_and_left_to_the_k
     let host = json!({"backend": "ssh", "address": "ssh://nobody@127.0.0.1:1"});
     let (id, place) = over(&user, host, &given_up());
     let began = Instant::now();
-    let told = seen(user.qwexctl(&["outputs", "--timeout", "5s", &id]));
+    let told = seen(user.qwexctl(&["outputs", "--timeout", "10s", &id]));
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert_eq!(told.code, 8, "{}", told.err);
     for words in [
@@ -177,6 +177,27 @@ fn arrive(user: &User, place: &Path, path: &str) {
     // A run that was submitted before.
     let placed = fs::File::open(place.join("placed.json")).unwrap();
     placed.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+}
+
+/// A checkout can carry a record, files beside it, and any directory in which they belong.
+#[test]
+fn what_lies_beside_the_record_of_somebody_else_is_put_nowhere() {
+    let user = User::new();
+    let (id, place) = over(
+        &user,
+        json!({"backend": "ssh", "address": "nowhere.invalid"}),
+        &held(),
+    );
+    arrive(&user, &place, "dist/a");
+    fs::remove_file(user.dir().join("dist/a")).unwrap();
+    fs::remove_file(place.join("placed.mac")).unwrap();
+    for words in [&["outputs", &id][..], &["outputs", "--force", &id]] {
+        let told = seen(user.qwexctl(words));
+        assert_ne!(told.code, 0, "{}", told.out);
+        assert!(told.err.contains("carries no mark of you"), "{}", told.err);
+    }
+    assert!(!user.dir().join("dist/a").exists());
+    assert_eq!(fs::read(place.join("outputs/dist/a")).unwrap(), b"theirs");
 }
 
 #[test]

@@ -94,7 +94,7 @@ async fn to_the_end(inner: &Arc<Inner>, key: Key, work: &Work) -> Result<(), Run
         inner.tell_progress(key, format!("{error}; trying again in {pause:?}"));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            unwanted = until_unwanted(inner, key) => return unwanted,
+            over = until_not(inner, key, is_open) => return over,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -168,7 +168,7 @@ async fn pull_patiently(inner: &Arc<Inner>, key: Key, image: &str) -> Result<Pul
                 None => return Ok(Pulled::Here),
                 Some(trouble) => trouble,
             },
-            unwanted = until_unwanted(inner, key) => {
+            unwanted = until_not(inner, key, is_wanted) => {
                 unwanted?;
                 return Ok(Pulled::Unwanted);
             }
@@ -185,7 +185,7 @@ async fn pull_patiently(inner: &Arc<Inner>, key: Key, image: &str) -> Result<Pul
         inner.tell_progress(key, format!("{told}; trying again in {pause:?}"));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            unwanted = until_unwanted(inner, key) => {
+            unwanted = until_not(inner, key, is_wanted) => {
                 unwanted?;
                 return Ok(Pulled::Unwanted);
             }
@@ -195,10 +195,10 @@ async fn pull_patiently(inner: &Arc<Inner>, key: Key, image: &str) -> Result<Pul
     unreachable!("the loop returns at its last try")
 }
 
-/// Returns once the run was ended otherwise. Dropping a pull makes the engine give it up.
-async fn until_unwanted(inner: &Arc<Inner>, key: Key) -> Result<(), RunnerError> {
+/// Returns once that holds no more, by whomever. Dropping a pull makes the engine give it up.
+async fn until_not(inner: &Arc<Inner>, key: Key, holds: fn(&Record) -> bool) -> Result<(), RunnerError> {
     loop {
-        if !inner.records.read(key)?.as_ref().is_some_and(is_wanted) {
+        if !inner.records.read(key)?.as_ref().is_some_and(holds) {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;

@@ -12,7 +12,7 @@ use qwex_runner::{
     CancelProgress, Handle, LogItem, LogPosition, LogSource, Runner, RunnerError, SightingStream, Submitted,
     WatchPosition, Watcher, Work,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::cancel::{self, Found};
 use crate::config::K8sConfig;
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub retained: std::sync::Mutex<Retained>,
     /// What runs used, as far as it was measured.
     pub usages: std::sync::Mutex<Usages>,
+    /// Turns at asking why something stands still.
+    pub explains: Semaphore,
 }
 
 impl K8sBackend {
@@ -65,6 +67,7 @@ impl K8sBackend {
             shared: Arc::new(Shared {
                 features: check::features(&config.policy),
                 usages: std::sync::Mutex::new(Usages::new(config.measured)),
+                explains: Semaphore::new(4),
                 config,
                 clients,
                 kueue: Mutex::new(None),

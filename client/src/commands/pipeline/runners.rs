@@ -360,9 +360,12 @@ impl StageRunner for Runners {
         let run = self.direct.get(id).map_err(unseen)?;
         let missing = self.direct.missing_outputs(&run).map_err(unseen)?;
         match missing.filter(|_| run.status.is_terminal()) {
-            Some(outputs) if !outputs.held.is_empty() => {
-                self.direct.put_held_outputs(id, false).map(drop).map_err(unseen)
-            }
+            Some(outputs) if !outputs.held.is_empty() => self
+                .direct
+                .put_held_outputs(id, false)
+                .await
+                .map(drop)
+                .map_err(unseen),
             Some(outputs) if outputs.is_there => self.direct.request_outputs(id).map_err(unseen),
             Some(_) | None => Ok(()),
         }

@@ -83,7 +83,9 @@ async fn dismiss(shared: &Shared, handle: &Handle, pod: &PodView) -> Result<(), 
             told => return told,
         }
         tokio::time::sleep(pause).await;
-        let pods = cancel::pods_of(&shared.clients.acts, &shared.config, handle).await?;
+        let Ok(pods) = cancel::pods_of(&shared.clients.acts, &shared.config, handle).await else {
+            continue;
+        };
         let same = pods.iter().find(|found| found.metadata.uid == pod.metadata.uid);
         if same.is_none_or(|found| {
             found

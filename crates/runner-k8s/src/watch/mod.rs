@@ -403,6 +403,8 @@ async fn look_up(shared: Arc<Shared>, uid: JobUid, handle: qwex_runner::Handle, 
         }
         Lookup::Trouble(still) => {
             let namespace = handle.backend.namespace.as_deref().unwrap_or_default();
+            // An API server has no index of what events are about: each question reads all of the namespace.
+            let _turn = shared.explains.acquire().await;
             let trouble = trouble(&clients.watches, namespace, &still).await;
             Answer::Trouble(uid, still, trouble)
         }

@@ -1,13 +1,14 @@
 //! What a run used, where it ran and from which image: kept beside its end.
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
 use kube::api::PostParams;
 use qwex_core::{Run, RunStatus, Usage};
 use qwex_suite::Server;
 use qwex_testbed::cluster::Spec;
-use qwex_testbed::{Cluster, require};
+use qwex_testbed::{Cluster, require, wait};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -35,7 +36,17 @@ async fn may_ask_kubelets(bed: &Bed) -> Result<()> {
     bindings
         .create(&PostParams::default(), &serde_json::from_value(binding)?)
         .await?;
-    Ok(())
+    // Who is refused once asks no kubelet for minutes.
+    let review = json!({ "spec": { "user": user, "resourceAttributes": {
+        "resource": "nodes", "subresource": "proxy", "verb": "get",
+    }}});
+    let review: SubjectAccessReview = serde_json::from_value(review)?;
+    let reviews = Api::<SubjectAccessReview>::all(bed.client.clone());
+    let allowed = wait::until(LIMIT, "the right to be known", || async {
+        let told = reviews.create(&PostParams::default(), &review).await.ok()?;
+        told.status?.allowed.then_some(())
+    });
+    Ok(allowed.await?)
 }
 
 fn usage(run: &Run) -> Result<&Usage> {
@@ -55,7 +66,7 @@ async fn a_run_on_a_real_cluster_tells_what_it_used_and_where_also_after_a_resta
     bed.register(&bed.kubeconfig).await?;
     may_ask_kubelets(&bed).await?;
     // A kubelet tells of a container some ten seconds late, and is asked that often: it has to last.
-    let body = shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 30");
+    let body = shell("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 45");
     let id = bed.server.api.submit(&body).await?.id;
     let run = bed.server.api.until(id, LIMIT, "over", over).await?;
     ensure!(run.status == RunStatus::Succeeded, "{run:#?}");
