@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -188,7 +189,8 @@ pub fn note(line: &str) {
     static SAID: Mutex<Said> = Mutex::new(Said(BTreeMap::new()));
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if said.is_news(line, Instant::now()) {
-        eprintln!("{} {line}", Timestamp::now());
+        // A full disk must not end who keeps the run, as `eprintln!` does.
+        writeln!(io::stderr(), "{} {line}", Timestamp::now()).ok();
     }
 }
 

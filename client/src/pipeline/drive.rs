@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -390,7 +391,8 @@ pub(super) fn told(error: &PipelineError) -> String {
 
 /// A line for whoever looks why a pipeline is not driven well.
 pub(super) fn note(line: &str) {
-    eprintln!("{} {line}", Timestamp::now());
+    // A full disk must not end who drives, as `eprintln!` does.
+    writeln!(io::stderr(), "{} {line}", Timestamp::now()).ok();
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

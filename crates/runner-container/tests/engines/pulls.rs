@@ -196,6 +196,25 @@ async fn h04_who_waits_for_a_pull_starts_what_its_puller_made_and_did_not_start(
     Ok(())
 }
 
+/// An engine that says nothing to the start of what it made may not have started it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h04_a_start_behind_a_pull_that_finds_no_answer_is_tried_again() -> Result<()> {
+    require!(Root, Docker, Podman);
+    for which in BOTH {
+        let registry = Registry::start().await?;
+        let (_engine, mut bench) = which.empty().await?;
+        bench.image = registry.image("public");
+        let address = bench.config.address.clone().expect("the engine has one");
+        let engine = LossyProxy::swallowing(&address, "/start")?;
+        bench.config.address = Some(engine.host());
+        bench.backend = bench.another();
+        let (_, end) = bench.run(bench.shell("exit 3")).await?;
+        assert_eq!(end.exit_code, Some(3), "{which:?} {end:?}");
+        assert_eq!(engine.lost.load(Ordering::SeqCst), 1, "{which:?}");
+    }
+    Ok(())
+}
+
 /// Submits in a runtime that is dropped afterwards.
 fn dies_during_the_pull(
     bench: &Bench,

@@ -56,7 +56,7 @@ fn told(dir: &Path, supervised: io::Result<()>) -> ExitCode {
         Err(error) => {
             // Whoever submitted reads the first line; a supervisor.log beside the records keeps the rest.
             greet(&format!("error: {error}"));
-            eprintln!("{} supervisor of {}: {error}", Timestamp::now(), dir.display());
+            note(&format!("supervisor of {}: {error}", dir.display()));
             ExitCode::FAILURE
         }
     }
@@ -141,7 +141,7 @@ fn run(dir: &Dir, work: &WorkRecord, signals: &Signals, held: Held) -> io::Resul
         Ok(started) => {
             if let Err(error) = records::write(dir, START, &started.record, Durability::Process) {
                 // The command runs; a full disk must not end it.
-                eprintln!("{} cannot store {START}: {error}", Timestamp::now());
+                note(&format!("cannot store {START}: {error}"));
             }
             child::attend(dir, work, signals, started)
         }
@@ -177,6 +177,11 @@ fn other_supervisor(dir: &Dir) -> io::Result<String> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A line for people, in a file that may find no room: that must end nobody, as `eprintln!` does.
+fn note(line: &str) {
+    writeln!(io::stderr(), "{} {line}", Timestamp::now()).ok();
 }
 
 /// Says one line to whoever submitted, and lets go of the pipe.

@@ -8,7 +8,6 @@ use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use qwex_runner::durable::{Dir, Durability};
 
@@ -66,11 +65,7 @@ impl OwnLogs {
                 Ok(())
             });
             if let Err(error) = looked {
-                eprintln!(
-                    "{} cannot look after {}.log: {error}",
-                    Timestamp::now(),
-                    log.stream
-                );
+                super::note(&format!("cannot look after {}.log: {error}", log.stream));
             }
         }
     }
