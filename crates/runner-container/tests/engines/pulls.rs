@@ -210,7 +210,7 @@ async fn h04_a_start_behind_a_pull_that_finds_no_answer_is_tried_again() -> Resu
         bench.backend = bench.another();
         let (_, end) = bench.run(bench.shell("exit 3")).await?;
         assert_eq!(end.exit_code, Some(3), "{which:?} {end:?}");
-        assert_eq!(engine.lost.load(Ordering::SeqCst), 1, "{which:?}");
+        assert!(engine.lost.load(Ordering::SeqCst) > 0, "{which:?}");
     }
     Ok(())
 }
